@@ -11,15 +11,18 @@ from pathlib import Path
 import torch
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
-HEADING = "# Side by side with other projects\n\nEvery section is written by the command it names. Times are those of one run, so compare ratios.\n"
+HEADING = """# Side by side with other projects
+
+Every section is written by the command it names. Times are those of one run, so compare ratios.
+"""
 
 
 def machine() -> str:
     """Cores, memory and versions of this machine, in one line."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return (
-        f"{os.cpu_count()} cores ({platform.machine()}), {memory:.0f} GiB RAM, {torch.get_num_threads()} torch thread(s), "
-        f"Python {platform.python_version()}, torch {torch.__version__}"
+        f"{os.cpu_count()} cores ({platform.machine()}), {memory:.0f} GiB RAM, "
+        f"{torch.get_num_threads()} torch thread(s), Python {platform.python_version()}, torch {torch.__version__}"
     )
 
 
@@ -36,7 +39,7 @@ def command(argv: Sequence[str] | None = None) -> str:
 
 
 def write_section(name: str, markdown: str, *, argv: Sequence[str] | None = None, path: Path = RESULTS) -> None:
-    """Replace the text between ``<!-- begin name -->`` and ``<!-- end name -->`` in `path`; append the section if missing.
+    """Replace the text between ``<!-- begin name -->`` and ``<!-- end name -->`` in `path`, or append it.
 
     The date, the machine and the command are put under the table.
 
