@@ -1,0 +1,17 @@
+"""What is known about classes: kinds of label, channels, taxonomies, and how they combine.
+
+Start with the kind that says what one row of your labels says (`Exact`, `Coarse`, `Crowd`, `Counts`, ...).
+Join kinds with `&`; the evidence multiplies. `aggregate` gives posteriors without features; with features use
+`anygrain.learn.Learner`. `check` compares a kind, also one of yours, with brute-force enumeration.
+"""
+
+from anygrain.labels.all import All
+from anygrain.labels.bags import Bags
+from anygrain.labels.base import Batch, Labels
+from anygrain.labels.error import LabelError
+from anygrain.labels.exact import Exact
+from anygrain.labels.instance import InstanceLabels
+from anygrain.labels.pairs import Pairs
+from anygrain.labels.sets import SetLabels
+
+__all__ = ["All", "Bags", "Batch", "Exact", "InstanceLabels", "LabelError", "Labels", "Pairs", "SetLabels"]

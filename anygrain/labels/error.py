@@ -1,0 +1,25 @@
+"""The error of bad labels, and the check that names the rows at fault."""
+
+from torch import Tensor
+
+
+class LabelError(ValueError):
+    """Labels that cannot be what the user meant; the message is one line that says where and what would be right."""
+
+
+def require(holds: Tensor, fault: str, *, noun: str = "row") -> None:
+    """Raise unless `holds` is True everywhere.
+
+    Args:
+        holds: bool, shape (n,).
+        fault: what is wrong with a row where it is False, e.g. "has no candidate class".
+        noun: what one entry is called.
+
+    Raises:
+        LabelError: naming how many entries fail and the first three of them.
+    """
+    bad = (~holds).nonzero()[:, 0]
+    if len(bad):
+        first = ", ".join(str(int(b)) for b in bad[:3])
+        more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
+        raise LabelError(f"{noun} {first}{more} {fault}")

@@ -1,0 +1,275 @@
+"""Sets that overlap: messages between instances and the sets that hold them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from anygrain.labels.base import IMPOSSIBLE
+from anygrain.labels.sets import SetLabels
+from anygrain.labels.structure import Structure
+
+STATES = 2**16  # a component with a loop and at most this many joint states is enumerated
+SWEEPS = 200  # of damped propagation where a loop is too large for that
+DAMPING = 0.5
+CHUNK = 2**22  # joint states times edges held at once
+
+
+class Messages(NamedTuple):
+    """What the sets say of the instances, at rest."""
+
+    incoming: Tensor  # (N, K) sum of log P(o_s | y_i = k) over the sets of instance i
+    value: Tensor  # (sets,) share of the log-likelihood, normalisers of instance evidence left out; -inf: impossible
+    score: Tensor  # (sets,) log P(o_s | all other evidence)
+    against: Tensor  # (N,) bool: the sets of an instance rule out every class
+    change: float  # largest change of a belief in the last sweep
+    moving: int  # instances that changed by more than .001 in it
+
+
+class Factors:
+    """Sets of several parts, ready for inference over N instances of K classes.
+
+    Hard "same" pairs on a cycle are first closed into one all-equal set, and event counts of the same members merged:
+    each would be a loop that propagation gets wrong.
+    """
+
+    def __init__(self, parts: Sequence[SetLabels], n_instances: int, n_classes: int, device: torch.device):
+        self.n_instances, self.n_classes, self.device = n_instances, n_classes, device
+        self.given = Structure(n_instances, [p.sets for p in parts], device)
+        #: factors, and the given set that each stands for
+        self.parts: list[SetLabels] = list(parts)
+        self.owner = torch.arange(self.given.n_sets, device=device)
+        #: given sets that contradict others, and that others imply, whatever log_probs say
+        self.broken = torch.zeros(self.given.n_sets, dtype=torch.bool, device=device)
+        self.implied = torch.zeros(self.given.n_sets, dtype=torch.bool, device=device)
+        if self.given.overlaps:
+            self._simplify()
+        self.structure = Structure(n_instances, [p.sets for p in self.parts], device)
+
+    def _simplify(self) -> None:
+        from anygrain.labels.all_equal import close_pairs
+
+        owners = [self.owner[s] for s in self.given.set_slices]
+        closed = close_pairs(self.parts, owners, self.n_instances)
+        self.parts, owners = closed.parts, closed.owners
+        self.broken[closed.broken], self.implied[closed.implied] = True, True
+        self.owner = torch.cat([self.owner[:0], *owners])
+
+    # -- regimes ------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def enumerated(self) -> Tensor:
+        """bool per component: it has a loop and few joint states."""
+        s = self.structure
+        size = torch.bincount(s.component, minlength=len(s.loopy))
+        return s.loopy & (size * math.log(max(self.n_classes, 2)) <= math.log(STATES) + 1e-9)
+
+    @cached_property
+    def damped(self) -> Tensor:
+        """bool per component: it has a loop that is too large to enumerate."""
+        return self.structure.loopy & ~self.enumerated
+
+    @property
+    def exact(self) -> bool:
+        return not self.structure.overlaps or not bool(self.damped.any())
+
+    # -- inference ----------------------------------------------------------------------------------------------------
+
+    def propagate(self, tilted: Tensor) -> Messages:
+        """Messages at rest for log-probabilities (N, K) that hold all instance evidence."""
+        if not self.structure.overlaps:
+            return self._independent(tilted)
+        messages = self._sweep(tilted)
+        if bool(self.enumerated.any()):
+            messages = self._enumerate(tilted, messages)
+        return messages
+
+    def _factor(self, log_p: Tensor) -> tuple[Tensor, Tensor]:
+        values, messages = [log_p[:0, 0]], [log_p[:0]]
+        for part, edges in zip(self.parts, self.structure.edge_slices, strict=True):
+            value, message = part.factor(log_p[edges])
+            values.append(value)
+            messages.append(message)
+        return torch.cat(values), torch.cat(messages)
+
+    def _independent(self, tilted: Tensor) -> Messages:
+        s = self.structure
+        value, message = self._factor(tilted[s.members])
+        message = torch.where((value == -torch.inf)[s.sets][:, None], torch.zeros_like(message), message)
+        incoming = torch.zeros_like(tilted).index_add_(0, s.members, message)
+        against = torch.zeros(len(tilted), dtype=torch.bool, device=tilted.device)
+        return Messages(incoming, value, value, against, 0.0, 0)
+
+    def _sweep(self, tilted: Tensor) -> Messages:
+        """Flooding until nothing changes; damped only in components with a loop."""
+        s = self.structure
+        message = tilted.new_zeros(len(s.members), tilted.shape[1])
+        broken = self.broken[self.owner]
+        damped = self.damped[s.nodes[s.members]][:, None]
+        any_damped = bool(damped.any())
+        limit = max(s.depth + 1, SWEEPS if any_damped else 0)
+        value, change, moving = tilted.new_zeros(s.n_sets), 0.0, 0
+        belief = tilted
+        for sweep in range(limit + 1):
+            cavity, incoming = self._cavities(tilted, message)
+            value, new = self._factor(torch.log_softmax(cavity, dim=1))
+            broken = broken | (value == -torch.inf)  # a set that was once impossible stays silent
+            new = torch.where(broken[s.sets][:, None], torch.zeros_like(new), new)
+            if any_damped and sweep:
+                new = torch.where(damped, _mix(message, new), new)
+            message = new
+            incoming = torch.zeros_like(tilted).index_add_(0, s.members, message)
+            latest = torch.softmax(tilted + incoming, dim=1).nan_to_num(0.0)
+            if tilted.device.type == "cpu" or sweep == limit:
+                moved = (latest - belief).abs().amax(dim=1) if sweep else torch.ones_like(latest[:, 0])
+                change, moving = float(moved.max()), int((moved > 1e-3).sum())
+                if change < (1e-12 if tilted.dtype == torch.float64 else 1e-7):
+                    break
+            belief = latest
+        cavity, incoming = self._cavities(tilted, message)
+        score, _ = self._factor(torch.log_softmax(cavity, dim=1))
+        score = torch.where(broken, torch.full_like(score, -torch.inf), score)
+        total = tilted + incoming
+        against = torch.isneginf(total).all(dim=1)
+        weight = torch.logsumexp(torch.where(against[:, None], tilted, total), dim=1)
+        # Bethe value at these messages: every edge's term once, every instance's with its first set
+        edge = torch.logsumexp(cavity, dim=1) - weight[s.members]
+        edge = edge + torch.where(self._first(broken), weight[s.members], torch.zeros_like(edge))
+        value = score.index_add(0, s.sets, edge)
+        return Messages(incoming, value, score, against, change if any_damped else 0.0, moving)
+
+    def _cavities(self, tilted: Tensor, message: Tensor) -> tuple[Tensor, Tensor]:
+        """What each edge's instance believes without that edge's set (E, K), unnormalised; and all messages (N, K)."""
+        members = self.structure.members
+        zero = message == -torch.inf
+        finite = torch.where(zero, torch.zeros_like(message), message)
+        total = torch.zeros_like(tilted).index_add_(0, members, finite)
+        zeros = torch.zeros_like(tilted).index_add_(0, members, zero.to(tilted.dtype))
+        others = torch.where(zeros[members] - zero.to(tilted.dtype) > 0.5, -torch.inf, total[members] - finite)
+        cavity = tilted[members] + others
+        nothing = torch.isneginf(cavity).all(dim=1, keepdim=True)
+        incoming = torch.where(zeros > 0.5, torch.full_like(total, -torch.inf), total)
+        return torch.where(nothing, tilted[members], cavity), incoming
+
+    def _first(self, broken: Tensor) -> Tensor:
+        """bool (E,): the first edge of its instance, sets that are possible before the others."""
+        s = self.structure
+        number = torch.arange(len(s.members), device=self.device) + broken[s.sets] * len(s.members)
+        lowest = torch.full((self.n_instances,), 2 * len(s.members) + 1, device=self.device)
+        lowest = lowest.scatter_reduce(0, s.members, number, "amin")
+        return lowest[s.members] == number
+
+    # -- small loops --------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _small(self) -> list[tuple[Tensor, Tensor]]:
+        """Enumerated components by size n: their instances (C, n) and their sets, flat with the component of each."""
+        s = self.structure
+        chosen = self.enumerated.nonzero()[:, 0]
+        size = torch.bincount(s.component, minlength=len(s.loopy))[chosen]
+        order = torch.argsort(s.component, stable=True)
+        starts = torch.searchsorted(s.component[order], chosen)
+        groups = []
+        for n in size.unique().tolist():
+            mine = (size == n).nonzero()[:, 0]
+            instances = order[starts[mine][:, None] + torch.arange(n, device=self.device)]
+            groups.append((chosen[mine], instances))
+        return groups
+
+    def _chunks(self) -> Iterator[tuple[Tensor, Tensor]]:
+        sets = torch.bincount(self.structure.nodes[self.structure.members], minlength=len(self.structure.loopy))
+        for components, instances in self._small:
+            states = self.n_classes ** instances.shape[1]
+            most = max(1, CHUNK // (states * max(int(sets[components].max()), 1)))
+            yield from zip(components.split(most), instances.split(most), strict=True)
+
+    def _enumerate(self, tilted: Tensor, messages: Messages) -> Messages:
+        """Replace the messages of components with small loops by exact ones."""
+        incoming, value, score = messages.incoming.clone(), messages.value.clone(), messages.score.clone()
+        against = messages.against.clone()
+        set_component = self.structure.nodes[self.n_instances :]
+        for components, instances in self._chunks():
+            c, n = instances.shape
+            states = torch.cartesian_prod(*[torch.arange(self.n_classes, device=self.device)] * n).reshape(-1, n)
+            place = torch.full((int(components.max()) + 1,), -1, device=self.device)
+            place[components] = torch.arange(c, device=self.device)
+            inside = (set_component <= int(components.max())).nonzero()[:, 0]
+            inside = inside[place[set_component[inside]] >= 0]
+            tables = [tilted.new_zeros(len(states), 0)]
+            for part, owned in zip(self.parts, self.structure.set_slices, strict=True):
+                mine = inside[(inside >= owned.start) & (inside < owned.stop)] - owned.start
+                if len(mine):
+                    few = part._take(instances.reshape(-1), mine)
+                    tables.append(few.log_prob_given(states[:, few.sets.members % n]).to(tilted.dtype))
+            said = torch.cat(tables, dim=1)  # (S, sets inside)
+            zero = said == -torch.inf
+            of = place[set_component[inside]]
+            finite = tilted.new_zeros(len(states), c).index_add_(1, of, torch.where(zero, 0.0, said))
+            zeros = tilted.new_zeros(len(states), c).index_add_(1, of, zero.to(tilted.dtype))
+            joint = torch.where(zeros > 0.5, -torch.inf, finite)  # log P(o | y)
+            unary = tilted[instances]  # (c, n, K)
+            own = torch.stack([unary[:, j, states[:, j]].T for j in range(n)])  # (n, S, c)
+            everything = own.sum(dim=0) + joint
+            whole = torch.logsumexp(everything, dim=0)
+            possible = whole > -torch.inf
+            for j in range(n):
+                others = torch.cat([own[:j], own[j + 1 :]]).sum(dim=0) + joint
+                split = [torch.logsumexp(others[states[:, j] == k], dim=0) for k in range(self.n_classes)]
+                said_of = torch.stack(split, dim=1)
+                incoming[instances[:, j]] = torch.where(possible[:, None], said_of, torch.zeros_like(said_of))
+            against[instances.reshape(-1)] = False
+            without = torch.where(zeros[:, of] - zero.to(tilted.dtype) > 0.5, -torch.inf, finite[:, of] - said.where(~zero, 0.0))
+            rest = torch.logsumexp(own.sum(dim=0)[:, of] + without, dim=0)
+            score[inside] = torch.where(rest > -torch.inf, whole[of] - rest, torch.full_like(rest, -torch.inf))
+            leader = torch.full((c,), len(value), device=self.device).scatter_reduce(0, of, inside, "amin")
+            value[inside] = torch.where(possible[of], 0.0, -torch.inf).to(value.dtype)
+            value[leader] = whole
+        return messages._replace(incoming=incoming, value=value, score=score, against=against)
+
+    # -- back to the sets that were given -----------------------------------------------------------------------------
+
+    def values(self, messages: Messages, normaliser: Tensor) -> Tensor:
+        """Log-likelihood (M,) of the sets given: their share, and their members' normalisers (N,) of own evidence."""
+        given = self.given
+        value = normaliser.new_zeros(given.n_sets).index_add(0, self.owner, messages.value)
+        impossible = self.broken | (value == -torch.inf)
+        held = self._given_first(impossible)
+        value = value.index_add(0, given.sets[held], normaliser[given.members[held]])
+        return torch.where(impossible, torch.full_like(value, IMPOSSIBLE), value)
+
+    def owner_of_instance(self, impossible: Tensor) -> Tensor:
+        """The given set that carries each instance's gradient, shape (N,); -1 for an instance in none."""
+        given = self.given
+        owner = torch.full((self.n_instances,), -1, device=self.device)
+        held = self._given_first(impossible[: given.n_sets])
+        owner[given.members[held]] = given.sets[held]
+        return owner
+
+    def _given_first(self, impossible: Tensor) -> Tensor:
+        given = self.given
+        number = torch.arange(len(given.members), device=self.device) + impossible[given.sets] * len(given.members)
+        lowest = torch.full((self.n_instances,), 2 * len(given.members) + 1, device=self.device)
+        lowest = lowest.scatter_reduce(0, given.members, number, "amin")
+        return (lowest[given.members] == number).nonzero()[:, 0]
+
+    def set_scores(self, messages: Messages) -> Iterator[Tensor]:
+        """log P(o_s | all other evidence) of the sets given, part by part.
+
+        A set that others imply (a "same" pair inside a closed group) scores 0.
+        """
+        score = messages.score.new_zeros(self.given.n_sets).index_add(0, self.owner, messages.score)
+        score = torch.where(self.broken, -torch.inf, torch.where(self.implied, torch.zeros_like(score), score))
+        for owned in self.given.set_slices:
+            yield score[owned]
+
+
+def _mix(old: Tensor, new: Tensor) -> Tensor:
+    """Damped messages: the mean of both as distributions, in log space."""
+    both = torch.stack([torch.log_softmax(old, dim=1), torch.log_softmax(new, dim=1)])
+    half = both.new_tensor([DAMPING, 1 - DAMPING]).log()[:, None, None]
+    return torch.logsumexp(both + half, dim=0)

@@ -1,0 +1,151 @@
+"""Labels that speak of a set of instances."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from anygrain.labels.bags import Bags
+from anygrain.labels.base import Labels
+
+#: log-probability that stands in for a hard zero where a kind is differentiated
+FLOOR = -690.7755278982137  # log 1e-300
+
+
+class SetLabels(Labels):
+    r"""One observation per set of instances.
+
+    A kind gives `factor`, or only `log_factor`, which the base differentiates:
+
+    .. math:: \log P(o \mid y_i = k) = \log P(o) + \log \frac{\partial \log P(o)}{\partial \log p_i(k)} - \log p_i(k)
+
+    Args:
+        n_classes: K.
+        bags: the sets; N is `bags.n_instances`.
+        per_set: tensors with a row per set; they become attributes and follow `select` and `.to`.
+    """
+
+    def __init__(
+        self,
+        n_classes: int,
+        bags: Bags,
+        *,
+        per_set: Mapping[str, Tensor] | None = None,
+        rows: Tensor | None = None,
+        n_rows: int | None = None,
+        weight: Tensor | None = None,
+        class_names: Sequence[str] | None = None,
+    ):
+        self.sets = bags
+        super().__init__(
+            n_classes,
+            bags.n_instances,
+            rows=rows,
+            n_rows=n_rows,
+            weight=weight,
+            class_names=class_names,
+            device=bags.members.device,
+        )
+        self._per_set = tuple(per_set or {})
+        for name, table in (per_set or {}).items():
+            setattr(self, name, torch.as_tensor(table))
+        self._set_rows = torch.arange(len(bags), device=self.device)
+
+    @property
+    def bags(self) -> Sequence[Bags]:
+        return (self.sets,)
+
+    @property
+    def n_observations(self) -> int:
+        return len(self.sets)
+
+    def factor(self, log_p: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-likelihood (M,) and message log P(o | y_i = k) (E, K) for the flat members' log_p (E, K).
+
+        An impossible set has the log-likelihood -inf. Members' log_p may hold -inf.
+        """
+        floored = log_p.detach().to(torch.float64 if log_p.device.type != "mps" else log_p.dtype).clamp(min=FLOOR)
+        with torch.enable_grad():
+            floored.requires_grad_(True)
+            value = self.log_factor(floored)
+            finite = torch.isfinite(value)
+            (slope,) = torch.autograd.grad(torch.where(finite, value, torch.zeros_like(value)).sum(), floored)
+        value = value.detach()
+        # a floored zero that decides the value stands for an impossible observation
+        zeros = (log_p < FLOOR).any(dim=1)
+        touched = torch.zeros(len(self.sets), dtype=torch.bool, device=log_p.device)
+        touched[self.sets.index[zeros]] = True
+        value = torch.where(finite & ~(touched & (value < FLOOR / 2)), value, torch.full_like(value, -torch.inf))
+        message = value[self.sets.index][:, None] + slope.clamp(min=0).log() - floored.detach()
+        absent = touched[self.sets.index][:, None] & (message < FLOOR / 2)
+        message = torch.where(absent, torch.full_like(message, -torch.inf), message)
+        return value.to(log_p.dtype), message.to(log_p.dtype)
+
+    def log_factor(self, log_p: Tensor) -> Tensor:
+        """log P(o) of every set, shape (M,), differentiable, for the flat members' log_p (E, K)."""
+        raise NotImplementedError(f"{type(self).__name__} defines neither factor nor log_factor")
+
+    def log_prob_given(self, classes: Tensor) -> Tensor:
+        """log P(o | y) of every set, shape (S, M), for S assignments of classes to the flat members, shape (S, E)."""
+        copies = len(classes)
+        tiled = self._fresh()
+        tiled.sets = self.sets.tile(copies)
+        tiled.n_instances = tiled.sets.n_instances
+        for name in self._per_set:
+            table = getattr(self, name)
+            setattr(tiled, name, table.repeat(copies, *[1] * (table.ndim - 1)))
+        certain = torch.full((classes.numel(), self.n_classes), -torch.inf, dtype=torch.float64, device=self.device)
+        certain.scatter_(1, classes.reshape(-1, 1), 0.0)
+        return tiled.factor(certain)[0].reshape(copies, -1)
+
+    def infer(self, log_probs: Tensor) -> tuple[Tensor, Tensor]:
+        from anygrain.labels.all import All
+
+        value, posterior = All(self).infer(log_probs)
+        return value[: self.n_observations], posterior
+
+    def log_likelihood(self, log_probs: Tensor) -> Tensor:
+        from anygrain.labels.all import All
+
+        return All(self).log_likelihood(log_probs)[: self.n_observations]
+
+    @property
+    def exact(self) -> bool:
+        from anygrain.labels.all import All
+
+        return self.factor_exact and All(self).exact
+
+    @property
+    def factor_exact(self) -> bool:
+        """Whether `factor` itself is exact."""
+        return True
+
+    def record_scores(self, log_probs: Tensor) -> Tensor:
+        from anygrain.labels.all import All
+
+        return All(self).record_scores(log_probs)
+
+    def records(self) -> tuple[Tensor, Tensor]:
+        return torch.zeros_like(self._set_rows), self._set_rows
+
+    def instance_weight(self) -> Tensor:
+        out = super().instance_weight()
+        if self.weight is None:
+            return out
+        return out.index_reduce(0, self.sets.members, self.weight.to(out.dtype)[self.sets.index], "prod")
+
+    def _name_of_set(self, index: int) -> str:
+        return f"bag {int(self._set_rows[index])}"
+
+    def _take(self, instances: Tensor, sets: Tensor) -> Self:
+        new = self._fresh()
+        new.sets = self.sets.select(sets, instances)
+        new.n_instances, new.rows = len(instances), self.rows[instances]
+        new.weight = None if self.weight is None else self.weight[sets]
+        for name in self._per_set:
+            setattr(new, name, getattr(self, name)[sets])
+        new._set_rows = self._set_rows[sets]
+        return new
