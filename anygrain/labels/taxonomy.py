@@ -111,7 +111,7 @@ class Taxonomy:
                 header: list[str] = []
                 for cells in reader:
                     cells = [cell.strip() for cell in cells]
-                    if not any(cells) and not (header and len(cells) > 1):
+                    if not any(cells):
                         continue
                     if not header:
                         header = cells
