@@ -8,10 +8,35 @@ Join kinds with `&`; the evidence multiplies. `aggregate` gives posteriors witho
 from anygrain.labels.all import All
 from anygrain.labels.bags import Bags
 from anygrain.labels.base import Batch, Labels
+from anygrain.labels.candidates import Candidates
+from anygrain.labels.check import Check, check
+from anygrain.labels.coarse import Coarse
+from anygrain.labels.complementary import Complementary
 from anygrain.labels.error import LabelError
 from anygrain.labels.exact import Exact
 from anygrain.labels.instance import InstanceLabels
+from anygrain.labels.interval import Interval
 from anygrain.labels.pairs import Pairs
 from anygrain.labels.sets import SetLabels
+from anygrain.labels.soft import Soft
+from anygrain.labels.taxonomy import Taxonomy
 
-__all__ = ["All", "Bags", "Batch", "Exact", "InstanceLabels", "LabelError", "Labels", "Pairs", "SetLabels"]
+__all__ = [
+    "All",
+    "Bags",
+    "Batch",
+    "Candidates",
+    "Check",
+    "Coarse",
+    "Complementary",
+    "Exact",
+    "InstanceLabels",
+    "Interval",
+    "LabelError",
+    "Labels",
+    "Pairs",
+    "SetLabels",
+    "Soft",
+    "Taxonomy",
+    "check",
+]

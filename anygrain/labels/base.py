@@ -48,7 +48,11 @@ class Labels(ABC):
         rows: data row of every instance, shape (N,).
         weight: factor of each observation in losses and totals, shape (M,), or None; never changes a posterior.
         class_names: names of the K classes, or None.
+        given_x: whether the source saw the same features as the classifier (rules, teachers): its word is then not
+            multiplied with p(y | x), which would count x twice.
     """
+
+    given_x: bool = False
 
     def __init__(
         self,
@@ -160,18 +164,19 @@ class Labels(ABC):
 
     def update(self, posterior: Tensor, log_probs: Tensor | None = None) -> None:
         """M-step: fit the channels to a posterior (N, K); log_probs are those of a model that did not see the rows."""
+        return None
 
     def instance_weight(self) -> Tensor:
         """Weight of every instance, shape (N,): that of its observation, or the product over those that name it."""
         return self.rows.new_ones(self.n_instances, dtype=torch.get_default_dtype())
 
-    @abstractmethod
     def relabel(self, mapping: Tensor, n_classes: int) -> Self:
         """The same observations over new classes: class k becomes mapping[k], shape (K,).
 
         Raises:
-            LabelError: classes that are merged, where the kind is not exact under merging.
+            LabelError: classes that are merged, where the kind is not exact under merging; a kind without `relabel`.
         """
+        raise LabelError(f"{type(self).__name__} has no relabel")
 
     @classmethod
     def simulate(cls, classes: Tensor, n_classes: int, *, generator: torch.Generator, **how: Any) -> Labels:
@@ -232,7 +237,9 @@ class Labels(ABC):
         sets = (count > 0).nonzero()[:, 0]
         cut = sets[count[sets] < self.structure.offsets.diff()[sets]]
         if len(cut):
-            raise LabelError(f"the selected rows cut {self._name_of_set(int(cut[0]))}: keep all of its members together")
+            raise LabelError(
+                f"the selected rows cut {self._name_of_set(int(cut[0]))}: keep all of its members together"
+            )
         new = self._take(instances, sets)
         new.rows = torch.repeat_interleave(sizes)
         new.n_rows = len(rows)

@@ -31,7 +31,7 @@ def tilt(log_probs: Tensor, evidence: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def with_gradient(value: Tensor, posterior: Tensor, log_probs: Tensor) -> Tensor:
-    r"""Give a log-likelihood (n,) of n instances the gradient that it has: :math:`\partial \log P / \partial \log p = q`.
+    r"""Give log-likelihoods (n,) of n instances their gradient: :math:`\partial \log P / \partial \log p = q`.
 
     P(o) is linear in the probabilities of every instance, so this holds for every kind of label.
     """
@@ -81,7 +81,9 @@ class InstanceLabels(Labels):
         tables = {name: torch.as_tensor(table) for name, table in (per_instance or {}).items()}
         lengths = {len(table) for table in tables.values()} | ({n_instances} if n_instances is not None else set())
         if len(lengths) != 1:
-            raise LabelError(f"{type(self).__name__} was given tables of {sorted(lengths)} instances; expected one number")
+            raise LabelError(
+                f"{type(self).__name__} was given tables of {sorted(lengths)} instances; expected one number"
+            )
         device = next((t.device for t in [*tables.values(), *(per_record or {}).values()]), None)
         super().__init__(
             n_classes, lengths.pop(), rows=rows, n_rows=n_rows, weight=weight, class_names=class_names, device=device
@@ -168,9 +170,7 @@ class InstanceLabels(Labels):
 
 def _picking_columns(own: Any) -> Any:
     @functools.wraps(own)
-    def log_evidence(
-        self: InstanceLabels, dtype: torch.dtype = torch.float32, classes: Tensor | None = None
-    ) -> Tensor:
+    def log_evidence(self: InstanceLabels, dtype: torch.dtype = torch.float32, classes: Tensor | None = None) -> Tensor:
         table: Tensor = own(self, dtype)
         if classes is None:
             return table

@@ -1,0 +1,113 @@
+"""Candidate labels: the true class is one of a given set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from anygrain.labels.error import LabelError
+from anygrain.labels.frame import as_strings, class_list, encode, read_column
+from anygrain.labels.instance import InstanceLabels, check_error, relabelled_columns, require
+
+if TYPE_CHECKING:
+    from anygrain.labels.taxonomy import Taxonomy
+
+
+class Candidates(InstanceLabels):
+    r"""Each instance comes with a set of classes that holds the true one (partial labels).
+
+    .. math:: P(S_i \mid y_i = k) = (1 - \epsilon) [k \in S_i] + \epsilon / K
+
+    The set is taken to be coarsened at random: which set is shown does not depend on which of its members is true.
+
+    Args:
+        candidates: bool, shape (N, K); True where class k is possible. An all-True row is no evidence.
+        error: probability, in [0, 1), that a set was drawn without regard to the truth.
+
+    Raises:
+        LabelError: a row without any candidate, naming the first such rows.
+
+    Source: Jin and Ghahramani, Learning with Multiple Labels, 2002.
+    """
+
+    def __init__(
+        self,
+        candidates: Tensor,
+        *,
+        error: float = 0.0,
+        rows: Tensor | None = None,
+        n_rows: int | None = None,
+        weight: Tensor | None = None,
+        class_names: Sequence[str] | None = None,
+    ):
+        candidates = torch.as_tensor(candidates)
+        if candidates.ndim != 2:
+            raise LabelError(f"candidates have shape {tuple(candidates.shape)}; expected (N, K), True where possible")
+        candidates = candidates.bool()
+        require(candidates.any(dim=1), "has no candidate class")
+        super().__init__(
+            candidates.shape[1],
+            per_instance={"candidates": candidates},
+            rows=rows,
+            n_rows=n_rows,
+            weight=weight,
+            class_names=class_names,
+        )
+        self.error = check_error(error)
+
+    def log_evidence(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        prob = (1 - self.error) * self.candidates.to(dtype) + self.error / self.n_classes
+        return prob.log_().masked_fill_(self.candidates.all(dim=1, keepdim=True), 0.0)
+
+    def relabel(self, mapping: Tensor, n_classes: int) -> Self:
+        new = self._fresh()
+        silent = self.candidates.all(dim=1, keepdim=True)
+        new.candidates = relabelled_columns(self.candidates, mapping, n_classes, type(self).__name__, False) | silent
+        new.n_classes, new.class_names = n_classes, None
+        return new
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: Any,
+        columns: str,
+        *,
+        taxonomy: Taxonomy | None = None,
+        classes: Sequence[str] | None = None,
+        separator: str = "|",
+        **how: Any,
+    ) -> Self:
+        """Labels from a column of cells such as "a|b"; an empty cell says nothing.
+
+        Raises:
+            LabelError: no such column, or a value outside the class list.
+        """
+        sets, names = read_sets(frame, columns, separator, taxonomy, classes)
+        return cls(sets | ~sets.any(dim=1, keepdim=True), class_names=names, **how)
+
+    @classmethod
+    def simulate(
+        cls, classes: Tensor, n_classes: int, *, generator: torch.Generator, flip: float = 0.5, **how: Any
+    ) -> Candidates:
+        """The true class and, each with probability `flip`, every other class."""
+        others = torch.rand(len(classes), n_classes, generator=generator) < flip
+        return cls(others | torch.nn.functional.one_hot(classes, n_classes).bool(), **how)
+
+
+def read_sets(
+    frame: Any, column: str, separator: str, taxonomy: Taxonomy | None, classes: Sequence[str] | None
+) -> tuple[Tensor, tuple[str, ...]]:
+    """Cells such as "a|b" as membership (N, K), bool, and the class names."""
+    cells = as_strings(read_column(frame, column))
+    parts = [cell.split(separator) if cell else [] for cell in cells.tolist()]
+    row = np.repeat(np.arange(len(parts)), [len(p) for p in parts])
+    values = as_strings(np.array([v for p in parts for v in p], dtype=object))
+    names = class_list([values], taxonomy=taxonomy, classes=classes)
+    index = encode(values, names, f'"{column}"')
+    sets = torch.zeros(len(parts), len(names), dtype=torch.bool)
+    sets[torch.from_numpy(row)[index >= 0], index[index >= 0]] = True
+    return sets, names
