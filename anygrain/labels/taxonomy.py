@@ -369,7 +369,8 @@ class Taxonomy:
         Args:
             names: nodes, repeated as often as wanted; all of them, in the order of `names`, when None.
         """
-        wanted = torch.arange(len(self.names)) if names is None else torch.tensor([self.index(name) for name in names])
+        every = range(len(self.names)) if names is None else map(self.index, names)
+        wanted = torch.tensor(list(every), dtype=torch.long)
         chosen, row = torch.unique(wanted, return_inverse=True)
         node, column, value = self._walk(None)
         place = torch.full((len(self.names),), -1).index_put((chosen,), torch.arange(len(chosen)))[node]

@@ -305,6 +305,7 @@ def test_membership_equals_the_walk_by_hand(edges: list[tuple[str, str]]) -> Non
 def test_finest_level_is_the_identity_and_trees_are_zero_or_one(pets: Taxonomy) -> None:
     assert torch.equal(pets.membership(0), torch.eye(4, dtype=torch.float64))
     assert set(pets.membership(None).unique().tolist()) == {0.0, 1.0}
+    assert pets.node_membership([]).shape == (0, 4)
 
 
 def test_two_parents_share_a_class(diamond: Taxonomy) -> None:

@@ -1,0 +1,43 @@
+"""Metrics: how good predicted probabilities are, at every level, and how sure one can be of the number.
+
+Which model is better: `log_loss` or `brier_score`, which only the truth minimises; `accuracy` is what readers ask for.
+Can its probabilities be trusted: `expected_calibration_error` (chosen class), `classwise_calibration_error` (all).
+How sure is the number: `wilson_interval` of a share, `bootstrap_interval` of anything, `paired_lower_bound` of a gain.
+"""
+
+from anygrain.metrics.accuracy import accuracy, accuracy_by_level, macro_f1, mean_distance, node_accuracy
+from anygrain.metrics.calibration import (
+    Reliability,
+    classwise_calibration_error,
+    expected_calibration_error,
+    reliability_curve,
+)
+from anygrain.metrics.intervals import (
+    Interval,
+    bootstrap_interval,
+    mean_interval,
+    paired_lower_bound,
+    wilson_interval,
+)
+from anygrain.metrics.scores import brier_score, brier_scores, log_loss, log_losses
+
+__all__ = [
+    "Interval",
+    "Reliability",
+    "accuracy",
+    "accuracy_by_level",
+    "bootstrap_interval",
+    "brier_score",
+    "brier_scores",
+    "classwise_calibration_error",
+    "expected_calibration_error",
+    "log_loss",
+    "log_losses",
+    "macro_f1",
+    "mean_distance",
+    "mean_interval",
+    "node_accuracy",
+    "paired_lower_bound",
+    "reliability_curve",
+    "wilson_interval",
+]
