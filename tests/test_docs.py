@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-PAGES = sorted(Path(__file__).resolve().parents[1].joinpath("docs").glob("*.md"))
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted(ROOT.joinpath("docs").glob("*.md"))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -22,3 +23,9 @@ def test_the_examples_of_a_page_run_as_printed(page):
         session = test.globs
     assert runner.summarize(verbose=False).failed == 0
     assert blocks or ">>>" not in text
+
+
+def test_the_kind_that_the_contributors_guide_writes_passes_its_own_check():
+    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.M | re.S)
+    assert "report.ok" in blocks[-1]
+    exec("\n".join(blocks), {"__name__": "guide"})
