@@ -1,0 +1,116 @@
+"""A map of the rows: similar rows lie near each other, groups of classes differ in colour and mark."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from anygrain.report.svg import SHAPES, Drawing, shortened
+
+# of the palette of Okabe and Ito, told apart by colour-blind readers; the page lightens them on dark ground
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#5B5B5B")
+MARKERS = {"circle": "o", "square": "s", "triangle": "^", "diamond": "D", "cross": "x", "ring": "$\\bigcirc$"}
+MANY = 3000
+
+
+def row_map(features: Any, posterior: Any, *, limit: int = MANY, seed: int = 0) -> np.ndarray:
+    r"""Places (N, 2) of rows on a map; NaN for rows beyond `limit`, which are left out at random.
+
+    Features are projected on the span of the class means :math:`m_k = \sum_i q_{ik} x_i / \sum_i q_{ik}`, at most 20
+    directions, largest first; then neighbours are kept near each other by t-SNE.
+
+    Args:
+        features: array or sparse matrix, shape (N, D).
+        posterior: q, shape (N, K).
+        limit: largest number of rows that are placed.
+        seed: of the choice of rows and of the projection.
+
+    Source: van der Maaten and Hinton, Visualizing Data using t-SNE, 2008.
+    """
+    from sklearn.manifold import TSNE
+
+    q = np.asarray(posterior, dtype=np.float64)
+    mass = q.sum(axis=0)
+    means = np.asarray(features.T @ q).T / np.maximum(mass, 1e-12)[:, None]
+    centre = (mass @ means) / max(mass.sum(), 1e-12)
+    _, size, directions = np.linalg.svd(np.sqrt(mass)[:, None] * (means - centre), full_matrices=False)
+    directions = directions[: min(20, int((size > 1e-9 * size.max(initial=1e-300)).sum()))]
+    chosen = np.arange(len(q))
+    if len(chosen) > limit:
+        chosen = np.sort(np.random.default_rng(seed).choice(len(q), limit, replace=False))
+    scores = np.asarray(features[chosen] @ directions.T, dtype=np.float64) - centre @ directions.T
+    places = np.full((len(q), 2), np.nan)
+    if scores.shape[1] >= 2 and len(chosen) > 10:
+        scores /= np.sqrt((scores**2).sum(axis=1).mean()) or 1.0
+        near = min(30.0, (len(chosen) - 1) / 3)
+        places[chosen] = TSNE(perplexity=near, init="pca", random_state=seed).fit_transform(scores)
+    elif len(scores):
+        places[chosen, : min(2, scores.shape[1])] = scores[:, :2]
+        places[chosen] = np.nan_to_num(places[chosen])
+    return places
+
+
+class MapDisplay:
+    """Rows as points.
+
+    Args:
+        places: shape (n, 2).
+        groups: name of the group of every row, shape (n,): its class, or the parent of its class.
+        flagged: bool, shape (n,): rows to ring, such as those whose labels are in doubt.
+    """
+
+    def __init__(self, places: Any, groups: Sequence[str], *, flagged: Any = None) -> None:
+        self.places = np.asarray(places, dtype=np.float64).reshape(-1, 2)
+        self.groups = np.asarray(groups).astype(str)
+        self.flagged = np.zeros(len(self.places), bool) if flagged is None else np.asarray(flagged, dtype=bool)
+        names, count = np.unique(self.groups, return_counts=True)
+        order = np.argsort(-count, kind="stable")
+        self.names: list[str] = names[order][: len(COLOURS)].tolist()
+        self.others: list[str] = names[order][len(COLOURS) :].tolist()
+
+    def plot(self, ax: Any = None) -> Self:
+        """Draw on matplotlib axes (new ones without `ax`); sets `ax_` and `figure_`."""
+        from anygrain.report.axes import new_axes
+
+        ax = new_axes(ax)
+        rest = np.isin(self.groups, self.others)
+        if rest.any():
+            ax.scatter(*self.places[rest].T, s=6, color="0.7", label="other")
+        for at, name in enumerate(self.names):
+            kept = self.groups == name
+            marker = MARKERS[SHAPES[at % len(SHAPES)]]
+            ax.scatter(*self.places[kept].T, s=10, color=COLOURS[at], marker=marker, label=name)
+        ax.scatter(*self.places[self.flagged].T, s=60, facecolors="none", edgecolors="black", label="label in doubt")
+        ax.set(xticks=[], yticks=[])
+        ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+    def to_svg(self, width: float = 720, height: float = 470) -> str:
+        """The same as SVG for a page."""
+        legend = 190.0
+        low, high = (
+            (self.places.min(axis=0), self.places.max(axis=0)) if len(self.places) else (np.zeros(2), np.ones(2))
+        )
+        drawing = Drawing(width, height, x=(low[0], high[0]), y=(low[1], high[1]), margins=(10, 10, legend + 18, 10))
+        rest = np.isin(self.groups, self.others)
+        if rest.any():
+            drawing.marks(self.places[rest], "c-other", size=1.8)
+        for at, name in enumerate(self.names):
+            kept = self.groups == name
+            drawing.marks(self.places[kept], f"c{at}", shape=SHAPES[at % len(SHAPES)], size=2.2)
+        if self.flagged.any():
+            drawing.marks(self.places[self.flagged], "flag", shape="ring", size=5.5)
+        entries = [(f"c{at}", SHAPES[at % len(SHAPES)], name) for at, name in enumerate(self.names)]
+        if rest.any():
+            entries.append(("c-other", "circle", f"{len(self.others)} more"))
+        if self.flagged.any():
+            entries.append(("flag", "ring", "label in doubt"))
+        for at, (css, shape, name) in enumerate(entries):
+            y = 24.0 + 24 * at
+            drawing.mark(width - legend, y, css, shape=shape, size=4.5)
+            cut = shortened(name, 24)
+            drawing.text(width - legend + 14, y + 4, cut, css="name", tip=name if cut != name else "")
+        return drawing.svg("Map of the rows")
