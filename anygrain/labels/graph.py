@@ -257,8 +257,8 @@ def plan_rows(rows: Mapping[tuple[str, ...], int], level_names: Sequence[str] | 
                 if max(until - before, end - j) > 1:
                     raise LabelError(
                         f"{where}: {quote(row[j])} stands in {_columns(titles, before, until)} of row {known} and in "
-                        f"{_columns(titles, j, end)} of row {number}, so it would lie under itself or end on two "
-                        "levels. Rename one of the two"
+                        f"{_columns(titles, j, end)} of row {number}. A name is one node wherever it stands: "
+                        f"rename one, such as {quote(f'{titles[max(until, end) - 1]} {row[j]}')}"
                     )
         gathering.node(row[0], number)
         for j in starts[1:]:
