@@ -1,0 +1,21 @@
+"""How truth becomes an observation: annotators, rules, noise.
+
+`OneCoin` needs the fewest votes, `ClassCoin` and `Confusion` know classes apart, `Spammer` finds those who guess, and
+`Difficulty` lets the votes on a hard item depend on each other. Each shrinks its sources towards the pooled one.
+"""
+
+from anygrain.labels.channels.channel import Channel, Records
+from anygrain.labels.channels.class_coin import ClassCoin
+from anygrain.labels.channels.confusion import Confusion
+from anygrain.labels.channels.one_coin import OneCoin
+from anygrain.labels.channels.spammer import Spammer
+
+#: annotator channels by name, the simplest first
+CHANNELS: dict[str, type[Channel]] = {
+    "one_coin": OneCoin,
+    "class_coin": ClassCoin,
+    "spammer": Spammer,
+    "confusion": Confusion,
+}
+
+__all__ = ["CHANNELS", "Channel", "ClassCoin", "Confusion", "OneCoin", "Records", "Spammer"]

@@ -1,0 +1,211 @@
+"""Posteriors and channels from labels alone, without features: expectation maximisation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from anygrain.labels.all import All
+from anygrain.labels.base import IMPOSSIBLE, Labels
+from anygrain.labels.channels import CHANNELS
+from anygrain.labels.channels.channel import Channel
+from anygrain.labels.crowd import Crowd
+from anygrain.labels.error import LabelError
+from anygrain.labels.instance import InstanceLabels
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """What labels say by themselves.
+
+    Attributes:
+        posterior: P(class | all labels), detached, shape (items, K).
+        channels: the fitted channels of the labels.
+        prior: class shares, shape (K,).
+        log_likelihood: path of the penalised log-likelihood under the learnt penalty, one entry per iteration; it
+            never falls.
+        labels: the labels with these channels; `labels.log_evidence()` uses them.
+        converged: whether the path had settled.
+        held_out: mean log-likelihood of held-out items by channel name, where channels were compared; the chosen one
+            is `channel_name`.
+    """
+
+    posterior: Tensor
+    channels: tuple[Channel, ...]
+    prior: Tensor
+    log_likelihood: Tensor
+    labels: Labels
+    converged: bool
+    channel_name: str | None = None
+    held_out: dict[str, float] | None = None
+
+
+def aggregate(
+    labels: Labels,
+    *,
+    channel: str | Sequence[str] | None = None,
+    prior: Tensor | None = None,
+    iterations: int = 50,
+    tolerance: float = 1e-5,
+    dtype: torch.dtype | None = None,
+    seed: int = 0,
+) -> Aggregate:
+    r"""Fit the channels of labels and the class prior by EM, without features.
+
+    .. math:: \max_{\theta, \pi} \sum_i w_i \log \sum_k \pi_k P(o_i \mid y_i = k, \theta) + \log p(\theta) +
+              \sum_k \log \pi_k
+
+    Channels start as they are: new ones at their prior, so the first posterior is a weighted majority. In a first
+    phase each step also learns the penalty (pooled parameters, strength of shrinkage) by marginal likelihood; then the
+    penalty stands and the objective never falls. Channels are fitted in place.
+
+    Args:
+        labels: any labels; parts without channels (gold, coarse, counts) take part as evidence.
+        channel: for Crowd parts, the channel to use in place of theirs; "auto" or several names: the simplest whose
+            log-likelihood of held-out items is within one standard error of the best.
+        prior: class shares (K,), when they are known; else estimated.
+        iterations: at most, in the second phase.
+        tolerance: stop once the objective rises by less than this per item.
+        dtype: of the posterior; float64 for up to 2 million entries, else float32.
+        seed: of the folds of items.
+
+    Raises:
+        LabelError: a channel to choose for labels without votes, or an unknown one.
+    """
+    if channel is not None:
+        names = list(CHANNELS) if channel == "auto" else [channel] if isinstance(channel, str) else list(channel)
+        unknown = [n for n in names if n not in CHANNELS]
+        if unknown or not names:
+            raise LabelError(f"no channel {unknown}; there are {', '.join(CHANNELS)}")
+        if not any(isinstance(p, Crowd) for p in _parts(labels)):
+            raise LabelError("there are no votes whose channel could be chosen")
+        held_out: dict[str, float] | None = None
+        chosen = names[0]
+        if len(names) > 1:
+            chosen, held_out = choose_channel(labels, names, prior=prior, dtype=dtype, seed=seed)
+        fitted = _fit(_with_channel(labels, chosen), prior, iterations, tolerance, dtype)
+        return Aggregate(*fitted, channel_name=chosen, held_out=held_out)
+    return Aggregate(*_fit(labels, prior, iterations, tolerance, dtype))
+
+
+def choose_channel(
+    labels: Labels,
+    names: Sequence[str],
+    *,
+    prior: Tensor | None = None,
+    folds: int = 3,
+    dtype: torch.dtype | None = None,
+    seed: int = 0,
+) -> tuple[str, dict[str, float]]:
+    """The simplest channel (first of `names`) within one standard error of the best on held-out items.
+
+    Items are held out whole, so the channel is judged on votes of items that it was not fitted to.
+
+    Returns:
+        its name, and the mean log-likelihood of a held-out item by channel.
+    """
+    groups = labels.groups()
+    generator = torch.Generator().manual_seed(seed)
+    fold = torch.randint(folds, (int(groups.max()) + 1,), generator=generator).to(groups.device)[groups]
+    scores = []
+    for name in names:
+        score = torch.zeros(0, dtype=torch.float64)
+        for held in range(folds):
+            train = _with_channel(labels[fold != held], name)
+            fit = _fit(train, prior, 10, 1e-3, dtype)
+            test = _with_channels_of(labels[fold == held], fit[4])
+            score = torch.cat([score, _e_step(test, fit[2].log().to(fit[0].dtype))[0].double().cpu()])
+        scores.append(score)
+    table = torch.stack(scores)
+    mean = table.mean(dim=1)
+    best = int(mean.argmax())
+    gap = table[best] - table
+    error = gap.std(dim=1) / max(table.shape[1], 1) ** 0.5
+    within = gap.mean(dim=1) <= error
+    within[best] = True
+    return names[int(within.int().argmax())], dict(zip(names, mean.tolist(), strict=True))
+
+
+def _fit(
+    labels: Labels, prior: Tensor | None, iterations: int, tolerance: float, dtype: torch.dtype | None
+) -> tuple[Tensor, tuple[Channel, ...], Tensor, Tensor, Labels, bool]:
+    size = labels.n_instances * labels.n_classes
+    dtype = dtype or (torch.float64 if size <= 2_000_000 else torch.float32)
+    k = labels.n_classes
+    known = prior is not None
+    shares = torch.full((k,), 1 / k, dtype=torch.float64) if prior is None else torch.as_tensor(prior).double()
+    shares = (shares / shares.sum()).to(labels.device)
+    channels = tuple(dict.fromkeys(labels.channels))
+    weight = None if labels.weight is None else labels.weight.double()
+    instance_weight = None if labels.weight is None else labels.instance_weight().to(dtype)
+
+    def m_step(posterior: Tensor) -> None:
+        nonlocal shares
+        labels.update(posterior)
+        if not known:
+            weighted = posterior if instance_weight is None else posterior * instance_weight[:, None]
+            total = weighted.sum(dim=0, dtype=torch.float64) + 1
+            shares = total / total.sum()
+
+    def penalised(value: Tensor) -> Tensor:
+        data = value.sum(dtype=torch.float64) if weight is None else (value.double() * weight).sum()
+        penalty = sum((c.log_prior().double() for c in channels), torch.zeros((), dtype=torch.float64))
+        return data + penalty.to(data) + (0 if known else shares.log().sum())
+
+    was_settled = [c.prior_is_settled for c in channels]
+    value, posterior = _e_step(labels, shares.log().to(dtype))
+    try:
+        for _ in range(8 if channels else 0):
+            m_step(posterior)
+            value, posterior = _e_step(labels, shares.log().to(dtype))
+        for c in channels:
+            c.prior_is_settled = True
+        path = [penalised(value)]
+        converged = False
+        for _ in range(iterations):
+            m_step(posterior)
+            value, posterior = _e_step(labels, shares.log().to(dtype))
+            path.append(penalised(value))
+            if path[-1] - path[-2] < tolerance * labels.n_instances:
+                converged = True
+                break
+    finally:
+        for c, was in zip(channels, was_settled, strict=True):
+            c.prior_is_settled = was
+    return posterior, channels, shares, torch.stack(path), labels, converged
+
+
+def _e_step(labels: Labels, log_prior: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-likelihood (M,) and posterior (N, K) where every instance has the class prior."""
+    if not isinstance(labels, InstanceLabels):
+        return labels.infer(log_prior.expand(labels.n_instances, -1).contiguous())
+    table = labels.log_evidence(log_prior.dtype)
+    table = table.add_(log_prior) if table._base is None else table + log_prior
+    value = torch.logsumexp(table, dim=1)
+    posterior = table.sub_(value[:, None]).exp_()
+    against = value == -torch.inf
+    if bool(against.any()):
+        value = torch.where(against, IMPOSSIBLE, value)
+        posterior = torch.where(against[:, None], log_prior.exp(), posterior)
+    return value, posterior
+
+
+def _parts(labels: Labels) -> Sequence[Labels]:
+    return labels.parts if isinstance(labels, All) else [labels]
+
+
+def _with_channel(labels: Labels, name: str) -> Labels:
+    parts = [p.with_channel(name) if isinstance(p, Crowd) else p for p in _parts(labels)]
+    return All(*parts) if isinstance(labels, All) else parts[0]
+
+
+def _with_channels_of(labels: Labels, fitted: Labels) -> Labels:
+    """Labels whose votes are read by the channels of others."""
+    parts = [
+        p.with_channel(f.channel) if isinstance(p, Crowd) and isinstance(f, Crowd) else p
+        for p, f in zip(_parts(labels), _parts(fitted), strict=True)
+    ]
+    return All(*parts) if isinstance(labels, All) else parts[0]
