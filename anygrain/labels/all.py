@@ -59,7 +59,7 @@ class All(Labels):
                     f"{ours} and {theirs} have different class lists ({_differing(names, part.class_names)}); "
                     "pass the same classes= or taxonomy= to both"
                 )
-        self.parts = flat
+        self.parts: list[Labels] = flat
         self.instance_parts = [p for p in flat if isinstance(p, InstanceLabels)]
         self.set_parts = [p for p in flat if isinstance(p, SetLabels)]
         super().__init__(
@@ -180,8 +180,8 @@ class All(Labels):
         # everything that speaks of an instance, as finite parts and a count of hard zeros, so that one can be left out
         total = _LeaveOneOut(log_probs)
         total.add(messages.incoming)
-        for part in self.instance_parts:
-            total.add_records(part.record_log_prob(dtype), part.record_instances)
+        for own in self.instance_parts:
+            total.add_records(own.record_log_prob(dtype), own.record_instances)
         scores = []
         for part in self.parts:
             if isinstance(part, InstanceLabels):
@@ -266,4 +266,3 @@ def _differing(ours: tuple[str, ...] | None, theirs: tuple[str, ...]) -> str:
         return "another order"
     odd = sorted(set(ours) ^ set(theirs))
     return f"only one has {', '.join(repr(o) for o in odd[:3])}" + (f" and {len(odd) - 3} more" if len(odd) > 3 else "")
-

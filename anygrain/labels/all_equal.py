@@ -34,7 +34,7 @@ class AllEqual(SetLabels):
 
     def relabel(self, mapping: Tensor, n_classes: int) -> Self:
         new = self._fresh()
-        new.n_classes, new.classes = n_classes, None
+        new.n_classes, new.class_names = n_classes, None
         return new
 
 

@@ -149,7 +149,7 @@ class Labels(ABC):
         """bool, shape (M,): observations that are impossible given the rest."""
         return self.infer(log_probs)[0] <= IMPOSSIBLE
 
-    def log_evidence(self, dtype: torch.dtype = torch.float32, classes: Tensor | None = None) -> Tensor:
+    def log_evidence(self, dtype: torch.dtype = torch.float32, *args: Any, **kwargs: Any) -> Tensor:
         """log P(o_i | y_i = k), shape (N, K): instance kinds only."""
         raise LabelError(f"{type(self).__name__} speaks of sets: it has no evidence of a single instance")
 

@@ -34,6 +34,8 @@ class Candidates(InstanceLabels):
     Source: Jin and Ghahramani, Learning with Multiple Labels, 2002.
     """
 
+    candidates: Tensor
+
     def __init__(
         self,
         candidates: Tensor,

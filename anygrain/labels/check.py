@@ -125,7 +125,8 @@ def check(labels: Labels, log_probs: Tensor, *, tolerance: float = 1e-9) -> Chec
 def _components(labels: Labels) -> Tensor:
     """Component of every instance; a kind derived from `Labels` itself may join all of them."""
     if isinstance(labels, All | InstanceLabels | SetLabels):
-        return torch.unique(labels.structure.component, return_inverse=True)[1]
+        component: Tensor = torch.unique(labels.structure.component, return_inverse=True)[1]
+        return component
     return torch.zeros(labels.n_instances, dtype=torch.long)
 
 

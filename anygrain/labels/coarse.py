@@ -36,6 +36,8 @@ class Coarse(InstanceLabels):
     Source: Heitjan and Rubin, Ignorability and Coarse Data, 1991.
     """
 
+    nodes: Tensor
+
     def __init__(
         self,
         coarse: Tensor,
@@ -116,7 +118,7 @@ class Coarse(InstanceLabels):
         return cls(nodes, taxonomy, level, **how)
 
     @classmethod
-    def simulate(
+    def simulate(  # type: ignore[override]
         cls,
         classes: Tensor,
         n_classes: int,

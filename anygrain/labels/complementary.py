@@ -32,6 +32,8 @@ class Complementary(InstanceLabels):
     Source: Ishida and others, Learning from Complementary Labels, 2017.
     """
 
+    excluded: Tensor
+
     def __init__(
         self,
         classes: Tensor,

@@ -26,6 +26,8 @@ class Exact(ClassColumn, InstanceLabels):
         LabelError: a class outside -1..K-1, naming the first rows.
     """
 
+    labels: Tensor
+
     def __init__(
         self,
         classes: Tensor,

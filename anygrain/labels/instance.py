@@ -112,7 +112,7 @@ class InstanceLabels(Labels):
         return self.n_instances if self.record_instances is None else len(self.record_instances)
 
     @abstractmethod
-    def log_evidence(self, dtype: torch.dtype = torch.float32, classes: Tensor | None = None) -> Tensor:
+    def log_evidence(self, dtype: torch.dtype = torch.float32, *args: Any, **kwargs: Any) -> Tensor:
         """log P(o_i | y_i = k), shape (N, K); rows of 0 say nothing.
 
         With `classes` (C,) the result has C + 1 columns: these classes, and the mean over all others ("the rest").
@@ -220,15 +220,15 @@ def as_classes(classes: Any, n_classes: int, what: str = "class") -> Tensor:
     Raises:
         LabelError: not whole numbers, or outside -1..n_classes-1, naming the first rows and values.
     """
-    classes = torch.as_tensor(classes)
-    if classes.is_floating_point() or classes.is_complex():
-        raise LabelError(f"{what} indices must be whole numbers, not {classes.dtype} (-1 is missing)")
-    classes = classes.long()
-    bad = ((classes < -1) | (classes >= n_classes)).nonzero()
+    given = torch.as_tensor(classes)
+    if given.is_floating_point() or given.is_complex():
+        raise LabelError(f"{what} indices must be whole numbers, not {given.dtype} (-1 is missing)")
+    index = given.long()
+    bad = ((index < -1) | (index >= n_classes)).nonzero()
     if len(bad):
-        first = ", ".join(f"{int(classes[tuple(b)])} in row {int(b[0])}" for b in bad[:3])
+        first = ", ".join(f"{int(index[tuple(b)])} in row {int(b[0])}" for b in bad[:3])
         raise LabelError(f"{len(bad)} {what} values are outside 0..{n_classes - 1} (or -1, missing): {first}")
-    return classes
+    return index
 
 
 def check_error(error: float) -> float:

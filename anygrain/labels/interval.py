@@ -32,6 +32,9 @@ class Interval(InstanceLabels):
     Source: Grouped ("interval-censored") data: Heitjan and Rubin, Ignorability and Coarse Data, 1991.
     """
 
+    low: Tensor
+    high: Tensor
+
     def __init__(
         self,
         low: Tensor,

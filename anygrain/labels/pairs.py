@@ -35,6 +35,8 @@ class Pairs(SetLabels):
     learning: Shimada and others, 2021.
     """
 
+    same: Tensor
+
     def __init__(
         self,
         i: Tensor,
@@ -51,12 +53,16 @@ class Pairs(SetLabels):
     ):
         i, j, same = torch.as_tensor(i).long(), torch.as_tensor(j).long(), torch.as_tensor(same)
         if i.ndim != 1 or i.shape != j.shape or i.shape != same.shape:
-            raise LabelError(f"i, j and same have {len(i)}, {len(j)} and {len(same)} entries; expected one of each a pair")
+            raise LabelError(
+                f"i, j and same have {len(i)}, {len(j)} and {len(same)} entries; expected one of each a pair"
+            )
         require(i != j, "pairs an instance with itself", noun="pair")
         inside = (torch.minimum(i, j) >= 0) & (torch.maximum(i, j) < n_instances)
         require(inside, f"names an instance outside 0..{n_instances - 1}", noun="pair")
         same = same.to(torch.int8)
-        require((same >= -1) & (same <= 1), "has an answer that is not 1 (same), 0 (different) or -1 (missing)", noun="pair")
+        require(
+            (same >= -1) & (same <= 1), "has an answer that is not 1 (same), 0 (different) or -1 (missing)", noun="pair"
+        )
         members = torch.stack([i, j], dim=1).reshape(-1)
         bags = Bags(members, 2 * torch.arange(len(i) + 1, device=i.device), n_instances)
         super().__init__(
@@ -107,7 +113,11 @@ class Pairs(SetLabels):
         m = n if n_pairs is None else n_pairs
         i = torch.randint(n, (m,), generator=generator)
         j = (i + torch.randint(1, n, (m,), generator=generator)) % n
-        answer = torch.where(torch.rand(m, generator=generator) < error, torch.rand(m, generator=generator) < 0.5, classes[i] == classes[j])
+        answer = torch.where(
+            torch.rand(m, generator=generator) < error,
+            torch.rand(m, generator=generator) < 0.5,
+            classes[i] == classes[j],
+        )
         return cls(i, j, answer, n, n_classes, error=error, **how)
 
 

@@ -26,6 +26,7 @@ class Messages(NamedTuple):
     incoming: Tensor  # (N, K) sum of log P(o_s | y_i = k) over the sets of instance i
     value: Tensor  # (sets,) share of the log-likelihood, normalisers of instance evidence left out; -inf: impossible
     score: Tensor  # (sets,) log P(o_s | all other evidence)
+    cavity: Tensor  # (E, K) normalised log-probabilities that each edge's set saw
     against: Tensor  # (N,) bool: the sets of an instance rule out every class
     change: float  # largest change of a belief in the last sweep
     moving: int  # instances that changed by more than .001 in it
@@ -53,11 +54,15 @@ class Factors:
 
     def _simplify(self) -> None:
         from anygrain.labels.all_equal import close_pairs
+        from anygrain.labels.event_lattice import merge_events
 
         owners = [self.owner[s] for s in self.given.set_slices]
         closed = close_pairs(self.parts, owners, self.n_instances)
         self.parts, owners = closed.parts, closed.owners
         self.broken[closed.broken], self.implied[closed.implied] = True, True
+        before = Structure(self.n_instances, [p.sets for p in self.parts], self.device)
+        small = enumerable(before, self.n_classes)[before.nodes[self.n_instances :]]
+        self.parts, owners = merge_events(self.parts, owners, ~small)
         self.owner = torch.cat([self.owner[:0], *owners])
 
     # -- regimes ------------------------------------------------------------------------------------------------------
@@ -65,9 +70,7 @@ class Factors:
     @cached_property
     def enumerated(self) -> Tensor:
         """bool per component: it has a loop and few joint states."""
-        s = self.structure
-        size = torch.bincount(s.component, minlength=len(s.loopy))
-        return s.loopy & (size * math.log(max(self.n_classes, 2)) <= math.log(STATES) + 1e-9)
+        return enumerable(self.structure, self.n_classes)
 
     @cached_property
     def damped(self) -> Tensor:
@@ -103,7 +106,7 @@ class Factors:
         message = torch.where((value == -torch.inf)[s.sets][:, None], torch.zeros_like(message), message)
         incoming = torch.zeros_like(tilted).index_add_(0, s.members, message)
         against = torch.zeros(len(tilted), dtype=torch.bool, device=tilted.device)
-        return Messages(incoming, value, value, against, 0.0, 0)
+        return Messages(incoming, value, value, tilted[s.members], against, 0.0, 0)
 
     def _sweep(self, tilted: Tensor) -> Messages:
         """Flooding until nothing changes; damped only in components with a loop."""
@@ -132,7 +135,8 @@ class Factors:
                     break
             belief = latest
         cavity, incoming = self._cavities(tilted, message)
-        score, _ = self._factor(torch.log_softmax(cavity, dim=1))
+        seen = torch.log_softmax(cavity, dim=1)
+        score, _ = self._factor(seen)
         score = torch.where(broken, torch.full_like(score, -torch.inf), score)
         total = tilted + incoming
         against = torch.isneginf(total).all(dim=1)
@@ -141,7 +145,7 @@ class Factors:
         edge = torch.logsumexp(cavity, dim=1) - weight[s.members]
         edge = edge + torch.where(self._first(broken), weight[s.members], torch.zeros_like(edge))
         value = score.index_add(0, s.sets, edge)
-        return Messages(incoming, value, score, against, change if any_damped else 0.0, moving)
+        return Messages(incoming, value, score, seen, against, change if any_damped else 0.0, moving)
 
     def _cavities(self, tilted: Tensor, message: Tensor) -> tuple[Tensor, Tensor]:
         """What each edge's instance believes without that edge's set (E, K), unnormalised; and all messages (N, K)."""
@@ -223,7 +227,9 @@ class Factors:
                 said_of = torch.stack(split, dim=1)
                 incoming[instances[:, j]] = torch.where(possible[:, None], said_of, torch.zeros_like(said_of))
             against[instances.reshape(-1)] = False
-            without = torch.where(zeros[:, of] - zero.to(tilted.dtype) > 0.5, -torch.inf, finite[:, of] - said.where(~zero, 0.0))
+            without = torch.where(
+                zeros[:, of] - zero.to(tilted.dtype) > 0.5, -torch.inf, finite[:, of] - said.where(~zero, 0.0)
+            )
             rest = torch.logsumexp(own.sum(dim=0)[:, of] + without, dim=0)
             score[inside] = torch.where(rest > -torch.inf, whole[of] - rest, torch.full_like(rest, -torch.inf))
             leader = torch.full((c,), len(value), device=self.device).scatter_reduce(0, of, inside, "amin")
@@ -262,10 +268,21 @@ class Factors:
 
         A set that others imply (a "same" pair inside a closed group) scores 0.
         """
+        from anygrain.labels.event_lattice import EventSets
+
         score = messages.score.new_zeros(self.given.n_sets).index_add(0, self.owner, messages.score)
+        for part, edges in zip(self.parts, self.structure.edge_slices, strict=True):
+            if isinstance(part, EventSets):
+                score[part.merged] = part.scores_of_merged(messages.cavity[edges])
         score = torch.where(self.broken, -torch.inf, torch.where(self.implied, torch.zeros_like(score), score))
         for owned in self.given.set_slices:
             yield score[owned]
+
+
+def enumerable(structure: Structure, n_classes: int) -> Tensor:
+    """bool per component: it has a loop and few joint states."""
+    size = torch.bincount(structure.component, minlength=len(structure.loopy))
+    return structure.loopy & (size * math.log(max(n_classes, 2)) <= math.log(STATES) + 1e-9)
 
 
 def _mix(old: Tensor, new: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -13,6 +13,15 @@ from anygrain.labels.base import Labels
 
 #: log-probability that stands in for a hard zero where a kind is differentiated
 FLOOR = -690.7755278982137  # log 1e-300
+
+
+class Events(NamedTuple):
+    """What sets say as ranges of counts: set `sets[c]` holds low..high members of a class in `target[c]`."""
+
+    sets: Tensor  # (C,)
+    target: Tensor  # (C, K) bool
+    low: Tensor  # (C,)
+    high: Tensor  # (C,)
 
 
 class SetLabels(Labels):
@@ -100,6 +109,13 @@ class SetLabels(Labels):
         certain = torch.full((classes.numel(), self.n_classes), -torch.inf, dtype=torch.float64, device=self.device)
         certain.scatter_(1, classes.reshape(-1, 1), 0.0)
         return tiled.factor(certain)[0].reshape(copies, -1)
+
+    def events(self) -> Events | None:
+        """Ranges of counts that say all that these sets say; None for kinds that say anything else.
+
+        Sets of the same members are merged by them: as factors of their own they would be a loop.
+        """
+        return None
 
     def infer(self, log_probs: Tensor) -> tuple[Tensor, Tensor]:
         from anygrain.labels.all import All

@@ -37,6 +37,9 @@ class Soft(InstanceLabels):
     Source: Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network, 2015.
     """
 
+    probs: Tensor
+    missing: Tensor
+
     def __init__(
         self,
         probs: Tensor,

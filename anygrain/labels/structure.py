@@ -31,7 +31,8 @@ def connected_components(n: int, left: Tensor, right: Tensor) -> Tensor:
             if bool((new == parent).all()):
                 break
             parent = new
-    return torch.unique(parent, return_inverse=True)[1]
+    component: Tensor = torch.unique(parent, return_inverse=True)[1]
+    return component
 
 
 class Structure:
