@@ -51,7 +51,7 @@ class _WithPosterior(torch.autograd.Function):
 
 def with_posteriors(value: Tensor, segments: Segments, *pairs: Tensor) -> Tensor:
     """Give `value` (M, ...) its gradient: pairs are log_p (E, ...) and the posterior that is its slope."""
-    out: Tensor = _WithPosterior.apply(value, segments.index, *pairs)
+    out: Tensor = _WithPosterior.apply(value, segments.index, *pairs)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -302,8 +302,8 @@ def event_counts(log_yes: Tensor, log_no: Tensor, offsets: Tensor | Segments, co
         for part in _parts(block.shape, yes.shape[1], NODES[yes.dtype]):
             rows, places, columns = part[0], slice(None), part[1]
             known = wanted[part]
-            problems = [t[rows, places, columns].transpose(1, 2).reshape(-1, block.shape[1]) for t in laid]
-            value_part, *messages = _count_block(*problems, known.reshape(-1).clamp(min=0))
+            can, cannot = (t[rows, places, columns].transpose(1, 2).reshape(-1, block.shape[1]) for t in laid)
+            value_part, *messages = _count_block(can, cannot, known.reshape(-1).clamp(min=0))
             values[part] = value_part.view(known.shape)
             for table, message in zip(tables, messages, strict=True):
                 table[rows, places, columns] = message.view(*known.shape, -1).transpose(1, 2)

@@ -25,8 +25,8 @@ class Tilt(NamedTuple):
 def tilt_to_counts(log_p: Tensor, counts: Tensor, within: float) -> Tilt:
     r"""The tilt :math:`\lambda` at which :math:`\sum_i p_i(k) e^{\lambda_k} / Z_i` is the count of every class.
 
-    It minimises the convex :math:`D(\lambda) = \sum_i \log Z_i(\lambda) - \sum_k \lambda_k n_k`: Newton steps of limited
-    length, replaced by iterative scaling (which never raises D) wherever they raise it.
+    It minimises the convex :math:`D(\lambda) = \sum_i \log Z_i(\lambda) - \sum_k \lambda_k n_k`, by Newton steps of
+    bounded length, replaced by iterative scaling (which never raises D) wherever they raise it.
 
     Args:
         log_p: (B, n, C) log-probabilities of the members of B sets, not necessarily normalised.
@@ -82,7 +82,9 @@ def _evaluate(log_p: Tensor, tilt: Tensor) -> Tilt:
 
 def bound(tilted: Tilt, counts: Tensor) -> Tensor:
     """D (B,), the Chernoff bound on log P(counts); at the right tilt it is -KL(q || p)."""
-    return tilted.log_z.sum(dim=1) - (tilted.tilt * counts).sum(dim=1)
+    # member by member minus their share of the counts: large tilts cancel before they are summed
+    share = torch.einsum("bnc,bc->bn", tilted.log_q.exp(), tilted.tilt)
+    return (tilted.log_z - share).sum(dim=1) + (tilted.tilt * (tilted.expected - counts)).sum(dim=1)
 
 
 def covariance(tilted: Tilt) -> Tensor:

@@ -56,7 +56,7 @@ def assert_equals_enumeration(log_p, counts, value, message):
         assert value == -torch.inf
         assert (message == 0).all()
         return
-    assert float(value) == pytest.approx(whole, rel=1e-9, abs=1e-13)
+    assert float(value) == pytest.approx(whole, rel=1e-9, abs=1e-12)
     found = torch.softmax(torch.tensor(log_p) + message, dim=1).numpy()
     assert np.abs(found - posterior).max() < 1e-9
 
