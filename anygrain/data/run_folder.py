@@ -33,7 +33,7 @@ suspect_value       string   what it says
 exact               string   the exact class given for the row, or null
 given               string   all labels of the row, "department=Billing; worker_2=refund"
 text                string   the first 160 characters of the text, or the first columns as "name=value"
-map_x, map_y        float    place of the row on a map of two dimensions (`anygrain.report.row_map`); null where not placed
+map_x, map_y        float    place of the row on a map (`anygrain.report.row_map`); null where not placed
 ==================  =======  ===========================================================================================
 
 **metrics.json.** Numbers are finite or null. Intervals are [low, high] at 95 %.
