@@ -1,0 +1,587 @@
+"""The configuration of a run: what is read, how, and every default.
+
+A configuration is TOML: a table ``[data]``, one ``[[labels]]`` per kind of label, ``[encoder]``, ``[learn]`` and
+``[output]``. Paths are relative to the file. Every setting may be given on the command line as well,
+``--set learn.seed=1``; labels are addressed by name, ``--set labels.department.error=0.02``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from anygrain.data.error import InputError, quoted, some
+from anygrain.data.toml import lines_of, to_toml
+
+
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+Names = Annotated[list[str], BeforeValidator(_listed)]
+Probability = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=False, validate_default=False)
+
+
+class Data(Section):
+    """The table of instances and its columns."""
+
+    source: str
+    #: column of row ids; without it rows are known by their number, from 0 on
+    id: str = ""
+    #: column or columns of text
+    text: Names = []
+    #: number, category and date columns, by name or pattern
+    columns: Names = []
+    #: number columns that are features already (embeddings), by name or pattern
+    features: Names = []
+    #: column of paths to images
+    images: str = ""
+    #: rows of one group stay together when rows are held out
+    group: str = ""
+    #: column of bag ids
+    bag: str = ""
+    #: cells that count as empty, besides "", NA, NaN and null
+    missing: Names = []
+    #: other spellings of class names, alias = name
+    aliases: dict[str, str] = {}
+    #: whether "Modem" and "modem" are the same class
+    fold_case: bool = False
+
+
+class LabelColumns(Section):
+    """What every kind of label may say."""
+
+    kind: str
+    #: what to call it in messages; found from the columns when left out
+    name: str = ""
+    #: a table of its own, joined by row id; the data source when left out
+    source: str = ""
+    #: column of row ids there; that of the data source when left out
+    id: str = ""
+    #: labels for rows that the data source does not have
+    unknown_rows: Literal["stop", "drop"] = "stop"
+    #: factor in the training loss
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    #: whether the labels were drawn by a program, which is then said wherever they count
+    simulated: bool = False
+
+
+class Hard(LabelColumns):
+    #: probability that a label was given without regard to the truth
+    error: Probability = 0.0
+
+
+class OneColumn(Hard):
+    column: str
+    taxonomy: str = ""
+    #: several different labels of one row in a table of labels
+    repeats: Literal["stop", "first", "last"] = "stop"
+
+
+class ExactColumns(OneColumn):
+    """The class."""
+
+    kind: Literal["Exact"] = "Exact"
+
+
+class CoarseColumns(OneColumn):
+    """A node of the taxonomy above the class, at any depth."""
+
+    kind: Literal["Coarse"] = "Coarse"
+    #: name of the level the labels belong to; any when left out
+    level: str = ""
+
+
+class SoftColumns(LabelColumns):
+    """A probability per class, one column each."""
+
+    kind: Literal["Soft"] = "Soft"
+    columns: Names
+    #: the class of each column; what the pattern's star stands for when left out
+    classes: Names = []
+    meaning: Literal["target", "evidence", "posterior"] = "target"
+    #: rows that do not sum to 1: rescale them, empty cells being 0
+    normalize: bool = False
+    taxonomy: str = ""
+
+
+class SetColumns(Hard):
+    #: one column of "a|b" cells or JSON lists, or one 0 / 1 column per class
+    columns: Annotated[list[str], BeforeValidator(_listed)] = []
+    column: str = ""
+    classes: Names = []
+    separator: str = "|"
+    taxonomy: str = ""
+
+
+class CandidatesColumns(SetColumns):
+    """Some classes, one of which is true."""
+
+    kind: Literal["Candidates"] = "Candidates"
+
+
+class ComplementaryColumns(SetColumns):
+    """Some classes, none of which is true."""
+
+    kind: Literal["Complementary"] = "Complementary"
+
+
+class IntervalColumns(Hard):
+    """The lowest and highest class that an ordered class can have; an empty cell is an open end."""
+
+    kind: Literal["Interval"] = "Interval"
+    low: str
+    high: str
+
+
+class NoisyColumns(LabelColumns):
+    """A class that is often wrong, by a transition matrix that is given or estimated."""
+
+    kind: Literal["Noisy"] = "Noisy"
+    column: str
+    #: table of the transition matrix: a row per true class, a column per class said, in the order of its header
+    transition: str = ""
+    repeats: Literal["stop", "first", "last"] = "stop"
+    taxonomy: str = ""
+
+
+class CrowdColumns(LabelColumns):
+    """Votes of annotators: one column per annotator, or a table of item, annotator, vote."""
+
+    kind: Literal["Crowd"] = "Crowd"
+    columns: Names = []
+    item: str = ""
+    annotator: str = ""
+    vote: str = ""
+    #: several votes of one annotator on one row
+    repeats: Literal["stop", "first", "last", "both"] = "stop"
+    channel: Literal["OneCoin", "ClassCoin", "Confusion", "Spammer", "Difficulty"] = "Confusion"
+    taxonomy: str = ""
+
+
+class RulesColumns(LabelColumns):
+    """What labelling rules say, one column per rule; an empty cell abstains."""
+
+    kind: Literal["Rules"] = "Rules"
+    columns: Names
+    #: whether the rules read the same columns as the model, so that their votes are no further evidence
+    given_x: bool = True
+    taxonomy: str = ""
+
+
+class BagColumns(Hard):
+    #: column of bag ids, in the data source and in the table of bags
+    bag: str = ""
+
+
+class AnyOfColumns(BagColumns):
+    """Whether a bag holds at least one instance of a class."""
+
+    kind: Literal["AnyOf"] = "AnyOf"
+    column: str
+    #: the class or classes looked for
+    target: Names
+    #: cells that mean yes, and no
+    yes: Names = ["1", "true", "True", "yes"]
+    no: Names = ["0", "false", "False", "no"]
+
+
+class CountsColumns(BagColumns):
+    """How many instances of each class a bag holds, one column per class."""
+
+    kind: Literal["Counts"] = "Counts"
+    columns: Names
+    classes: Names = []
+
+
+class ProportionsColumns(BagColumns):
+    """Which share of a bag each class has, one column per class."""
+
+    kind: Literal["Proportions"] = "Proportions"
+    columns: Names
+    classes: Names = []
+    #: number of draws that the shares were estimated from; 0: they are exact
+    noise: Annotated[float, Field(ge=0)] = 0.0
+    #: shares that do not sum to 1: rescale them
+    normalize: bool = False
+
+
+class PairsColumns(Hard):
+    """Whether two rows have the same class: a table of two row ids and an answer."""
+
+    kind: Literal["Pairs"] = "Pairs"
+    first: str
+    second: str
+    column: str
+    yes: Names = ["1", "true", "True", "yes", "same"]
+    no: Names = ["0", "false", "False", "no", "different"]
+
+
+KINDS: dict[str, type[LabelColumns]] = {
+    "Exact": ExactColumns,
+    "Soft": SoftColumns,
+    "Coarse": CoarseColumns,
+    "Candidates": CandidatesColumns,
+    "Complementary": ComplementaryColumns,
+    "Interval": IntervalColumns,
+    "Noisy": NoisyColumns,
+    "Crowd": CrowdColumns,
+    "Rules": RulesColumns,
+    "AnyOf": AnyOfColumns,
+    "Counts": CountsColumns,
+    "Proportions": ProportionsColumns,
+    "Pairs": PairsColumns,
+}
+
+
+class Encoder(Section):
+    """How an instance is seen. Text is hashed tf-idf, tables are standardised; nothing is downloaded."""
+
+    #: dimensions that text is brought to
+    dim: Annotated[int, Field(ge=1)] = 256
+
+
+class Learn(Section):
+    """How it is learnt, and how that is measured."""
+
+    seed: int = 0
+    head: Literal["linear", "cosine", "prototype", "gaussian"] = "linear"
+    #: parts that rows with an exact label are split in to measure accuracy; 0: do not measure
+    folds: Annotated[int, Field(ge=0)] = 5
+    #: what to do about rows that contradict themselves
+    conflicts: Literal["stop", "soften"] = "stop"
+
+
+class Output(Section):
+    """What is written."""
+
+    #: whether to write report.html
+    report: bool = True
+
+
+class Config(Section):
+    """A whole configuration; build one with `load_config` or `parse_config`."""
+
+    #: names of the classes, in order; found in the taxonomy or the labels when left out
+    classes: list[str] = []
+    #: taxonomy of all labels that do not name their own
+    taxonomy: str = ""
+    data: Data
+    labels: list[Any] = []
+    encoder: Encoder = Encoder()
+    learn: Learn = Learn()
+    output: Output = Output()
+
+    def to_toml(self) -> str:
+        """The configuration with every default written out."""
+        return to_toml(self.settings())
+
+    def settings(self) -> dict[str, Any]:
+        """Plain values, labels by kind first."""
+        plain = self.model_dump(exclude={"labels"})
+        labels = []
+        for label in self.labels:
+            dumped = label.model_dump()
+            labels.append({"kind": dumped.pop("kind"), "name": dumped.pop("name"), **dumped})
+        out = {k: plain[k] for k in ("classes", "taxonomy", "data")}
+        return {**out, "labels": labels, **{k: plain[k] for k in ("encoder", "learn", "output")}}
+
+
+def load_config(path: str | Path, settings: Sequence[str] = ()) -> Config:
+    """A configuration file, with `key=value` settings on top; paths come out absolute.
+
+    Raises:
+        InputError: no such file, not TOML, a setting that is unknown or has the wrong type, with its line.
+    """
+    path = Path(path)
+    if not path.is_file():
+        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.toml")], n=1)
+        hint = f" Did you mean {path.parent / near[0]}?" if near else " Write one with: anygrain init TABLE"
+        raise InputError(f"There is no configuration {path}.{hint}")
+    try:
+        text = path.read_text(encoding="utf-8")
+        raw = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path.name} is not TOML: {error}") from error
+    config = parse_config(raw, path.name, lines_of(text), settings)
+    return with_paths(config, path.parent)
+
+
+def with_paths(config: Config, folder: Path) -> Config:
+    """The configuration with its paths, relative to a folder until now, made absolute."""
+
+    def absolute(value: str) -> str:
+        return str((folder / value).resolve()) if value else ""
+
+    config = config.model_copy(deep=True)
+    config.taxonomy = absolute(config.taxonomy)
+    config.data.source = absolute(config.data.source)
+    for label in config.labels:
+        for name in ("source", "taxonomy", "transition"):
+            if hasattr(label, name):
+                setattr(label, name, absolute(getattr(label, name)))
+    return config
+
+
+def parse_config(
+    raw: Mapping[str, Any],
+    name: str = "the configuration",
+    lines: Mapping[tuple[str | int, ...], int] | None = None,
+    settings: Sequence[str] = (),
+) -> Config:
+    """A configuration from plain values.
+
+    Args:
+        raw: what TOML says.
+        name: of the file, for messages.
+        lines: of the settings in the file, for messages.
+        settings: `key=value` on top.
+
+    Raises:
+        InputError: a setting that is unknown or has the wrong type.
+    """
+    raw = _copied(raw)
+    given: dict[tuple[str | int, ...], str] = {}
+    for setting in settings:
+        _set(raw, setting, given)
+    problems: list[str] = []
+
+    def at(path: tuple[str | int, ...]) -> str:
+        if path in given:
+            return f"--set {given[path]}: "
+        line = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None) if lines else None
+        return f"{name} line {line}: " if line else f"{name}: "
+
+    entries = raw.pop("labels", [])
+    if isinstance(entries, Mapping):
+        entries = [entries]
+    labels: list[LabelColumns] = []
+    for index, entry in enumerate(entries):
+        kind = entry.get("kind")
+        if kind not in KINDS:
+            near = difflib.get_close_matches(str(kind).casefold(), [k.casefold() for k in KINDS], n=1)
+            meant = next((k for k in KINDS if near and k.casefold() == near[0]), None)
+            hint = f" Did you mean {quoted(meant)}?" if meant else ""
+            said = f"{quoted(kind)} is not a kind of label" if kind else "a [[labels]] entry has no kind"
+            problems.append(f"{at(('labels', index, 'kind'))}{said}.{hint} Kinds: {', '.join(KINDS)}")
+            continue
+        try:
+            labels.append(KINDS[kind].model_validate(entry))
+        except ValidationError as error:
+            problems += _explained(error, KINDS[kind], ("labels", index), f"labels ({kind})", at)
+    config: Config | None = None
+    if "data" not in raw:
+        problems.append(
+            f'{name} has no [data]. Expected [data] with source = "table.csv". Write one with: anygrain init TABLE'
+        )
+    else:
+        try:
+            config = Config.model_validate(raw)
+        except ValidationError as error:
+            problems += _explained(error, Config, (), "", at)
+    if problems or config is None:
+        more = (
+            f" (and {len(problems) - 1} more: {some([_short(p) for p in problems[1:]])})" if len(problems) > 1 else ""
+        )
+        raise InputError(problems[0] + more)
+    config.labels = labels
+    _name_labels(config)
+    return config
+
+
+def _short(problem: str) -> str:
+    return problem.split(". Did you mean")[0].split(". Expected")[0].split(". Kinds")[0]
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _copied(v) for k, v in value.items()}
+    return [_copied(v) for v in value] if isinstance(value, list) else value
+
+
+def _name_labels(config: Config) -> None:
+    """Give every entry a name of its own: the one given, its column, what its columns share, its file, or its kind."""
+    taken: set[str] = set()
+    for label in config.labels:
+        columns = getattr(label, "columns", [])
+        column = getattr(label, "column", "")
+        name = label.name
+        if not name and label.source:
+            name = Path(label.source).stem
+        if not name:
+            name = column or (columns[0] if len(columns) == 1 else _shared(columns)) or label.kind.lower()
+        name = name.strip("*?_- ") or label.kind.lower()
+        label.name, count = name, 2
+        while label.name in taken:
+            label.name, count = f"{name}_{count}", count + 1
+        taken.add(label.name)
+
+
+def _shared(columns: Sequence[str]) -> str:
+    """What the names of several columns begin with."""
+    if not columns:
+        return ""
+    first, last = min(columns), max(columns)
+    length = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+    return first[:length].rstrip("0123456789")
+
+
+# -- what is wrong ----------------------------------------------------------------------------------------------------
+
+
+def _explained(
+    error: ValidationError, model: type[BaseModel], prefix: tuple[str | int, ...], where: str, at: Any
+) -> list[str]:
+    out = []
+    for fault in error.errors():
+        location = tuple(part for part in fault["loc"] if not (isinstance(part, str) and part.startswith("function-")))
+        path = (*prefix, *location)
+        owner, name = model, ""
+        for part in location:
+            fields = owner.model_fields if isinstance(owner, type) and issubclass(owner, BaseModel) else {}
+            name = str(part) if isinstance(part, str) else name
+            inner = fields[part].annotation if part in fields else None
+            if inner is not None and isinstance(inner, type) and issubclass(inner, BaseModel) and part != location[-1]:
+                owner = inner
+            elif part in fields:
+                break
+        dotted = ".".join(str(p) for p in location if isinstance(p, str))
+        shown = f"{where}.{dotted}" if where else dotted
+        start = at(path)
+        if fault["type"] == "extra_forbidden":
+            known = list(owner.model_fields)
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            if near:
+                stem = shown[: len(shown) - len(name)]
+                out.append(
+                    f"{start}{shown} is not a setting. Did you mean {stem}{near[0]}? ({_described(owner, near[0], limits=False)})"
+                )
+            else:
+                out.append(f"{start}{shown} is not a setting. Settings: {', '.join(known)}")
+        elif fault["type"] == "missing":
+            out.append(f"{start}{shown} is missing. Expected {_described(owner, str(location[-1]))}")
+        else:
+            value = fault["input"]
+            said = quoted(value) if isinstance(value, str) else repr(value)
+            out.append(f"{start}{shown} is {said}. Expected {_described(owner, name)}")
+    return sorted(out, key=lambda problem: "is not a setting" not in problem)
+
+
+def _described(model: type[BaseModel], name: str, *, limits: bool = True) -> str:
+    """What a setting takes, "int of at least 1, default 256"."""
+    if name not in model.model_fields:
+        return "a value"
+    field = model.model_fields[name]
+    text = _type(field.annotation)
+    for limit in field.metadata if limits else ():
+        for attribute, words in (("ge", "of at least"), ("gt", "above"), ("lt", "below"), ("le", "of at most")):
+            if hasattr(limit, attribute):
+                text += f" {words} {getattr(limit, attribute):g}"
+    if field.is_required():
+        return text
+    default = field.get_default(call_default_factory=True)
+    return f"{text}, default {to_toml({'x': default})[4:].strip()}" if not isinstance(default, BaseModel) else text
+
+
+def _type(annotation: Any) -> str:
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _type(get_args(annotation)[0])
+    if origin is Literal:
+        return "one of " + ", ".join(quoted(a) for a in get_args(annotation))
+    if origin is list:
+        return "string or list of strings"
+    if origin is dict:
+        return "table of strings"
+    if origin is Union:
+        return " or ".join(_type(a) for a in get_args(annotation))
+    names = {int: "int", float: "number", bool: "true or false", str: "string"}
+    return names.get(annotation, "table")
+
+
+# -- settings on top --------------------------------------------------------------------------------------------------
+
+
+def _set(raw: dict[str, Any], setting: str, given: dict[tuple[str | int, ...], str]) -> None:
+    """Put one `key=value` where it belongs. A key may be short where only one setting ends like that."""
+    key, equals, text = setting.partition("=")
+    key = key.strip()
+    if not equals or not key:
+        raise InputError(f"--set {setting} has no value. Expected key=value, such as --set learn.seed=1")
+    path = _resolved(raw, key)
+    target: Any = raw
+    for part in path[:-1]:
+        target = target[part] if isinstance(part, int) else target.setdefault(part, {})
+    target[path[-1]] = _parsed(text.strip())
+    given[path] = setting
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return tomllib.loads(f"x = {text}")["x"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _resolved(raw: Mapping[str, Any], key: str) -> tuple[str | int, ...]:
+    parts = tuple(key.split("."))
+    entries = raw.get("labels", [])
+    if parts[0] in ("data", "encoder", "learn", "output") or (len(parts) == 1 and parts[0] in ("classes", "taxonomy")):
+        return parts
+    if parts[0] == "labels":
+        parts = parts[1:]
+        if len(parts) == 1 and len(entries) == 1:
+            return ("labels", 0, parts[0])
+        if len(parts) > 1 and parts[0].isdigit() and int(parts[0]) < len(entries):
+            return ("labels", int(parts[0]), *parts[1:])
+        if len(parts) < 2:
+            names = [_label_name(entry) for entry in entries]
+            raise InputError(
+                f"--set {key} does not say which labels. Expected labels.NAME.{parts[-1] if parts else 'setting'} with one of {', '.join(names)}"
+            )
+    if len(parts) > 1:
+        hits = [i for i, entry in enumerate(entries) if parts[0] in (_label_name(entry), entry.get("name"))]
+        hits = hits or [
+            i for i, entry in enumerate(entries) if str(entry.get("kind", "")).casefold() == parts[0].casefold()
+        ]
+        if len(hits) == 1:
+            return ("labels", hits[0], *parts[1:])
+        names = [_label_name(entry) for entry in entries]
+        near = difflib.get_close_matches(parts[0], [*names, "data", "encoder", "learn", "output"], n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise InputError(
+            f"--set {key}: there is no {parts[0]}.{hint} Expected data, encoder, learn, output or labels: {', '.join(names)}"
+        )
+    found = [(section, parts[0]) for section, model in _sections().items() if parts[0] in model.model_fields]
+    if len(found) == 1:
+        return found[0]
+    known = {name: f"{section}.{name}" for section, model in _sections().items() for name in model.model_fields}
+    near = difflib.get_close_matches(parts[0], known, n=1)
+    hint = f" Did you mean {known[near[0]]}?" if near else ""
+    raise InputError(f"--set {key}: {key} is not a setting.{hint}")
+
+
+@cache
+def _sections() -> dict[str, type[BaseModel]]:
+    return {"data": Data, "encoder": Encoder, "learn": Learn, "output": Output}
+
+
+def _label_name(entry: Mapping[str, Any]) -> str:
+    """The name that `_name_labels` will give an entry, apart from numbers against repetition."""
+    if entry.get("name"):
+        return str(entry["name"])
+    if entry.get("source"):
+        return Path(str(entry["source"])).stem
+    columns = _listed(entry.get("columns", [])) or []
+    column = entry.get("column") or (columns[0] if len(columns) == 1 else _shared(columns))  # type: ignore[index, arg-type, union-attr]
+    return str(column or entry.get("kind", "")).strip("*?_- ") or str(entry.get("kind", "")).lower()

@@ -1,0 +1,296 @@
+"""A configuration read: rows, what the model sees of them, and what is known of their classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from anygrain.data.classes import Classes, Spelling
+from anygrain.data.config import Config
+from anygrain.data.conflicts import Conflict, find_conflicts
+from anygrain.data.error import InputError, counted, quoted, some
+from anygrain.data.evidence import Evidence, Rows, read_evidence
+from anygrain.data.table import Table, distinct, read_table
+from anygrain.labels import Labels
+
+
+@dataclass
+class Columns:
+    """What the model sees of the rows of a table: the columns, by what they hold.
+
+    Attributes:
+        text: names of text columns.
+        numbers, categories, dates: names of table columns.
+        features: names of number columns that are features already.
+    """
+
+    text: list[str] = field(default_factory=list)
+    numbers: list[str] = field(default_factory=list)
+    categories: list[str] = field(default_factory=list)
+    dates: list[str] = field(default_factory=list)
+    features: list[str] = field(default_factory=list)
+
+    @property
+    def all(self) -> list[str]:
+        return [*self.text, *self.numbers, *self.categories, *self.dates, *self.features]
+
+
+@dataclass
+class Dataset:
+    """Everything a fit needs.
+
+    Attributes:
+        config: where it came from.
+        table: the data source.
+        ids: row ids, shape (N,).
+        columns: what the model sees.
+        classes: the list of classes, with the taxonomy if there is one.
+        evidence: the kinds of label, in the order of the configuration.
+        groups: group of every row (N,), or None.
+        conflicts: rows and bags that contradict themselves.
+        notes: what was done with odd cells, in sentences.
+    """
+
+    config: Config
+    table: Table
+    ids: np.ndarray
+    columns: Columns
+    classes: Classes
+    evidence: list[Evidence]
+    groups: np.ndarray | None
+    conflicts: list[Conflict]
+    notes: list[str]
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def labels(self) -> Labels:
+        """All labels together."""
+        return combined([e.labels for e in self.evidence])
+
+    @property
+    def labelled(self) -> np.ndarray:
+        """bool (N,): rows with any label."""
+        return np.any([e.rows for e in self.evidence], axis=0)
+
+    def exact(self) -> np.ndarray:
+        """The exact class of every row (N,), -1 where there is none."""
+        out = np.full(len(self), -1, dtype=np.int64)
+        for evidence in self.evidence:
+            if evidence.kind == "Exact":
+                given = evidence.labels.labels.numpy()  # type: ignore[attr-defined]
+                out = np.where(out < 0, given, out)
+        return out
+
+    def snippets(self) -> np.ndarray:
+        """The first 160 characters of the text of every row (N,), or its first columns."""
+        return snippets(self.table, self.columns)
+
+
+def combined(parts: list[Labels]) -> Labels:
+    """One kind of label, or the product of several."""
+    out = parts[0]
+    for part in parts[1:]:
+        out = out & part
+    return out
+
+
+def snippets(table: Table, columns: Columns) -> np.ndarray:
+    """The first 160 characters of the text of every row (N,), or its first columns as "name=value"."""
+    if columns.text:
+        return np.array([" ".join(v.split())[:160] for v in texts(table, columns.text)], dtype=object)
+    shown = columns.all[:4]
+    cells = [table.strings(c) for c in shown]
+    return np.array(
+        ["; ".join(f"{c}={v}" for c, v in zip(shown, row, strict=True))[:160] for row in zip(*cells, strict=True)],
+        dtype=object,
+    )
+
+
+def texts(table: Table, columns: list[str]) -> list[str]:
+    """The text of every row; several columns are joined by a line break."""
+    parts = [table.strings(c).tolist() for c in columns]
+    return ["\n".join(p for p in row if p) for row in zip(*parts, strict=True)]
+
+
+def row_ids(table: Table, column: str) -> np.ndarray:
+    """Row ids as strings (N,): a column, or the numbers from 0 on.
+
+    Raises:
+        InputError: ids that are empty or stand in several rows.
+    """
+    if not column:
+        return np.arange(len(table)).astype(str).astype(object)
+    ids = table.strings(column)
+    empty = ids == ""
+    if empty.any():
+        raise InputError(
+            f"{table.name}: {counted(int(empty.sum()), 'row')} without a row id in {quoted(column)} (first: row {int(empty.argmax()) + 1})"
+        )
+    distinct_ids, first, counts = np.unique(ids.astype(str), return_index=True, return_counts=True)
+    if len(distinct_ids) < len(ids):
+        twice = distinct_ids[counts > 1]
+        name = str(twice[np.argmin(first[counts > 1])])
+        at = (ids == name).nonzero()[0][:2] + 1
+        raise InputError(
+            f"{table.name}: {counted(len(twice), 'row id')} of {quoted(column)} {'stands' if len(twice) == 1 else 'stand'} in several "
+            f"rows, first {quoted(name)} in rows {at[0]} and {at[1]}. Expected one row per id; several labels of a row belong "
+            'in a table of their own ([[labels]] source = "...")'
+        )
+    return ids
+
+
+def read_columns(config: Config, table: Table) -> Columns:
+    """The columns that the configuration names, by what they hold.
+
+    Raises:
+        InputError: no such column, or none at all.
+    """
+    data = config.data
+    if data.images:
+        raise InputError(
+            'data.images: images come with a later release. Until then pass their embeddings as number columns: features = "prefix_*"'
+        )
+    out = Columns(text=table.matching(data.text), features=table.matching(data.features))
+    for column in table.matching(data.columns):
+        if column in out.all or column == data.id:
+            continue
+        if table.is_number(column):
+            out.numbers.append(column)
+        elif is_date(table, column):
+            out.dates.append(column)
+        else:
+            out.categories.append(column)
+    if not out.all:
+        raise InputError(
+            f'{config.data.source and Path(config.data.source).name}: no column for the model to learn from. Expected text = "...", '
+            'features = "prefix_*" or columns = [...] in [data]'
+        )
+    return out
+
+
+def is_date(table: Table, column: str) -> bool:
+    """Whether every cell that is not empty is an ISO date or time."""
+    from datetime import datetime
+
+    values = distinct(table.strings(column))
+    if not values:
+        return False
+    try:
+        for value in values[:10_000]:
+            if len(value) < 8 or not value[:4].isdigit():
+                return False
+            datetime.fromisoformat(value)
+    except ValueError:
+        return False
+    return True
+
+
+def check_numbers(table: Table, columns: Columns, ids: np.ndarray) -> None:
+    """Refuse features that are no numbers or infinite.
+
+    Raises:
+        InputError: naming the columns.
+    """
+    empty: list[str] = []
+    first: str | None = None
+    for column in columns.features:
+        values = table.numbers(column, ids)
+        bad = ~np.isfinite(values)
+        if bad.any():
+            empty.append(f"{quoted(column)} ({counted(int(bad.sum()), 'cell')})")
+            first = first or str(ids[int(bad.argmax())])
+    if empty:
+        raise InputError(
+            f"{table.name}: {counted(len(empty), 'feature column')} with empty or infinite cells: {some(empty)} (first: row {first}). "
+            "Fill them, or move the columns to columns = [...], where empty cells are filled with the mean"
+        )
+
+
+def read_dataset(config: Config) -> Dataset:
+    """Everything that a configuration names, checked.
+
+    Raises:
+        InputError: the first kind of problem that was found; nothing is trained before all checks are passed. Rows
+            that contradict themselves are returned in `conflicts`.
+    """
+    if not config.labels:
+        raise InputError(
+            'There are no labels. Expected [[labels]] with a kind, such as kind = "Exact" and column = "product"'
+        )
+    table = read_table(config.data.source)
+    data = config.data
+    ids = row_ids(table, data.id)
+    columns = read_columns(config, table)
+    check_numbers(table, columns, ids)
+    spelling = Spelling(data.missing, data.aliases, fold_case=data.fold_case)
+    bag = table.require(data.bag) if data.bag else ""
+    rows = Rows(table, ids, data.id, spelling, bag)
+    evidence, classes = read_evidence(config.labels, rows, config.classes, config.taxonomy)
+    for entry in evidence:
+        if not entry.n_labels:
+            raise InputError(
+                f"labels {quoted(entry.name)} ({entry.kind}): {entry.source} holds none in {some(map(quoted, entry.columns))}"
+            )
+    groups = None
+    if data.group:
+        _, groups = np.unique(table.strings(data.group).astype(str), return_inverse=True)
+    conflicts = find_conflicts(evidence, ids, classes)
+    return Dataset(
+        config, table, ids, columns, classes, evidence, groups, conflicts, [n for e in evidence for n in e.notes]
+    )
+
+
+def softened(dataset: Dataset) -> Dataset:
+    """The same data with labels that may be wrong: kinds that contradict each other get an error of their own.
+
+    The error is the share of contradicting rows among all rows with several kinds of label, at least .005.
+    """
+    if not dataset.conflicts:
+        return dataset
+    several = int((np.sum([e.rows for e in dataset.evidence], axis=0) > 1).sum())
+    share = min(max(len(dataset.conflicts) / max(several, 1), 0.005), 0.2)
+    config = dataset.config.model_copy(deep=True)
+    for entry in config.labels:
+        if hasattr(entry, "error") and entry.error == 0.0:
+            entry.error = round(share, 4)
+    rows = Rows(
+        dataset.table,
+        dataset.ids,
+        config.data.id,
+        dataset.classes.spelling,
+        config.data.bag,
+    )
+    evidence, classes = read_evidence(config.labels, rows, config.classes, config.taxonomy)
+    note = f'Labels that contradict each other are read as wrong with probability {share:.3g} (conflicts = "soften").'
+    return Dataset(
+        config,
+        dataset.table,
+        dataset.ids,
+        dataset.columns,
+        classes,
+        evidence,
+        dataset.groups,
+        dataset.conflicts,
+        [*dataset.notes, note],
+    )
+
+
+def tensor_groups(dataset: Dataset) -> torch.Tensor:
+    """Rows that stay together when rows are held out, shape (N,): those of a group, a bag, or a pair."""
+    from anygrain.labels.structure import connected_components
+
+    joined = dataset.labels.groups()
+    if dataset.groups is None:
+        return joined
+    n = len(dataset)
+    own = torch.from_numpy(dataset.groups) + n
+    shift = int(own.max()) + 1
+    nodes = torch.arange(n)
+    left = torch.cat([nodes, nodes])
+    right = torch.cat([own, joined + shift])
+    return connected_components(shift + int(joined.max()) + 1, left, right)[:n]
