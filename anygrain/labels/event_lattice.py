@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -72,12 +72,22 @@ class EventSets(SetLabels):
         return value, message
 
     def log_prob_given(self, classes: Tensor) -> Tensor:
-        right = classes.new_zeros(len(classes), len(self.sets))
-        for event in range(len(self.said.sets)):
-            own = self.sets.index == self.said.sets[event]
-            count = self.said.target[event][classes[:, own]].sum(dim=1)
-            right[:, self.said.sets[event]] += ~((count >= self.said.low[event]) & (count <= self.said.high[event]))
-        return torch.where(right > 0, -torch.inf, 0.0).double()
+        wrong = torch.zeros(len(classes), len(self.sets), dtype=torch.bool, device=self.device)
+        for c, target in enumerate(self.said.target):
+            at = int(self.said.sets[c])
+            count = target[classes[:, self.sets.offsets[at] : self.sets.offsets[at + 1]]].sum(dim=1)
+            wrong[:, at] |= (count < self.said.low[c]) | (count > self.said.high[c])
+        return torch.where(wrong, -torch.inf, 0.0).double()
+
+    def _take(self, instances: Tensor, sets: Tensor) -> Self:
+        new = super()._take(instances, sets)
+        place = torch.full((len(self.sets),), -1, device=self.device)
+        place[sets] = torch.arange(len(sets), device=self.device)
+        kept, among = place[self.said.sets] >= 0, place[self.merged_into] >= 0
+        new.said = Events(place[self.said.sets[kept]], *(column[kept] for column in self.said[1:]))
+        new.merged, new.merged_into = self.merged[among], place[self.merged_into[among]]
+        new.said_by = self.said_by[kept]
+        return new
 
 
 class _Lattice(NamedTuple):

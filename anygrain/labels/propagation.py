@@ -117,7 +117,7 @@ class Factors:
         any_damped = bool(damped.any())
         limit = max(s.depth + 1, SWEEPS if any_damped else 0)
         value, change, moving = tilted.new_zeros(s.n_sets), 0.0, 0
-        belief = tilted
+        belief = torch.softmax(tilted, dim=1)
         for sweep in range(limit + 1):
             cavity, incoming = self._cavities(tilted, message)
             value, new = self._factor(torch.log_softmax(cavity, dim=1))
@@ -125,13 +125,14 @@ class Factors:
             new = torch.where(broken[s.sets][:, None], torch.zeros_like(new), new)
             if any_damped and sweep:
                 new = torch.where(damped, _mix(message, new), new)
+            settled = tilted.device.type == "cpu" and torch.equal(new[~damped[:, 0]], message[~damped[:, 0]])
             message = new
             incoming = torch.zeros_like(tilted).index_add_(0, s.members, message)
             latest = torch.softmax(tilted + incoming, dim=1).nan_to_num(0.0)
-            if tilted.device.type == "cpu" or sweep == limit:
-                moved = (latest - belief).abs().amax(dim=1) if sweep else torch.ones_like(latest[:, 0])
+            if tilted.device.type == "cpu" or sweep == limit:  # no exit that depends on data on other devices
+                moved = (latest - belief).abs().amax(dim=1)
                 change, moving = float(moved.max()), int((moved > 1e-3).sum())
-                if change < (1e-12 if tilted.dtype == torch.float64 else 1e-7):
+                if settled and sweep and (not any_damped or change < torch.finfo(tilted.dtype).eps ** 0.75):
                     break
             belief = latest
         cavity, incoming = self._cavities(tilted, message)

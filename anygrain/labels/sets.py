@@ -29,7 +29,8 @@ class SetLabels(Labels):
 
     A kind gives `factor`, or only `log_factor`, which the base differentiates:
 
-    .. math:: \log P(o \mid y_i = k) = \log P(o) + \log \frac{\partial \log P(o)}{\partial \log p_i(k)} - \log p_i(k)
+    .. math:: P(o \mid y_i = k) = P(o) \Big( \frac{g_{ik}}{p_i(k)} + 1 - \sum_j g_{ij} \Big), \qquad
+              g_{ik} = \frac{\partial \log P(o)}{\partial \log p_i(k)}
 
     Args:
         n_classes: K.
@@ -88,7 +89,9 @@ class SetLabels(Labels):
         touched = torch.zeros(len(self.sets), dtype=torch.bool, device=log_p.device)
         touched[self.sets.index[zeros]] = True
         value = torch.where(finite & ~(touched & (value < FLOOR / 2)), value, torch.full_like(value, -torch.inf))
-        message = value[self.sets.index][:, None] + slope.clamp(min=0).log() - floored.detach()
+        # the second term is 0 for a formula that uses every column, and right for one that uses 1 - p
+        ratio = slope * (-floored.detach()).exp() + (1 - slope.sum(dim=1, keepdim=True))
+        message = value[self.sets.index][:, None] + ratio.clamp(min=0).log()
         absent = touched[self.sets.index][:, None] & (message < FLOOR / 2)
         message = torch.where(absent, torch.full_like(message, -torch.inf), message)
         return value.to(log_p.dtype), message.to(log_p.dtype)
