@@ -10,30 +10,6 @@ import numpy as np
 from anygrain.report.svg import Drawing, shortened, ticks
 
 
-def wilson(right: Any, total: Any, z: float = 1.959964) -> tuple[np.ndarray, np.ndarray]:
-    r"""Interval of a share after Wilson; [0, 1] where there is nothing.
-
-    .. math:: \frac{p + z^2/2n \pm z \sqrt{p(1-p)/n + z^2/4n^2}}{1 + z^2/n}
-
-    Args:
-        right, total: counts of the same shape.
-        z: quantile of the normal distribution; 1.96 for 95 %.
-
-    Source: E. B. Wilson, Probable inference, the law of succession, and statistical inference, 1927.
-    """
-    right, total = np.asarray(right, dtype=np.float64), np.asarray(total, dtype=np.float64)
-    n = np.maximum(total, 1e-300)
-    share = np.where(total > 0, right / n, 0.5)
-    with np.errstate(over="ignore", invalid="ignore"):
-        spread = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-        low, high = (
-            (share + z**2 / (2 * n) - spread) / (1 + z**2 / n),
-            (share + z**2 / (2 * n) + spread) / (1 + z**2 / n),
-        )
-    empty = total <= 0
-    return np.where(empty, 0.0, np.clip(low, 0, 1)), np.where(empty, 1.0, np.clip(high, 0, 1))
-
-
 class IntervalDisplay:
     """One line per name: a value as a dot, its interval as a bar.
 
@@ -79,8 +55,8 @@ class IntervalDisplay:
 
     def to_svg(self, width: float = 520, title: str = "", line: float = 30.0) -> str:
         """The same as SVG for a page."""
-        longest = max((len(shortened(name, 34)) for name in self.names), default=0)
-        left = min(20 + 7.0 * longest, 0.46 * width)
+        longest = max((len(shortened(name, 46)) for name in self.names), default=0)
+        left = min(20 + 7.2 * longest, 0.5 * width)
         height = line * len(self.names) + 54
         drawing = Drawing(width, height, x=self.limits, y=(len(self.names) - 0.5, -0.5), margins=(left, 8, 56, 46))
         drawing.x_axis(self.label, ticks(*self.limits), "{:.1f}".format)

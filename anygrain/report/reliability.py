@@ -7,26 +7,22 @@ from typing import Any, Self
 
 import numpy as np
 
-from anygrain.report.intervals import wilson
+from anygrain.metrics import reliability_curve, wilson_interval
 from anygrain.report.svg import Drawing
 
 
 class ReliabilityDisplay:
     r"""Confidence against accuracy, in bins of the confidence, with an interval for each bin.
 
-    With bins :math:`B_b` of n rows in all, the expected calibration error is
-    :math:`\sum_b |B_b| / n \; |\mathrm{accuracy}_b - \mathrm{confidence}_b|`.
-
     Args:
         confidence: mean probability of the predicted class in each bin, shape (B,).
         accuracy: share of right predictions in each bin, shape (B,).
         count: rows in each bin, shape (B,).
-        low, high: limits of the accuracy at 95 %, shape (B,); Wilson's interval where not given.
-        edges: limits of the bins, shape (B, 2), for the table; optional.
+        low, high: limits of the accuracy, shape (B,); Wilson's interval at 95 % where not given.
         name: what was predicted with.
 
     Raises:
-        ValueError: lengths that differ.
+        ValueError: lengths that differ, or a bin without rows.
     """
 
     def __init__(
@@ -37,28 +33,22 @@ class ReliabilityDisplay:
         *,
         low: Any = None,
         high: Any = None,
-        edges: Any = None,
         name: str | None = None,
     ) -> None:
         self.confidence = np.asarray(confidence, dtype=np.float64)
         self.accuracy = np.asarray(accuracy, dtype=np.float64)
-        self.count = np.asarray(count, dtype=np.float64)
+        self.count = np.asarray(count, dtype=np.int64)
         if not self.confidence.shape == self.accuracy.shape == self.count.shape:
             raise ValueError(
                 f"bins differ in number: {self.confidence.shape} confidences, {self.accuracy.shape} accuracies, "
                 f"{self.count.shape} counts"
             )
         if low is None or high is None:
-            low, high = wilson(self.accuracy * self.count, self.count)
+            right = np.round(self.accuracy * self.count).astype(np.int64)
+            limits = [wilson_interval(int(r), int(n)) for r, n in zip(right, self.count, strict=True)]
+            low, high = np.array(limits, dtype=np.float64).reshape(-1, 2).T
         self.low, self.high = np.asarray(low, dtype=np.float64), np.asarray(high, dtype=np.float64)
-        self.edges = None if edges is None else np.asarray(edges, dtype=np.float64).reshape(-1, 2)
         self.name = name
-
-    @property
-    def calibration_error(self) -> float:
-        """Expected calibration error over these bins; NaN without rows."""
-        total = self.count.sum()
-        return float((self.count * np.abs(self.accuracy - self.confidence)).sum() / total) if total else float("nan")
 
     @classmethod
     def from_predictions(
@@ -67,18 +57,18 @@ class ReliabilityDisplay:
         probabilities: Any,
         *,
         classes: Sequence[Any] | None = None,
-        n_bins: int = 10,
+        bins: int = 10,
         name: str | None = None,
         ax: Any = None,
         plot: bool = True,
     ) -> Self:
-        """From true classes and predicted probabilities; empty bins are left out.
+        """From true classes and predicted probabilities; empty bins are left out (`metrics.reliability_curve`).
 
         Args:
-            y_true: true classes, shape (N,): columns of `probabilities`, or members of `classes`.
+            y_true: true classes, shape (N,): columns of `probabilities` (-1 is missing), or members of `classes`.
             probabilities: shape (N, K), rows that sum to one.
-            classes: the K classes in the order of the columns; 0..K-1 where not given.
-            n_bins: bins of equal width over [0, 1].
+            classes: the K classes in the order of the columns, where `y_true` does not hold their numbers.
+            bins: bins of equal width over [0, 1].
             name: for the legend.
             ax: matplotlib axes to draw on; new ones where not given.
             plot: False only computes.
@@ -86,34 +76,15 @@ class ReliabilityDisplay:
         Raises:
             ValueError: shapes that do not fit, or a class that is not among `classes`.
         """
-        table = np.asarray(probabilities, dtype=np.float64)
         truth = np.asarray(y_true)
-        if table.ndim != 2 or truth.shape != table.shape[:1]:
-            raise ValueError(
-                f"probabilities have shape {table.shape} and y_true {truth.shape}; expected (N, K) and (N,)"
-            )
-        names = np.arange(table.shape[1]) if classes is None else np.asarray(classes)
-        if len(names) != table.shape[1]:
-            raise ValueError(f"{len(names)} classes for {table.shape[1]} columns of probabilities")
-        unknown = ~np.isin(truth, names)
-        if unknown.any():
-            raise ValueError(f"y_true holds {truth[unknown][0]!r}, which is not among the classes")
-        top = table.argmax(axis=1)
-        correct = names[top] == truth
-        confidence = table[np.arange(len(table)), top]
-        # a confidence of exactly 1 belongs to the last bin
-        place = np.minimum((confidence * n_bins).astype(np.int64), n_bins - 1)
-        count = np.bincount(place, minlength=n_bins).astype(np.float64)
-        kept = count > 0
-        total = np.maximum(count, 1)
-        edge = np.arange(n_bins + 1) / n_bins
-        display = cls(
-            (np.bincount(place, confidence, n_bins) / total)[kept],
-            (np.bincount(place, correct, n_bins) / total)[kept],
-            count[kept],
-            edges=np.stack([edge[:-1], edge[1:]], axis=1)[kept],
-            name=name,
-        )
+        if classes is not None:
+            names = np.asarray(classes)
+            unknown = ~np.isin(truth, names)
+            if unknown.any():
+                raise ValueError(f"y_true holds {truth[unknown].tolist()[0]!r}, which is not among the classes")
+            order = np.argsort(names)
+            truth = order[np.searchsorted(names[order], truth)]
+        display = cls(*reliability_curve(probabilities, truth, bins=bins), name=name)
         return display.plot(ax) if plot else display
 
     def plot(self, ax: Any = None) -> Self:
@@ -131,7 +102,7 @@ class ReliabilityDisplay:
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
-    def to_svg(self, width: float = 380, height: float = 330) -> str:
+    def to_svg(self, width: float = 460, height: float = 380) -> str:
         """The same as SVG for a page."""
         drawing = Drawing(width, height, margins=(50, 12, 14, 46))
         grid = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]

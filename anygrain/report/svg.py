@@ -103,11 +103,10 @@ class Drawing:
             f'height="{number(max(height, 0.0))}" class="{css}"{faint}{_close("rect", tip)}'
         )
 
-    def path(self, x: Iterable[float], y: Iterable[float], css: str, *, closed: bool = False) -> None:
+    def path(self, x: Iterable[float], y: Iterable[float], css: str) -> None:
         """A line through points in data units."""
         at = " ".join(f"{number(self.x(a))},{number(self.y(b))}" for a, b in zip(x, y, strict=True))
-        kind = "polygon" if closed else "polyline"
-        self._parts.append(f'<{kind} points="{at}" class="{css}"/>')
+        self._parts.append(f'<polyline points="{at}" class="{css}"/>')
 
     def mark(self, x: float, y: float, css: str, *, shape: str = "circle", size: float = 4.0, tip: str = "") -> None:
         """One point at user units."""
