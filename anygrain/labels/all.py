@@ -182,6 +182,9 @@ class All(Labels):
         total.add(messages.incoming)
         for own in self.instance_parts:
             total.add_records(own.record_log_prob(dtype), own.record_instances)
+            silence = own.unrecorded_evidence(dtype)
+            if silence is not None:
+                total.add(silence)
         scores = []
         for part in self.parts:
             if isinstance(part, InstanceLabels):

@@ -122,6 +122,10 @@ class InstanceLabels(Labels):
         """log P(o_r | y = k) of every record, shape (R, K)."""
         return self.log_evidence(dtype)
 
+    def unrecorded_evidence(self, dtype: torch.dtype = torch.float32) -> Tensor | None:
+        """Evidence that stands in no record (the silence of rules), shape (N, K); None where there is none."""
+        return None
+
     def target(self, dtype: torch.dtype = torch.float32) -> Tensor | None:
         """Training targets (N, K), rows of 0 where there is none; None for kinds that are evidence."""
         return None
