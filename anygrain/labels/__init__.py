@@ -6,12 +6,14 @@ Join kinds with `&`; the evidence multiplies. `aggregate` gives posteriors witho
 """
 
 from anygrain.labels.all import All
+from anygrain.labels.anyof import AnyOf
 from anygrain.labels.bags import Bags
 from anygrain.labels.base import Batch, Labels
 from anygrain.labels.candidates import Candidates
 from anygrain.labels.check import Check, check
 from anygrain.labels.coarse import Coarse
 from anygrain.labels.complementary import Complementary
+from anygrain.labels.counts import Counts
 from anygrain.labels.error import LabelError
 from anygrain.labels.exact import Exact
 from anygrain.labels.instance import InstanceLabels
@@ -23,12 +25,14 @@ from anygrain.labels.taxonomy import Taxonomy
 
 __all__ = [
     "All",
+    "AnyOf",
     "Bags",
     "Batch",
     "Candidates",
     "Check",
     "Coarse",
     "Complementary",
+    "Counts",
     "Exact",
     "InstanceLabels",
     "Interval",

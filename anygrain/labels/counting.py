@@ -61,6 +61,30 @@ def log1mexp(x: Tensor) -> Tensor:
     return torch.where(small, torch.log(-torch.expm1(-x)), torch.log1p(-torch.exp(-x)))
 
 
+def mix_error(
+    value: Tensor, message: Tensor, error: float, outcomes: Tensor | float, index: Tensor, unknown: Tensor
+) -> tuple[Tensor, Tensor]:
+    r"""An observation that was drawn without regard to the truth with probability `error`.
+
+    .. math:: P'(o \mid y) = (1 - \epsilon) P(o \mid y) + \epsilon / |O|
+
+    Args:
+        value, message: log P(o) (M,) and log P(o | y_i = k) (E, K), 0 where P(o) = 0.
+        error: in (0, 1).
+        outcomes: number of possible observations |O|, or one number per set (M,).
+        index: set of every member (E,).
+        unknown: bool (M,), sets that say nothing and stay silent.
+    """
+    kept = math.log1p(-error)
+    drawn = math.log(error) - torch.as_tensor(outcomes, dtype=value.dtype, device=value.device).log().expand(
+        value.shape
+    )
+    mixed = torch.logaddexp(value + kept, drawn)
+    message = message.masked_fill((value == -torch.inf)[index][:, None], -torch.inf)
+    message = torch.logaddexp(message + kept, drawn[index][:, None])
+    return mixed.masked_fill(unknown, 0.0), message.masked_fill(unknown[index][:, None], 0.0)
+
+
 def any_of(log_p: Tensor, offsets: Tensor | Segments, present: Tensor) -> AnyOfResult:
     r"""At least one member of each bag has the event, or none has.
 

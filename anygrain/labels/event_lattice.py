@@ -238,7 +238,7 @@ def merge_events(
     groups = int(group.max()) + 1
     # a group is merged when it has two sets or more, all of them allowed, and its lattice is small
     several = torch.bincount(group[usable], minlength=groups) > 1
-    members_of = torch.zeros(groups, dtype=torch.long, device=device).index_reduce_(0, group, size, "amax")
+    members_of = torch.zeros(groups, dtype=torch.long, device=device).scatter_reduce(0, group, size, "amax")
     open_end = events.high >= size[events.sets]
     radix = torch.where(open_end, events.low.clamp(min=0), events.high) + 1
     log_states = torch.zeros(groups, dtype=torch.float64, device=device)

@@ -154,7 +154,7 @@ class SetLabels(Labels):
         out = super().instance_weight()
         if self.weight is None:
             return out
-        return out.index_reduce(0, self.sets.members, self.weight.to(out.dtype)[self.sets.index], "prod")
+        return out.scatter_reduce(0, self.sets.members, self.weight.to(out.dtype)[self.sets.index], "prod")
 
     def _name_of_set(self, index: int) -> str:
         return f"bag {int(self._set_rows[index])}"

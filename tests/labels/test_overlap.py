@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anygrain.labels import All, Bags, Exact, LabelError, Pairs, SetLabels, check
+from anygrain.labels import All, AnyOf, Bags, Counts, Exact, LabelError, Pairs, SetLabels, check
 from anygrain.labels.all_equal import AllEqual, two_edge_connected
 from anygrain.labels.event_lattice import EventSets
 from anygrain.labels.sets import Events
@@ -224,3 +224,19 @@ def test_large_loops_are_damped_and_say_so():
 def test_all_equal_equals_enumeration():
     labels = AllEqual(3, Bags.from_ids(torch.tensor([0, 0, 0, 1, 1])))
     assert check(labels, log_probs_of(0, 5, 3)).ok
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6))
+def test_counts_and_any_of_on_the_same_bags_are_merged(seed):
+    g = torch.Generator().manual_seed(seed)
+    n, k = 12, 3  # a bag of 12 is too large to enumerate: without merging these would be loops
+    bags = Bags.from_ids(torch.zeros(n, dtype=torch.long))
+    truth = torch.randint(k, (n,), generator=g)
+    counts = torch.nn.functional.one_hot(truth, k).sum(0)[None]
+    known = torch.where(torch.arange(k) == 0, counts, -1)
+    either = AnyOf(bags, counts[:, 1:].sum(1) > 0, [1, 2], k)
+    labels = Counts(bags, known) & AnyOf(bags, counts[:, 1] > 0, 1, k) & either
+    assert labels.exact
+    found = check(labels, log_probs_of(seed, n, k))
+    assert found.ok, str(found)

@@ -1,0 +1,232 @@
+"""At least one: a bag holds, or does not hold, an instance of the target class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from anygrain.labels.bags import Bags
+from anygrain.labels.counting import any_of, mix_error
+from anygrain.labels.error import LabelError, require
+from anygrain.labels.frame import as_strings, read_column
+from anygrain.labels.instance import check_error, check_mapping
+from anygrain.labels.random_bags import random_bags
+from anygrain.labels.segments import Segments
+from anygrain.labels.sets import FLOOR, Events, SetLabels
+
+YES, NO = ("1", "true", "yes", "y", "t"), ("0", "false", "no", "n", "f")
+
+
+class AnyOf(SetLabels):
+    r"""Each bag says that at least one, or none, of its instances is of the target class (multiple instance learning).
+
+    .. math:: P(\text{none}) = \prod_{i \in m} (1 - p_i(t)), \quad P(\text{any}) = 1 - P(\text{none}), \quad
+              P' = (1 - \epsilon) P + \epsilon / 2
+
+    Args:
+        bags: M bags.
+        present: shape (M,); True or 1: at least one, False or 0: none, -1: missing.
+        target: a class; a list, tuple or set of classes, any of which will do; a tensor (M,) of one class per bag; a
+            bool tensor (K,) or (M, K) of classes.
+        n_classes: K.
+        error: probability, in [0, 1), that the answer was drawn without regard to the truth.
+
+    Raises:
+        LabelError: an answer that is not 1, 0 or -1, a target outside 0..K-1, tables that do not fit the bags.
+
+    Source: Dietterich, Lathrop and Lozano-Perez, Solving the multiple instance problem, 1997.
+    """
+
+    present: Tensor
+    target: Tensor
+
+    def __init__(
+        self,
+        bags: Bags,
+        present: Tensor,
+        target: int | Iterable[int] | Tensor,
+        n_classes: int,
+        *,
+        error: float = 0.0,
+        rows: Tensor | None = None,
+        n_rows: int | None = None,
+        weight: Tensor | None = None,
+        class_names: Sequence[str] | None = None,
+    ):
+        present = torch.as_tensor(present).to(torch.int8)
+        if present.shape != (len(bags),):
+            raise LabelError(f"present has shape {tuple(present.shape)}; expected ({len(bags)},), one answer per bag")
+        require(
+            (present >= -1) & (present <= 1), "has an answer that is not 1 (any), 0 (none) or -1 (missing)", noun="bag"
+        )
+        super().__init__(
+            n_classes,
+            bags,
+            per_set={"present": present, "target": _targets(target, len(bags), n_classes, bags.members.device)},
+            rows=rows,
+            n_rows=n_rows,
+            weight=weight,
+            class_names=class_names,
+        )
+        self.error = check_error(error)
+
+    @cached_property
+    def _segments(self) -> Segments:
+        return Segments(self.sets.offsets)
+
+    def factor(self, log_p: Tensor) -> tuple[Tensor, Tensor]:
+        if self.error:  # messages of a bag that contradicts its members matter then
+            log_p = log_p.clamp(min=FLOOR)
+        target = self.target[self.sets.index]
+        if target.ndim == 1:
+            column = target[:, None]
+            yes = log_p.gather(1, column)[:, 0]
+            if self.n_classes == 2:
+                no = log_p.gather(1, 1 - column)[:, 0]
+            else:
+                no = torch.logsumexp(log_p.scatter(1, column, -torch.inf), dim=1)
+        else:
+            yes = torch.logsumexp(log_p.masked_fill(~target, -torch.inf), dim=1)
+            no = torch.logsumexp(log_p.masked_fill(target, -torch.inf), dim=1)
+        value, message = any_of(torch.stack([no, yes], dim=1), self._segments, self.present)
+        if self.error:
+            value, message = mix_error(value, message, self.error, 2.0, self.sets.index, self.present < 0)
+        if target.ndim == 1:
+            return value, message[:, :1].expand(-1, self.n_classes).scatter(1, target[:, None], message[:, 1:])
+        return value, torch.where(target, message[:, 1:], message[:, :1])
+
+    def log_prob_given(self, classes: Tensor) -> Tensor:
+        target = self.target[self.sets.index]
+        if target.ndim == 1:
+            hit = classes == target
+        else:
+            hit = target[torch.arange(len(target), device=target.device), classes]
+        counts = torch.zeros(len(classes), len(self.sets), dtype=torch.float64, device=self.device)
+        counts.index_add_(1, self.sets.index, hit.double())
+        right = ((counts > 0) == (self.present == 1)).double()
+        prob = (1 - self.error) * right + self.error / 2
+        return torch.where(self.present == -1, torch.ones_like(prob), prob).log()
+
+    def events(self) -> Events | None:
+        if self.error:
+            return None
+        sets = (self.present >= 0).nonzero()[:, 0]
+        target = self.target[sets]
+        if target.ndim == 1:
+            target = torch.nn.functional.one_hot(target, self.n_classes).bool()
+        low = self.present[sets].long()
+        return Events(sets, target, low, self.sets.sizes[sets] * low)
+
+    def relabel(self, mapping: Tensor, n_classes: int) -> Self:
+        """Classes may be merged unless one new class would hold targets and others."""
+        mapping = check_mapping(mapping, self.n_classes, n_classes, "AnyOf", injective=False).to(self.device)
+        target = self.target
+        if target.ndim == 1:
+            target = torch.nn.functional.one_hot(target, self.n_classes).bool()
+        inside = target.new_zeros(len(target), n_classes, dtype=torch.long)
+        inside = inside.index_add(1, mapping, target.long())
+        total = torch.bincount(mapping, minlength=n_classes)
+        require(
+            ((inside == 0) | (inside == total)).all(dim=1),
+            "would have its target merged with other classes",
+            noun="bag",
+        )
+        new = self._fresh()
+        new.n_classes, new.class_names = n_classes, None
+        new.target = mapping[self.target] if self.target.ndim == 1 else inside > 0
+        return new
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: Any,
+        columns: str,
+        *,
+        bags: Bags,
+        target: str | Sequence[str],
+        classes: Sequence[str],
+        **how: Any,
+    ) -> Self:
+        """Labels from a column of a table of bags: 1/0, true/false, yes/no; empty is missing.
+
+        Args:
+            frame: any data frame, or a mapping of columns, with one row per bag.
+            columns: name of the column.
+            bags: the bags, in the order of the rows.
+            target: class name, or several.
+            classes: names of all classes.
+            how: further arguments of the constructor.
+
+        Raises:
+            LabelError: no such column, a value that is neither yes nor no, an unknown class.
+        """
+        values = [v.lower() for v in as_strings(read_column(frame, columns)).tolist()]
+        odd = [v for v in values if v not in (*YES, *NO, "")]
+        if odd:
+            raise LabelError(
+                f'"{columns}" holds "{odd[0]}" (row {values.index(odd[0])}); expected 1/0, true/false or yes/no'
+            )
+        present = torch.tensor([-1 if v == "" else int(v in YES) for v in values])
+        names = [target] if isinstance(target, str) else list(target)
+        unknown = [n for n in names if n not in classes]
+        if unknown:
+            raise LabelError(f'target "{unknown[0]}" is not among the classes {", ".join(map(str, classes))}')
+        wanted = [list(classes).index(n) for n in names]
+        return cls(bags, present, wanted, len(classes), class_names=classes, **how)
+
+    @classmethod
+    def simulate(
+        cls,
+        classes: Tensor,
+        n_classes: int,
+        *,
+        generator: torch.Generator,
+        target: int | Iterable[int] = 0,
+        bags: Bags | None = None,
+        bag_size: int = 5,
+        error: float = 0.0,
+        **how: Any,
+    ) -> AnyOf:
+        """Truthful answers on the given bags, or on random ones of `bag_size`, but for the given error."""
+        bags = random_bags(len(classes), bag_size, generator) if bags is None else bags
+        labels = cls(bags, torch.ones(len(bags)), target, n_classes, error=error, **how)
+        certain = labels._fresh()
+        certain.error = 0.0
+        truth = certain.log_prob_given(classes[bags.members][None])[0] == 0
+        wrong = torch.rand(len(bags), generator=generator) < error
+        drawn = torch.rand(len(bags), generator=generator) < 0.5
+        labels.present = torch.where(wrong, drawn, truth).to(torch.int8)
+        return labels
+
+
+def _targets(target: int | Iterable[int] | Tensor, bags: int, n_classes: int, device: torch.device) -> Tensor:
+    """A class per bag (M,), or, where a bag has several, bool (M, K)."""
+    if isinstance(target, int):
+        table = torch.full((bags,), target, device=device)
+    elif isinstance(target, list | tuple | set | frozenset | range):
+        chosen = torch.tensor(sorted(int(t) for t in target), device=device)
+        if len(chosen) == 1:
+            return _targets(int(chosen[0]), bags, n_classes, device)
+        if len(chosen) == 0 or int(chosen[0]) < 0 or int(chosen[-1]) >= n_classes:
+            raise LabelError(f"target is {chosen.tolist()}; expected classes of 0..{n_classes - 1}")
+        table = torch.zeros(n_classes, dtype=torch.bool, device=device).index_fill_(0, chosen, True)
+    else:
+        table = torch.as_tensor(target).to(device)
+    if table.dtype == torch.bool:
+        if table.shape not in ((n_classes,), (bags, n_classes)):
+            raise LabelError(
+                f"a bool target has shape {tuple(table.shape)}; expected ({n_classes},) or ({bags}, {n_classes})"
+            )
+        return table.expand(bags, n_classes)
+    if table.ndim == 0:
+        table = table.expand(bags)
+    if table.shape != (bags,):
+        raise LabelError(
+            f"target has shape {tuple(table.shape)}; expected a class, a list of classes, or one class per bag"
+        )
+    require((table >= 0) & (table < n_classes), f"has a target outside 0..{n_classes - 1}", noun="bag")
+    return table.long()
