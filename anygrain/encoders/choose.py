@@ -1,0 +1,66 @@
+"""Which encoder fits the data at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from anygrain.encoders.encoder import Encoder
+from anygrain.encoders.frame import Frame
+from anygrain.encoders.pretrained import Pretrained
+from anygrain.encoders.sparse import Sparse
+from anygrain.encoders.table import Table
+from anygrain.encoders.text import Text
+from anygrain.labels import LabelError
+
+ENCODERS: dict[str, type[Encoder]] = {
+    "table": Table,
+    "text": Text,
+    "sparse": Sparse,
+    "frame": Frame,
+    "pretrained": Pretrained,
+}
+
+
+def is_text(data: Any) -> bool:
+    """Whether data is a list, series or array of strings."""
+    if hasattr(data, "columns") or hasattr(data, "tocsr"):
+        return False
+    if isinstance(data, list | tuple):
+        return bool(len(data)) and all(isinstance(v, str) or v is None for v in data) and isinstance(data[0], str)
+    values = np.asarray(data) if hasattr(data, "__array__") else None
+    if values is None or values.ndim != 1 or len(values) == 0:
+        return False
+    return values.dtype.kind in "UT" or (values.dtype == object and isinstance(values[0], str))
+
+
+def is_mixed(data: Any) -> bool:
+    """Whether data is a data frame with columns that are not numbers."""
+    if not hasattr(data, "columns"):
+        return False
+    import narwhals as nw
+
+    frame = nw.from_native(data, eager_only=True)
+    return not all(dtype.is_numeric() or dtype == nw.Boolean for dtype in frame.schema.values())
+
+
+def encoder_for(data: Any) -> Encoder:
+    """An encoder, not yet learnt, for texts, a data frame of mixed columns, a sparse matrix or an array."""
+    if is_text(data):
+        return Text()
+    if is_mixed(data):
+        return Frame()
+    return Sparse() if hasattr(data, "tocsr") else Table()
+
+
+def encoder_from(name: str, config: Mapping[str, Any], tensors: dict[str, Tensor]) -> Encoder:
+    """The encoder that was saved under a name, with its settings and tensors."""
+    if name not in ENCODERS:
+        raise LabelError(f'the model needs the encoder "{name}", which is not one of {", ".join(ENCODERS)}')
+    encoder = ENCODERS[name](**config)
+    encoder.shapes_from(tensors)
+    encoder.load_state_dict(tensors)
+    return encoder

@@ -1,0 +1,60 @@
+"""How a model is fitted: the Learner, its heads, losses, terms, weightings, procedures, and the default recipe.
+
+`Learner(seed=0).fit(X, labels)` is all that is needed. Give it a `loss`, `terms` or a `weighting` to shape the last fit
+of the head, and a `Procedure` to replace the recipe.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from anygrain.learn.head import Cosine, Gaussian, Head, Linear, Prototype
+    from anygrain.learn.learner import Learner, load
+    from anygrain.learn.loss import cross_entropy
+    from anygrain.learn.procedure import Procedure
+    from anygrain.learn.recipe import RecipeState, Settings
+    from anygrain.learn.step import Step
+    from anygrain.learn.term import Term
+    from anygrain.learn.weighting import Weighting
+
+__all__ = [
+    "Cosine",
+    "Gaussian",
+    "Head",
+    "Learner",
+    "Linear",
+    "Procedure",
+    "Prototype",
+    "RecipeState",
+    "Settings",
+    "Step",
+    "Term",
+    "Weighting",
+    "cross_entropy",
+    "load",
+]
+
+_FILES = {
+    "Cosine": "head",
+    "Gaussian": "head",
+    "Head": "head",
+    "Learner": "learner",
+    "Linear": "head",
+    "Procedure": "procedure",
+    "Prototype": "head",
+    "RecipeState": "recipe",
+    "Settings": "recipe",
+    "Step": "step",
+    "Term": "term",
+    "Weighting": "weighting",
+    "cross_entropy": "loss",
+    "load": "learner",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Names are imported when first used: scikit-learn's import costs a second."""
+    if name not in _FILES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_FILES[name]}"), name)

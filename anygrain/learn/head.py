@@ -1,0 +1,185 @@
+"""Heads: from features to the log-probabilities of the classes."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from anygrain.labels import LabelError
+
+
+class Head(nn.Module):
+    """Features (B, D) to log-probabilities (B, K).
+
+    A head gives ``logits`` and ``penalty``; ``forward`` normalises. A new head registers its class under a name in
+    ``HEADS`` or is passed to the Learner as it is.
+    """
+
+    def __init__(self, feature_dim: int, n_classes: int) -> None:
+        super().__init__()
+        self.feature_dim = feature_dim
+        self.n_classes = n_classes
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Unnormalised scores (B, K)."""
+        raise NotImplementedError
+
+    def penalty(self) -> Tensor:
+        """Squared size of what should stay small, a scalar."""
+        raise NotImplementedError
+
+    def start(self, features: Tensor, posterior: Tensor) -> None:
+        """Set the parameters near a good place for (N, D) features and (N, K) posteriors. Nothing by default."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.logits(features).log_softmax(dim=-1)
+
+
+class Linear(Head):
+    r""":math:`\log p_k(z) = w_k^\top z + b_k - \log\sum_l \exp(w_l^\top z + b_l)`, from zero weights."""
+
+    def __init__(self, feature_dim: int, n_classes: int) -> None:
+        super().__init__(feature_dim, n_classes)
+        self.weight = nn.Parameter(torch.zeros(n_classes, feature_dim))
+        self.bias = nn.Parameter(torch.zeros(n_classes))
+
+    def logits(self, features: Tensor) -> Tensor:
+        return nn.functional.linear(features, self.weight, self.bias)
+
+    def penalty(self) -> Tensor:
+        return self.weight.square().sum()
+
+
+def class_means(features: Tensor, posterior: Tensor) -> Tensor:
+    """Means (K, D) of (N, D) features weighted by (N, K) posteriors; the overall mean where a class has no mass."""
+    mass = posterior.sum(dim=0)[:, None]
+    overall = features.mean(dim=0)
+    return (posterior.T @ features + overall) / (mass + 1)
+
+
+class Cosine(Head):
+    r""":math:`\log p_k(z) \propto s \cos(z, c_k)` with a learnt scale s > 0.
+
+    Source: Gidaris and Komodakis, Dynamic Few-Shot Visual Learning without Forgetting, 2018.
+    """
+
+    def __init__(self, feature_dim: int, n_classes: int) -> None:
+        super().__init__(feature_dim, n_classes)
+        self.centre = nn.Parameter(torch.eye(n_classes, feature_dim) + 1e-3)
+        self.log_scale = nn.Parameter(torch.tensor(2.0))
+
+    def logits(self, features: Tensor) -> Tensor:
+        unit = nn.functional.normalize(features, dim=-1)
+        return self.log_scale.exp() * unit @ nn.functional.normalize(self.centre, dim=-1).T
+
+    def penalty(self) -> Tensor:
+        return self.log_scale.exp().square() * 0.1
+
+    def start(self, features: Tensor, posterior: Tensor) -> None:
+        with torch.no_grad():
+            self.centre.copy_(class_means(features, posterior))
+
+
+class Prototype(Head):
+    r""":math:`\log p_k(z) \propto -s\,|z - c_k|^2 / 2`: a mixture of equal round Gaussians.
+
+    Source: Snell, Swersky and Zemel, Prototypical Networks for Few-shot Learning, 2017.
+    """
+
+    def __init__(self, feature_dim: int, n_classes: int) -> None:
+        super().__init__(feature_dim, n_classes)
+        self.centre = nn.Parameter(torch.zeros(n_classes, feature_dim))
+        self.log_scale = nn.Parameter(torch.tensor(0.0))
+
+    def logits(self, features: Tensor) -> Tensor:
+        square = (
+            features.square().sum(dim=-1, keepdim=True)
+            - 2 * features @ self.centre.T
+            + self.centre.square().sum(dim=-1)
+        )
+        return -0.5 * self.log_scale.exp() * square
+
+    def penalty(self) -> Tensor:
+        return self.log_scale.exp().square() * (self.centre - self.centre.mean(dim=0)).square().sum()
+
+    def start(self, features: Tensor, posterior: Tensor) -> None:
+        with torch.no_grad():
+            self.centre.copy_(class_means(features, posterior))
+
+
+class Gaussian(Head):
+    r""":math:`\log p_k(z) \propto \log\pi_k - \frac12\sum_d [(z_d - \mu_{kd})^2 / v_{kd} + \log v_{kd}]`.
+
+    One diagonal Gaussian per class: quadratic boundaries.
+    """
+
+    def __init__(self, feature_dim: int, n_classes: int) -> None:
+        super().__init__(feature_dim, n_classes)
+        self.mean = nn.Parameter(torch.zeros(n_classes, feature_dim))
+        self.log_variance = nn.Parameter(torch.zeros(n_classes, feature_dim))
+        self.log_prior = nn.Parameter(torch.zeros(n_classes))
+
+    def logits(self, features: Tensor) -> Tensor:
+        precision = torch.exp(-self.log_variance)
+        square = features.square() @ precision.T - 2 * features @ (precision * self.mean).T
+        constant = (precision * self.mean.square() + self.log_variance).sum(dim=-1)
+        return self.log_prior - 0.5 * (square + constant)
+
+    def penalty(self) -> Tensor:
+        pooled = self.log_variance - self.log_variance.mean(dim=0)
+        return (self.mean - self.mean.mean(dim=0)).square().sum() + pooled.square().sum()
+
+    def start(self, features: Tensor, posterior: Tensor) -> None:
+        with torch.no_grad():
+            mean = class_means(features, posterior)
+            spread = class_means(features.square(), posterior) - mean.square()
+            within = (posterior.sum(dim=0) @ spread / posterior.sum()).clamp(min=1e-6)
+            self.mean.copy_(mean)
+            self.log_variance.copy_(within.log().expand_as(self.log_variance))
+
+
+HEADS: dict[str, type[Head]] = {"linear": Linear, "cosine": Cosine, "prototype": Prototype, "gaussian": Gaussian}
+
+
+def make_head(head: str | type[Head], feature_dim: int, n_classes: int) -> Head:
+    """Build a head by its name in ``HEADS`` or from its class."""
+    if isinstance(head, str):
+        if head not in HEADS:
+            raise LabelError(f'head "{head}" is not known: expected one of {", ".join(HEADS)}, or a Head class')
+        head = HEADS[head]
+    return cast(Head, head(feature_dim, n_classes))
+
+
+def fit_head(
+    head: Head,
+    features: Tensor,
+    posterior: Tensor,
+    *,
+    weight: Tensor | None = None,
+    penalty: float = 0.01,
+    steps: int = 8,
+) -> Head:
+    r"""Minimise, by full-batch L-BFGS from where the head stands,
+
+    .. math:: \frac{1}{\sum_i w_i}\sum_i w_i \Big(-\sum_k q_{ik}\log p_{ik}\Big) + \frac{\lambda}{2} |W|^2
+
+    Args:
+        features: (N, D).  posterior: (N, K), the targets q.  weight: (N,), ones when not given.
+        penalty: the lambda of the formula.
+        steps: L-BFGS iterations.
+    """
+    share = posterior if weight is None else posterior * weight[:, None]
+    share = share / (float(len(features)) if weight is None else weight.sum())
+    optimizer = torch.optim.LBFGS(head.parameters(), max_iter=steps, history_size=10, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = -(share * head(features)).sum() + 0.5 * penalty * head.penalty()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    with torch.enable_grad():
+        optimizer.step(closure)  # type: ignore[no-untyped-call]
+    return head

@@ -1,0 +1,25 @@
+"""Procedures: another way to fit, in place of the default recipe."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from anygrain.labels import Labels
+
+if TYPE_CHECKING:
+    from anygrain.learn.learner import Learner
+
+
+class Procedure:
+    """Fits `learner.head_` to features (N, D) and labels of the same N instances.
+
+    It is built from `learner.step(features, labels, instances, epoch)`, which gives a `Step` with gradient,
+    `learner.objective(step)`, the loss with terms and weighting, `learner.posterior_of(features, labels)` and
+    `learner.evaluate(features, labels)`, the mean log-likelihood of evidence. A procedure says in its docstring which
+    losses, terms and weightings it composes with.
+    """
+
+    def run(self, learner: Learner, features: Tensor, labels: Labels) -> None:
+        raise NotImplementedError

@@ -1,0 +1,641 @@
+r"""The default recipe: how a head on frozen features learns from evidence so that more evidence helps.
+
+A plain gradient on the likelihood of weak labels often ends below what the exact labels alone give. The recipe is
+expectation-maximisation with four changes, each of which was needed in experiments on frozen text and image features:
+
+1. *Cross-fitted E-steps*: the posterior of a row uses the log-probabilities of a head that did not train on it.
+2. *A temperature per round*, :math:`t = \arg\max_t \log P(o \mid \mathrm{log\_softmax}(t L))`, on held-out evidence.
+3. *Two starts, pooled*: one spreads evidence along the graph of nearest neighbours, one starts from the exact labels
+   alone and never uses the graph. What is held out decides their weights, so neither a misleading graph nor a poor
+   first head can spoil the result; the head of the exact labels alone stays a candidate.
+4. *Class balance*: where only few exact labels tell classes apart, soft class counts are pulled towards equal ones as
+   far as two heads, trained on one half of the exact labels each, disagree about them.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from anygrain.labels import All, Exact, Labels, Pairs
+from anygrain.learn.calibration import evidence_score, fit_temperature
+from anygrain.learn.graph import Graph, neighbour_graph
+from anygrain.learn.head import Head, fit_head
+
+#: (finished steps, all steps, what was found): called after every step, for progress bars and checkpoints
+Callback = Callable[[int, int, dict[str, Any]], None]
+
+HEAD_TRACK, GRAPH_TRACK = "head", "graph"
+WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the graph track in the pool
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the recipe can be told. The defaults were chosen on all data sets at once, not per data set.
+
+    Attributes:
+        rounds: E- and M-steps of every track.
+        folds: heads that cross-fit an E-step.
+        exact_folds: times that a part of the exact labels is held out, to weigh the tracks; below 2: never.
+        neighbours: of the graph; 0 leaves the graph track out.
+        penalty: weight decay of the head, see `fit_head`.
+        head_steps: L-BFGS steps of a head in a round.
+        final_steps: L-BFGS steps of the heads that stay.
+        temperature: of a head where no held-out evidence tells.
+    """
+
+    rounds: int = 4
+    folds: int = 2
+    exact_folds: int = 3
+    neighbours: int = 10
+    penalty: float = 0.01
+    head_steps: int = 8
+    final_steps: int = 12
+    temperature: float = 2.0
+
+
+@dataclass
+class RecipeState:
+    """Finished steps of a fit. Write `tensors()` and `history`, and a killed fit goes on to the same result."""
+
+    steps: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors under names "step|name"."""
+        return {f"{step}|{name}": value for step, values in self.steps.items() for name, value in values.items()}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], history: list[dict[str, Any]]) -> RecipeState:
+        """The inverse of `tensors` and `history`."""
+        state = cls(history=list(history))
+        for key, value in tensors.items():
+            step, name = key.split("|", 1)
+            state.steps.setdefault(step, {})[name] = value
+        return state
+
+
+@dataclass
+class RecipeResult:
+    """What a fit found.
+
+    Attributes:
+        head: the fitted head; its log-probabilities are log_softmax(temperature x logits).
+        posterior: of the training instances, (N, K), with all evidence.
+        held_out_log_probs: (N, K), of heads that saw neither the row nor its evidence.
+        held_out: bool (N,), False where that could not be done (the only exact label of its class).
+        chosen: "evidence" or "exact only", and why.
+    """
+
+    head: Head
+    temperature: float
+    posterior: Tensor
+    held_out_log_probs: Tensor
+    held_out: Tensor
+    chosen: dict[str, Any]
+    history: list[dict[str, Any]]
+
+
+def log(probs: Tensor) -> Tensor:
+    """The logarithm with a floor that stays finite in the lowest precision in use."""
+    return probs.clamp(min=1e-30).log()
+
+
+def exact_classes(labels: Labels) -> Tensor:
+    """Class that an `Exact` part gives every instance, (N,); -1 where none does."""
+    given = torch.full((labels.n_instances,), -1, device=labels.device)
+    for part in labels.parts if isinstance(labels, All) else [labels]:
+        if isinstance(part, Exact):
+            given = torch.where(given < 0, part.labels, given)
+    return given
+
+
+def without_exact(labels: Labels, instances: Tensor) -> Labels:
+    """The same labels with the exact classes of some instances, bool (N,), taken back. Channels stay shared."""
+    parts: list[Labels] = []
+    for part in labels.parts if isinstance(labels, All) else [labels]:
+        if isinstance(part, Exact):
+            part = copy.copy(part)
+            part.labels = torch.where(instances, -1, part.labels)
+        parts.append(part)
+    return All(*parts) if isinstance(labels, All) else parts[0]
+
+
+def split_groups(groups: Tensor, folds: int, generator: torch.Generator) -> Tensor:
+    """Fold (N,) of every row, folds of about equal size; rows of one group (N,) stay together.
+
+    Where one group holds most of the rows, no split can keep it whole: then rows are drawn one by one, and the message
+    that a row gets from its partners in another fold comes from a head that has not seen those partners' fold.
+    """
+    _, group = groups.unique(return_inverse=True)
+    if int(torch.bincount(group).max()) > len(group) / folds:
+        group = torch.arange(len(group))
+    order = torch.randperm(int(group.max()) + 1, generator=generator)
+    sizes = torch.bincount(group)[order]
+    fold_of_group = torch.empty_like(order)
+    fold_of_group[order] = ((sizes.cumsum(0) - sizes) * folds // len(group)).clamp(max=folds - 1)
+    return fold_of_group[group]
+
+
+def ambiguity(evidence: Tensor) -> Tensor:
+    r"""How far the evidence of rows (N, K), given as posteriors under equal priors, tells each class from its double.
+
+    .. math:: D_k = \min_{l \in \text{doubles}} \frac{\sum_i |q_{ik} - q_{il}|}{\sum_i (q_{ik} + q_{il})}
+
+    with the double of k the class whose column is most parallel to its own: 0 where nothing tells the two apart, 1
+    where they never stand in doubt. Classes without mass get 1. Shape (K,).
+    """
+    mass = evidence.sum(dim=0)
+    length = evidence.square().sum(dim=0).sqrt().clamp(min=1e-12)
+    likeness = (evidence.T @ evidence) / (length[:, None] * length)
+    likeness.fill_diagonal_(-1)
+    double = likeness.argmax(dim=1)
+    apart = (evidence - evidence[:, double]).abs().sum(dim=0)
+    return torch.where(mass > 0.5, apart / (mass + mass[double]).clamp(min=1e-12), torch.ones_like(apart))
+
+
+class Recipe:
+    """One fit on frozen features.
+
+    Args:
+        features: (N, D), one row per instance, of unit mean square.
+        labels: N instances of K classes.
+        make: builds an unfitted head.
+        seed: where folds come from.
+        state: finished steps of an earlier, interrupted fit.
+        callback: called after every step.
+        graph: of the rows, where it is at hand.
+    """
+
+    def __init__(
+        self,
+        features: Tensor,
+        labels: Labels,
+        make: Callable[[], Head],
+        *,
+        settings: Settings | None = None,
+        seed: int = 0,
+        state: RecipeState | None = None,
+        callback: Callback | None = None,
+        graph: Graph | None = None,
+    ) -> None:
+        self.features, self.labels, self.make = features, labels, make
+        self.settings = Settings() if settings is None else settings
+        self.state = RecipeState() if state is None else state
+        self.callback = callback
+        self.n, self.k = labels.n_instances, labels.n_classes
+        self.uniform = features.new_full((self.n, self.k), -math.log(self.k))
+        self.alone = labels.posterior(self.uniform)  # what the evidence says without features
+        self.given = exact_classes(labels)
+        generator = torch.Generator().manual_seed(seed)
+        group = labels.groups()[labels.rows]
+        self.fold = split_groups(group, self.settings.folds, generator)
+        self.exact_fold = self._exact_folds(generator)
+        self.half = self._order_in_class(generator) % 2
+        self._graph = graph
+        self.few, self.anchors = self._anchors()
+        self.shrink: float | None = None
+        self.done = 0
+        self.total = 0
+
+    # -- what kind of evidence there is -------------------------------------------------------------------------------
+
+    def _order_in_class(self, generator: torch.Generator) -> Tensor:
+        """Random rank of every exact label among those of its class, (N,); 0 elsewhere."""
+        order = torch.randperm(self.n, generator=generator)
+        order = order[torch.argsort(self.given[order], stable=True)]
+        classes = self.given[order]
+        count = torch.bincount(classes + 1, minlength=self.k + 1)
+        first = torch.cat([count.new_zeros(1), count.cumsum(0)])[classes + 1]
+        rank = torch.empty_like(order)
+        rank[order] = torch.arange(self.n) - first
+        return torch.where(self.given >= 0, rank, 0)
+
+    def _exact_folds(self, generator: torch.Generator) -> Tensor:
+        """Fold (N,) of every exact label, spread over its class; -1 elsewhere."""
+        folds = max(self.settings.exact_folds, 1)
+        rank = self._order_in_class(generator)
+        return torch.where(self.given >= 0, (rank + self.given) % folds, -1)
+
+    def _anchors(self) -> tuple[bool, Tensor]:
+        """Whether only few rows tell the classes apart, and which rows do, bool (N,)."""
+        sure = self.alone.max(dim=1).values > 0.9
+        exact = self.given >= 0
+        for anchors in (exact, sure):
+            covered = len(self.alone[anchors].argmax(dim=1).unique()) if bool(anchors.any()) else 0
+            if covered >= 0.9 * self.k and not bool(anchors.all()):
+                rest = self.alone[~(anchors | sure)]
+                if len(rest) == 0:
+                    continue
+                told = ambiguity(rest)
+                in_doubt = rest.sum(dim=0) > 0.5
+                few = bool(in_doubt.any()) and float((told[in_doubt] < 0.05).float().mean()) > 0.25
+                if few:
+                    return True, anchors
+        return False, torch.zeros_like(sure)
+
+    @property
+    def graph(self) -> Graph:
+        if self._graph is None:
+            edges = [
+                torch.stack(
+                    [part.sets.members[part.sets.offsets[:-1]], part.sets.members[part.sets.offsets[:-1] + 1]], 1
+                )[part.same == 1]
+                for part in (self.labels.parts if isinstance(self.labels, All) else [self.labels])
+                if isinstance(part, Pairs)
+            ]
+            self._graph = neighbour_graph(
+                self.features, self.settings.neighbours, edges=torch.cat(edges) if edges else None
+            )
+        return self._graph
+
+    # -- steps --------------------------------------------------------------------------------------------------------
+
+    def step(self, name: str, compute: Callable[[], tuple[dict[str, Tensor], dict[str, Any]]]) -> dict[str, Tensor]:
+        """Run a step, or take it from the state of an earlier fit; then say so."""
+        self.done += 1
+        if name in self.state.steps:
+            found = self.state.steps[name]
+            for i, channel in enumerate(self.labels.channels):
+                channel.load_state_dict(
+                    {key: found[f"channel{i}.{key}"] for key in channel.state_dict() if f"channel{i}.{key}" in found},
+                    strict=False,
+                )
+            return found
+        found, info = compute()
+        for i, channel in enumerate(self.labels.channels):
+            found.update({f"channel{i}.{key}": value.clone() for key, value in channel.state_dict().items()})
+        self.state.steps[name] = found
+        self.state.history.append({"step": name, **info})
+        if self.callback is not None:
+            self.callback(self.done, self.total, self.state.history[-1])
+        return found
+
+    # -- parts of the recipe ------------------------------------------------------------------------------------------
+
+    def head_from(self, rows: Tensor, posterior: Tensor, steps: int, start: Head | None = None) -> Head:
+        """A head fitted to the posteriors of some rows, bool (N,)."""
+        head = self.make()
+        features, target = self.features[rows], posterior[rows]
+        if start is None:
+            head.start(features, target)
+        else:
+            head.load_state_dict(start.state_dict())
+        return fit_head(head, features, target, penalty=self.settings.penalty, steps=steps)
+
+    def logits(self, head: Head) -> Tensor:
+        with torch.no_grad():
+            return head.logits(self.features)
+
+    def balanced(self, labels: Labels, log_probs: Tensor, steps: int = 8) -> Tensor:
+        r"""log_probs + lambda such that the mean posterior meets its target, shape (N, K).
+
+        The target is the soft count :math:`n_k` shrunk towards equal counts: :math:`\propto n_k^w`, or, where w is not
+        known, the mean of both.
+        """
+        if not self.few:
+            return log_probs
+        count = labels.posterior(log_probs).sum(dim=0)
+        if self.shrink is None:
+            target = (count + self.n / self.k) / 2
+        else:
+            target = torch.softmax(self.shrink * (count + 1).log(), dim=0) * self.n
+        shift = torch.zeros_like(count)
+        for _ in range(steps):
+            now = labels.posterior(log_probs + shift).sum(dim=0)
+            shift = shift + 0.5 * ((target + 0.1) / (now + 0.1)).log()
+        return log_probs + shift
+
+    def size_reliability(self) -> float | None:
+        r"""How far differences in log class size can be believed, in [0, 1]; None where it cannot be told.
+
+        Two heads, trained on one half of the exact labels each, count the classes; with a and b the centred logarithms
+        of their counts, :math:`w = \mathrm{cov}(a, b) / \sqrt{\mathrm{var}(a) \mathrm{var}(b)}`.
+        """
+        anchors = self.anchors & (self.given >= 0)
+        both = torch.bincount(self.given[anchors & (self.half == 1)], minlength=self.k) > 0
+        if int(both.sum()) < self.k / 2:
+            return None
+        counts = []
+        for half in (0, 1):
+            head = self.head_from(anchors & (self.half == half), self.alone, steps=30)
+            scores = (4 * self.logits(head)).log_softmax(dim=1)
+            shift = torch.zeros(self.k, dtype=scores.dtype)
+            for _ in range(10):
+                shift = (self.labels.posterior(scores + shift).sum(dim=0) + 1).log()
+            counts.append(shift - shift.mean())
+        a, b = counts
+        return float(((a * b).mean() / (a.square().mean() * b.square().mean()).sqrt().clamp(min=1e-12)).clamp(0, 1))
+
+    def spread(self, labels: Labels, anchors: Tensor, steps: int = 30) -> Tensor:
+        """Posteriors (N, K) after evidence has walked from the anchors along the graph."""
+        source = labels.posterior(self.uniform) * anchors[:, None]
+        now = source
+        for step in range(steps):
+            moved = 0.95 * (self.graph.spread @ now) + 0.05 * source
+            mass = moved.sum(dim=1, keepdim=True)
+            reached = mass > 0
+            log_probs = torch.where(reached, log(moved / mass.clamp(min=1e-30)), self.uniform)
+            if step >= 16 and step % 4 == 0:
+                log_probs = self.balanced(labels, log_probs, steps=6)
+            now = labels.posterior(log_probs) * reached
+        return torch.where(now.sum(dim=1, keepdim=True) > 0, now, labels.posterior(self.uniform))
+
+    def smooth(self, labels: Labels, posterior: Tensor, steps: int) -> Tensor:
+        """Posteriors (N, K) averaged over neighbours and joined with the evidence again, `steps` times."""
+        for _ in range(steps):
+            posterior = labels.posterior(log(self.graph.walk @ posterior))
+        return posterior
+
+    def round(
+        self, labels: Labels, posterior: Tensor, heads: list[Head], anchors: Tensor, *, smoothing: int
+    ) -> tuple[Tensor, Tensor, dict[str, Any]]:
+        """One round: cross-fitted head, temperature, channels, posterior. Gives log_probs, posterior and what to say."""
+        logits = torch.zeros_like(self.uniform)
+        for f, head in enumerate(heads):
+            rows = (self.fold != f) | anchors
+            target = posterior[rows]
+            fit_head(head, self.features[rows], target, penalty=self.settings.penalty, steps=self.settings.head_steps)
+            out = self.fold == f
+            with torch.no_grad():
+                logits[out] = head.logits(self.features[out])
+        temperature = fit_temperature(labels, logits, ~anchors, default=self.settings.temperature)
+        log_probs = (temperature * logits).log_softmax(dim=1)
+        if labels.channels:
+            labels.update(labels.posterior(log_probs), log_probs)
+            temperature = fit_temperature(labels, logits, ~anchors, default=self.settings.temperature)
+            log_probs = (temperature * logits).log_softmax(dim=1)
+        score = evidence_score(labels, log_probs, ~anchors)
+        log_probs = self.balanced(labels, log_probs)
+        posterior = labels.posterior(log_probs)
+        if smoothing:
+            posterior = self.smooth(labels, posterior, smoothing)
+        return log_probs, posterior, {"temperature": temperature, "held_out_evidence": score}
+
+    def start(self, name: str, labels: Labels, anchors: Tensor) -> Tensor:
+        """First posteriors (N, K) of a track."""
+        if self.few and name == GRAPH_TRACK:
+            return self.spread(labels, anchors)
+        if self.few:
+            return labels.posterior(self.log_exact_only(labels, anchors)[1])
+        first = labels.posterior(self.uniform)
+        return self.smooth(labels, first, 10) if name == GRAPH_TRACK else first
+
+    def log_exact_only(self, labels: Labels, anchors: Tensor) -> tuple[Head, Tensor]:
+        """The head that trains on the anchors alone, and its log-probabilities (N, K)."""
+        head = self.head_from(anchors, labels.posterior(self.uniform), steps=60)
+        return head, self.logits(head).log_softmax(dim=1)
+
+    def tracks(self) -> list[str]:
+        return [HEAD_TRACK] + ([GRAPH_TRACK] if self.settings.neighbours and self.n > 2 else [])
+
+    def run_track(self, name: str) -> Tensor:
+        """All rounds of a track on all evidence; log-probabilities (N, K) of its last cross-fit."""
+        heads = [self.make() for _ in range(self.settings.folds)]
+        rounds = self.settings.rounds
+        found: dict[str, Tensor] = {}
+        for r in range(rounds):
+
+            def compute(r: int = r, found: dict[str, Tensor] = found) -> tuple[dict[str, Tensor], dict[str, Any]]:
+                posterior = found["posterior"] if r else self.start(name, self.labels, self.anchors)
+                for f, head in enumerate(heads):
+                    if r:
+                        head.load_state_dict({key: found[f"head{f}.{key}"] for key in head.state_dict()})
+                    else:
+                        rows = (self.fold != f) | self.anchors
+                        head.start(self.features[rows], posterior[rows])
+                smoothing = 5 if name == GRAPH_TRACK and r < rounds - 1 else 0
+                log_probs, posterior, info = self.round(
+                    self.labels, posterior, heads, self.anchors, smoothing=smoothing
+                )
+                new = {"log_probs": log_probs, "posterior": posterior}
+                for f, head in enumerate(heads):
+                    new.update({f"head{f}.{key}": value.clone() for key, value in head.state_dict().items()})
+                return new, {"track": name, "round": r + 1, **info}
+
+            found = self.step(f"{name} {r + 1}", compute)
+            if r:  # the round before is not needed any more; that it was done is
+                self.state.steps[f"{name} {r}"] = {"done": torch.ones(1)}
+        return found["log_probs"]
+
+    def without(self, fold: int) -> dict[str, Tensor]:
+        """Log-probabilities (N, K) by candidate, of a short fit that did not see the exact labels of a fold."""
+        out = self.exact_fold == fold
+        labels, anchors = without_exact(self.labels, out), self.anchors & ~out
+        found = {"exact only": self.log_exact_only(labels, anchors)[1]}
+        for name in self.tracks():
+            posterior = self.start(name, labels, anchors)
+            heads = [self.make() for _ in range(self.settings.folds)]
+            for f, head in enumerate(heads):
+                rows = (self.fold != f) | anchors
+                head.start(self.features[rows], posterior[rows])
+            for r in range(2):
+                smoothing = 5 if name == GRAPH_TRACK and r == 0 else 0
+                log_probs, posterior, _ = self.round(labels, posterior, heads, anchors, smoothing=smoothing)
+            found[name] = log_probs
+        return {name: log_probs[out] for name, log_probs in found.items()}
+
+    # -- choosing -----------------------------------------------------------------------------------------------------
+
+    def graph_weight_from_evidence(self) -> float:
+        """Weight of the graph track where no exact label can be held out.
+
+        The evidence of the rows without an anchor decides: do neighbours, or a cross-fitted head, say it better?
+        """
+        rows = ~self.anchors
+        near = self.graph.walk @ self.alone
+        logits = torch.zeros_like(self.uniform)
+        for f in range(self.settings.folds):
+            head = self.head_from(self.fold != f, self.alone, steps=20)
+            out = self.fold == f
+            with torch.no_grad():
+                logits[out] = head.logits(self.features[out])
+        by_head = evidence_score(
+            self.labels, (fit_temperature(self.labels, logits, rows, default=1.0) * logits).log_softmax(dim=1), rows
+        )
+        floor = self.alone.mean(dim=0)
+        shares = (0.01, 0.03, 0.1, 0.3)
+        by_graph = max(evidence_score(self.labels, log((1 - e) * near + e * floor), rows) for e in shares)
+        if abs(by_head - by_graph) < 1e-3:
+            return 0.5
+        return 0.75 if by_graph > by_head else 0.25
+
+    def run(self) -> RecipeResult:
+        """The whole recipe."""
+        if bool((self.alone.max(dim=1).values > 0.999).all()):
+            return self._supervised()
+        return self._few() if self.few else self._dense()
+
+    def _supervised(self) -> RecipeResult:
+        """Every class is known: nothing to infer, one head, and its temperature from a cross-fit."""
+        self.total = 1
+        return self._finish(self.alone, {"chosen": "evidence", "why": "every row has its class"}, None)
+
+    def _dense(self) -> RecipeResult:
+        """Evidence on most rows tells the classes apart: the tracks are weighed by the evidence itself."""
+        names = self.tracks()
+        self.total = len(names) * self.settings.rounds + 1
+        log_probs = {name: self.run_track(name) for name in names}
+        weight, scores = 0.0, {}
+        everything = torch.ones(self.n, dtype=torch.bool)
+        if GRAPH_TRACK in log_probs:
+            for w in WEIGHTS:
+                pooled = ((1 - w) * log_probs[HEAD_TRACK] + w * log_probs[GRAPH_TRACK]).log_softmax(dim=1)
+                t = fit_temperature(self.labels, pooled, everything, default=1.0)
+                scores[w] = evidence_score(self.labels, (t * pooled).log_softmax(dim=1), everything)
+            weight = max(scores, key=lambda w: scores[w])
+        posterior = self.pool(log_probs, weight)
+        why = f"evidence on {float((self.alone.max(dim=1).values < 0.999).float().mean()):.0%} of rows tells classes apart"
+        return self._finish(posterior, {"chosen": "evidence", "why": why, "graph_weight": weight}, None)
+
+    def pool(self, log_probs: dict[str, Tensor], weight: float) -> Tensor:
+        if GRAPH_TRACK not in log_probs:
+            return self.labels.posterior(log_probs[HEAD_TRACK])
+        mixed = (1 - weight) * log_probs[HEAD_TRACK] + weight * log_probs[GRAPH_TRACK]
+        return self.labels.posterior(mixed.log_softmax(dim=1))
+
+    def _few(self) -> RecipeResult:
+        """Few rows tell the classes apart: two tracks, weighed by exact labels held out, beside exact only."""
+        names = self.tracks()
+        held = self.exact_fold >= 0
+        per_class = torch.bincount(self.given[held], minlength=self.k)
+        folds = self.settings.exact_folds
+        comparable = folds > 1 and int((per_class > 1).sum()) >= self.k / 2
+        self.total = len(names) * self.settings.rounds + 1 + (folds if comparable else 0)
+        self.shrink = self.size_reliability()
+        chosen: dict[str, Any] = {"chosen": "evidence", "why": "too few exact labels to hold some out"}
+        own: Tensor | None = None
+        if comparable:
+            parts = []
+            for fold in range(folds):
+
+                def compute(fold: int = fold) -> tuple[dict[str, Tensor], dict[str, Any]]:
+                    return self.without(fold), {"track": "held out", "round": fold + 1}
+
+                parts.append(self.step(f"without {fold + 1}", compute))
+            order = torch.cat([(self.exact_fold == fold).nonzero()[:, 0] for fold in range(folds)])
+            by_name = {name: torch.cat([p[name] for p in parts]) for name in ["exact only", *names]}
+            chosen, own = self._weigh(order, by_name)
+        elif GRAPH_TRACK in names:
+            chosen["graph_weight"] = self.graph_weight_from_evidence()
+        log_probs = {name: self.run_track(name) for name in names}
+        posterior = self.pool(log_probs, chosen.get("graph_weight", 0.0))
+        held_out = None
+        if own is not None:
+            held_out = (order, own)
+        return self._finish(posterior, chosen, held_out)
+
+    def _weigh(self, order: Tensor, by_name: dict[str, Tensor]) -> tuple[dict[str, Any], Tensor]:
+        """Compare candidates on held-out exact labels, at instances `order` (n,).
+
+        Candidates are scored by the log-probability of the held-out class, given all other evidence, each at its best
+        temperature, classes weighted by their estimated size. Of the pools within one standard error of the best the
+        one with least weight on the graph is taken; exact only wins where its score is highest.
+        """
+        labels = without_exact(self.labels, self.exact_fold >= 0)
+        truth = self.given[order]
+        count = (self.labels.posterior(log(self._size_guess(by_name, order))).sum(dim=0) + 1).log()
+        share = torch.softmax((0.5 if self.shrink is None else self.shrink) * count, dim=0)
+        seen = torch.bincount(truth, minlength=self.k).clamp(min=1)
+        weight = share[truth] / seen[truth]
+        weight = weight / weight.sum()
+        candidates: dict[Any, Tensor] = {"exact only": by_name["exact only"]}
+        if GRAPH_TRACK in by_name:
+            for w in WEIGHTS:
+                candidates[w] = (1 - w) * by_name[HEAD_TRACK] + w * by_name[GRAPH_TRACK]
+        else:
+            candidates[0.0] = by_name[HEAD_TRACK]
+        scores, scaled, accuracy = {}, {}, {}
+        full = self.uniform.clone()
+        for name, logits in candidates.items():
+            best = -math.inf
+            for t in (0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0, 4.0):
+                scaled_logits = (t * logits).log_softmax(dim=1)
+                full[order] = scaled_logits
+                posterior = labels.posterior(full)[order]
+                value = log(posterior[torch.arange(len(order)), truth]).clamp(min=-12)
+                if float(weight @ value) > best:
+                    best = float(weight @ value)
+                    scores[name], scaled[name] = value, scaled_logits
+                    accuracy[name] = float(weight @ (posterior.argmax(dim=1) == truth).to(value.dtype))
+        pools = [name for name in candidates if name != "exact only"]
+        best_pool = max(pools, key=lambda w: float(weight @ scores[w]))
+        taken = best_pool
+        for w in sorted(pools):
+            gap = scores[best_pool] - scores[w]
+            mean = float(weight @ gap)
+            error = float((weight.square() * (gap - mean).square()).sum().sqrt())
+            if mean <= error:
+                taken = w
+                break
+        exact_score, pool_score = float(weight @ scores["exact only"]), float(weight @ scores[taken])
+        chosen: dict[str, Any] = {
+            "chosen": "evidence" if pool_score >= exact_score else "exact only",
+            "why": f"on {len(order)} exact labels held out, log-probability {pool_score:.3f} with all evidence and "
+            f"{exact_score:.3f} with exact labels only",
+            "graph_weight": taken,
+            "held_out_accuracy": accuracy[taken],
+            "held_out_accuracy_exact_only": accuracy["exact only"],
+        }
+        return chosen, scaled[taken if chosen["chosen"] == "evidence" else "exact only"]
+
+    def _size_guess(self, by_name: dict[str, Tensor], order: Tensor) -> Tensor:
+        """Class probabilities (N, K) of the head of all exact labels, for counting."""
+        return (4 * self.log_exact_only(self.labels, self.anchors)[1]).softmax(dim=1)
+
+    def _finish(self, posterior: Tensor, chosen: dict[str, Any], held: tuple[Tensor, Tensor] | None) -> RecipeResult:
+        """The head that stays, its temperature and the held-out log-probabilities."""
+        steps = self.settings.final_steps
+        rows = torch.ones(self.n, dtype=torch.bool)
+        target, learn_from = posterior, rows
+        if chosen["chosen"] == "exact only":
+            target, learn_from = self.alone, self.anchors
+        supervised = self.few is False and bool((self.alone.max(dim=1).values > 0.999).all())
+        steps = 60 if supervised or chosen["chosen"] == "exact only" else steps
+
+        def compute() -> tuple[dict[str, Tensor], dict[str, Any]]:
+            head = self.head_from(learn_from, target, steps)
+            logits = torch.zeros_like(self.uniform)
+            for f in range(self.settings.folds):
+                inside = learn_from & (self.fold != f)
+                out = self.fold == f
+                if not bool(inside.any()):
+                    inside = learn_from
+                part = self.head_from(inside, target, steps)
+                with torch.no_grad():
+                    logits[out] = part.logits(self.features[out])
+            temperature = fit_temperature(self.labels, logits, rows, default=1.0)
+            log_probs = (temperature * logits).log_softmax(dim=1)
+            if held is not None:
+                log_probs[held[0]] = held[1]
+            new = {"log_probs": log_probs, "temperature": torch.tensor(temperature)}
+            new.update({f"head.{key}": value.clone() for key, value in head.state_dict().items()})
+            score = evidence_score(self.labels, log_probs, rows)
+            return new, {"track": "final", "round": 1, "temperature": temperature, "held_out_evidence": score}
+
+        found = self.step("final", compute)
+        head = self.make()
+        head.load_state_dict({key: found[f"head.{key}"] for key in head.state_dict()})
+        held_out = torch.ones(self.n, dtype=torch.bool)
+        if self.few and held is None:
+            held_out = ~self.anchors
+        return RecipeResult(
+            head=head,
+            temperature=float(found["temperature"]),
+            posterior=self.labels.posterior(found["log_probs"]) if chosen["chosen"] == "exact only" else posterior,
+            held_out_log_probs=found["log_probs"],
+            held_out=held_out,
+            chosen=chosen,
+            history=list(self.state.history),
+        )
+
+
+def settings_from(settings: Settings | None, **changes: Any) -> Settings:
+    """Settings with some of them changed."""
+    return replace(Settings() if settings is None else settings, **changes)

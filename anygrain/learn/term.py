@@ -1,0 +1,31 @@
+"""Terms: what else the head should want, beside agreeing with the posterior."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from anygrain.learn.step import Step
+
+if TYPE_CHECKING:
+    from anygrain.learn.learner import Learner
+
+
+class Term(nn.Module):
+    """A number that is added to the loss of every step; its parameters are trained with the head's.
+
+    A term gives `forward(step) -> scalar`. The hooks do nothing unless overridden.
+    """
+
+    def forward(self, step: Step) -> Tensor:
+        raise NotImplementedError
+
+    def on_fit_start(self, learner: Learner) -> None:
+        """Called once, before the first epoch."""
+
+    def on_epoch_start(self, epoch: int) -> None:
+        """Called before every epoch, counted from 0."""
+
+    def after_step(self, step: Step) -> None:
+        """Called after the parameters have moved."""
