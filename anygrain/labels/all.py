@@ -203,6 +203,9 @@ class All(Labels):
     def relabel(self, mapping: Tensor, n_classes: int) -> Self:
         return type(self)(*(p.relabel(mapping, n_classes) for p in self.parts))
 
+    def with_error(self, error: float) -> Self:
+        return type(self)(*(p.with_error(error) for p in self.parts))
+
     def _name_of_set(self, index: int) -> str:
         for part, owned in zip(self.set_parts, self.structure.set_slices, strict=True):
             if index < owned.stop:

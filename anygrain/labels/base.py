@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from anygrain.labels.bags import Bags
-from anygrain.labels.error import LabelError
+from anygrain.labels.error import LabelError, check_error
 from anygrain.labels.structure import Structure
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ class Labels(ABC):
     """
 
     given_x: bool = False
+    error: float
 
     def __init__(
         self,
@@ -165,6 +166,14 @@ class Labels(ABC):
     def update(self, posterior: Tensor, log_probs: Tensor | None = None) -> None:
         """M-step: fit the channels to a posterior (N, K); log_probs are those of a model that did not see the rows."""
         return None
+
+    def with_error(self, error: float) -> Self:
+        """The same labels, where every hard kind that was given no `error` has this one; channels stay shared."""
+        if getattr(self, "error", None) != 0:
+            return self
+        new = self._fresh()
+        new.error = check_error(error)
+        return new
 
     def instance_weight(self) -> Tensor:
         """Weight of every instance, shape (N,): that of its observation, or the product over those that name it."""

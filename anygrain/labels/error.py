@@ -23,3 +23,14 @@ def require(holds: Tensor, fault: str, *, noun: str = "row") -> None:
         first = ", ".join(str(int(b)) for b in bad[:3])
         more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
         raise LabelError(f"{noun} {first}{more} {fault}")
+
+
+def check_error(error: float) -> float:
+    """A probability of error in [0, 1).
+
+    Raises:
+        LabelError: outside.
+    """
+    if not 0.0 <= float(error) < 1.0:
+        raise LabelError(f"error is {error}; expected a probability of at least 0 and below 1")
+    return float(error)

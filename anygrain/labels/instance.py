@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from anygrain.labels.base import IMPOSSIBLE, Labels
-from anygrain.labels.error import LabelError, require
+from anygrain.labels.error import LabelError, check_error, require
 
-__all__ = ["InstanceLabels", "require", "tilt"]
+__all__ = ["InstanceLabels", "as_classes", "check_error", "check_mapping", "relabelled_columns", "require", "tilt"]
 
 
 def tilt(log_probs: Tensor, evidence: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -233,14 +233,3 @@ def as_classes(classes: Any, n_classes: int, what: str = "class") -> Tensor:
         first = ", ".join(f"{int(index[tuple(b)])} in row {int(b[0])}" for b in bad[:3])
         raise LabelError(f"{len(bad)} {what} values are outside 0..{n_classes - 1} (or -1, missing): {first}")
     return index
-
-
-def check_error(error: float) -> float:
-    """A probability of error in [0, 1).
-
-    Raises:
-        LabelError: outside.
-    """
-    if not 0.0 <= float(error) < 1.0:
-        raise LabelError(f"error is {error}; expected a probability of at least 0 and below 1")
-    return float(error)
