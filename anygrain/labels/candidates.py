@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
@@ -9,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from anygrain.labels.channels.channel import Channel, Records
+from anygrain.labels.channels.inclusion_rates import InclusionRates
 from anygrain.labels.error import LabelError
 from anygrain.labels.frame import as_strings, class_list, encode, read_column
 from anygrain.labels.instance import InstanceLabels, check_error, relabelled_columns, require
@@ -23,10 +26,13 @@ class Candidates(InstanceLabels):
     .. math:: P(S_i \mid y_i = k) = (1 - \epsilon) [k \in S_i] + \epsilon / K
 
     The set is taken to be coarsened at random: which set is shown does not depend on which of its members is true.
+    Where it does (dog and wolf are shown together, dog and car are not), `rates` learns how often each class comes
+    along with each truth, and the set speaks through an `InclusionRates` channel.
 
     Args:
         candidates: bool, shape (N, K); True where class k is possible. An all-True row is no evidence.
         error: probability, in [0, 1), that a set was drawn without regard to the truth.
+        rates: True to learn inclusion rates, or an `InclusionRates` fitted before.
 
     Raises:
         LabelError: a row without any candidate, naming the first such rows.
@@ -41,6 +47,7 @@ class Candidates(InstanceLabels):
         candidates: Tensor,
         *,
         error: float = 0.0,
+        rates: bool | InclusionRates = False,
         rows: Tensor | None = None,
         n_rows: int | None = None,
         weight: Tensor | None = None,
@@ -60,16 +67,54 @@ class Candidates(InstanceLabels):
             class_names=class_names,
         )
         self.error = check_error(error)
+        self.channel: InclusionRates | None = None
+        if rates is not False:
+            self.channel = InclusionRates(self.n_classes).to(self.device) if rates is True else rates
+            if self.channel.n_classes != self.n_classes:
+                raise LabelError(f"the rates were made for {self.channel.n_classes} classes, not {self.n_classes}")
+        self._columns: Tensor | None = None
+
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        return () if self.channel is None else (self.channel,)
+
+    @property
+    def channel_records(self) -> Records:
+        """The sets as an `InclusionRates` channel reads them, one per instance."""
+        instances = torch.arange(self.n_instances, device=self.device)
+        sets = self.candidates if self._columns is None else self.candidates[:, self._columns]
+        return Records(instances, torch.zeros_like(instances), sets)
 
     def log_evidence(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        silent = self.candidates.all(dim=1, keepdim=True)
+        if self.channel is not None:
+            table = torch.full((self.n_instances, self.n_classes), -torch.inf, dtype=dtype, device=self.device)
+            columns = slice(None) if self._columns is None else self._columns
+            table[:, columns] = self.channel.log_prob(self.channel_records).to(dtype)
+            if self.error > 0:
+                drawn = math.log(self.error) + self.channel.log_marginal(self.channel_records).to(dtype)
+                table = torch.logaddexp(math.log1p(-self.error) + table, drawn[:, None])
+            return table.masked_fill_(silent, 0.0)
         prob = (1 - self.error) * self.candidates.to(dtype) + self.error / self.n_classes
-        return prob.log_().masked_fill_(self.candidates.all(dim=1, keepdim=True), 0.0)
+        return prob.log_().masked_fill_(silent, 0.0)
+
+    def update(self, posterior: Tensor, log_probs: Tensor | None = None) -> None:
+        if self.channel is None:
+            return
+        if self._columns is not None:
+            posterior = posterior[:, self._columns]
+        if self.weight is not None:
+            posterior = posterior * self.weight.to(posterior)[:, None]
+        self.channel.fit(self.channel.statistics(self.channel_records, posterior))
 
     def relabel(self, mapping: Tensor, n_classes: int) -> Self:
         new = self._fresh()
         silent = self.candidates.all(dim=1, keepdim=True)
         new.candidates = relabelled_columns(self.candidates, mapping, n_classes, type(self).__name__, False) | silent
         new.n_classes, new.class_names = n_classes, None
+        if self.channel is not None:
+            mapping = torch.as_tensor(mapping).long().to(self.device)
+            new._columns = mapping if self._columns is None else mapping[self._columns]
         return new
 
     @classmethod

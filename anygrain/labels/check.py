@@ -87,6 +87,7 @@ def check(labels: Labels, log_probs: Tensor, *, tolerance: float = 1e-9) -> Chec
         unary = log_probs.double()[inside]
         prior = torch.stack([unary[j, state[:, j]] for j in range(len(inside))]).sum(dim=0)
         said, number = _given(parts, inside, state, labels.n_instances)
+        prior = prior + _unrecorded(parts, inside, state)
         joint = prior + said.sum(dim=1)
         whole = torch.logsumexp(joint, dim=0)
         observed = _observed(labels, value, inside)
@@ -148,6 +149,16 @@ def _observed(labels: Labels, value: Tensor, inside: Tensor) -> Tensor:
     total = value[s.sets[held[s.members]].unique()].double().sum()
     if labels.n_observations > s.n_sets:
         total = total + value[s.n_sets :][held[s.free]].double().sum()
+    return total
+
+
+def _unrecorded(parts: Sequence[Labels], inside: Tensor, state: Tensor) -> Tensor:
+    """log P(what stands in no record | y), the silence of rules, for every state of the component, (S,)."""
+    total = torch.zeros(len(state), dtype=torch.float64)
+    for part in parts:
+        silence = part.unrecorded_evidence(torch.float64) if isinstance(part, InstanceLabels) else None
+        if silence is not None:
+            total = total + silence[inside].gather(1, state.T).sum(dim=0)
     return total
 
 

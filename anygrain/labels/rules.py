@@ -109,7 +109,7 @@ class Rules(InstanceLabels):
             self.__dict__["_channel_records"] = kept
         return kept
 
-    def log_evidence(self, dtype: torch.dtype = torch.float32) -> Tensor:  # type: ignore[override]
+    def log_evidence(self, dtype: torch.dtype = torch.float32) -> Tensor:
         table = self.channel.log_evidence(self.channel_records, self.n_instances, dtype)
         if self._columns is None:
             return table
