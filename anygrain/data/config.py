@@ -464,7 +464,8 @@ def _explained(
             if near:
                 stem = shown[: len(shown) - len(name)]
                 out.append(
-                    f"{start}{shown} is not a setting. Did you mean {stem}{near[0]}? ({_described(owner, near[0], limits=False)})"
+                    f"{start}{shown} is not a setting. Did you mean {stem}{near[0]}? "
+                    f"({_described(owner, near[0], limits=False)})"
                 )
             else:
                 out.append(f"{start}{shown} is not a setting. Settings: {', '.join(known)}")
@@ -547,7 +548,8 @@ def _resolved(raw: Mapping[str, Any], key: str) -> tuple[str | int, ...]:
         if len(parts) < 2:
             names = [_label_name(entry) for entry in entries]
             raise InputError(
-                f"--set {key} does not say which labels. Expected labels.NAME.{parts[-1] if parts else 'setting'} with one of {', '.join(names)}"
+                f"--set {key} does not say which labels. Expected labels.NAME.{parts[-1] if parts else 'setting'} "
+                f"with one of {', '.join(names)}"
             )
     if len(parts) > 1:
         hits = [i for i, entry in enumerate(entries) if parts[0] in (_label_name(entry), entry.get("name"))]
@@ -560,7 +562,8 @@ def _resolved(raw: Mapping[str, Any], key: str) -> tuple[str | int, ...]:
         near = difflib.get_close_matches(parts[0], [*names, "data", "encoder", "learn", "output"], n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
         raise InputError(
-            f"--set {key}: there is no {parts[0]}.{hint} Expected data, encoder, learn, output or labels: {', '.join(names)}"
+            f"--set {key}: there is no {parts[0]}.{hint} Expected data, encoder, learn, output or labels: "
+            f"{', '.join(names)}"
         )
     found = [(section, parts[0]) for section, model in _sections().items() if parts[0] in model.model_fields]
     if len(found) == 1:

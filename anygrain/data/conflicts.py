@@ -96,5 +96,8 @@ def message(conflicts: Sequence[Conflict]) -> str:
     """One line: the first conflict, how many there are, what to do."""
     first = conflicts[0]
     rows = ", ".join(c.row for c in conflicts[:8]) + (", ..." if len(conflicts) > 8 else "")
-    total = f"{counted(len(conflicts), 'row')} contradict{'s' if len(conflicts) == 1 else ''} {'itself' if len(conflicts) == 1 else 'themselves'}"
+    total = (
+        f"{counted(len(conflicts), 'row')} contradict{'s' if len(conflicts) == 1 else ''} "
+        f"{'itself' if len(conflicts) == 1 else 'themselves'}"
+    )
     return f'Row {first.row}: {first.problem}. {total}: {rows}. Continue with --set conflicts="soften", or fix them'

@@ -129,7 +129,8 @@ def row_ids(table: Table, column: str) -> np.ndarray:
     empty = ids == ""
     if empty.any():
         raise InputError(
-            f"{table.name}: {counted(int(empty.sum()), 'row')} without a row id in {quoted(column)} (first: row {int(empty.argmax()) + 1})"
+            f"{table.name}: {counted(int(empty.sum()), 'row')} without a row id in {quoted(column)} (first: row "
+            f"{int(empty.argmax()) + 1})"
         )
     distinct_ids, first, counts = np.unique(ids.astype(str), return_index=True, return_counts=True)
     if len(distinct_ids) < len(ids):
@@ -137,8 +138,10 @@ def row_ids(table: Table, column: str) -> np.ndarray:
         name = str(twice[np.argmin(first[counts > 1])])
         at = (ids == name).nonzero()[0][:2] + 1
         raise InputError(
-            f"{table.name}: {counted(len(twice), 'row id')} of {quoted(column)} {'stands' if len(twice) == 1 else 'stand'} in several "
-            f"rows, first {quoted(name)} in rows {at[0]} and {at[1]}. Expected one row per id; several labels of a row belong "
+            f"{table.name}: {counted(len(twice), 'row id')} of {quoted(column)} "
+            f"{'stands' if len(twice) == 1 else 'stand'} in several "
+            f"rows, first {quoted(name)} in rows {at[0]} and {at[1]}. Expected one row per id; several labels of a "
+            "row belong "
             'in a table of their own ([[labels]] source = "...")'
         )
     return ids
@@ -153,7 +156,8 @@ def read_columns(config: Config, table: Table) -> Columns:
     data = config.data
     if data.images:
         raise InputError(
-            'data.images: images come with a later release. Until then pass their embeddings as number columns: features = "prefix_*"'
+            "data.images: images come with a later release. Until then pass their embeddings as number columns: "
+            'features = "prefix_*"'
         )
     out = Columns(text=table.matching(data.text), features=table.matching(data.features))
     for column in table.matching(data.columns):
@@ -167,7 +171,8 @@ def read_columns(config: Config, table: Table) -> Columns:
             out.categories.append(column)
     if not out.all:
         raise InputError(
-            f'{config.data.source and Path(config.data.source).name}: no column for the model to learn from. Expected text = "...", '
+            f"{config.data.source and Path(config.data.source).name}: no column for the model to learn from. "
+            'Expected text = "...", '
             'features = "prefix_*" or columns = [...] in [data]'
         )
     return out
@@ -206,7 +211,8 @@ def check_numbers(table: Table, columns: Columns, ids: np.ndarray) -> None:
             first = first or str(ids[int(bad.argmax())])
     if empty:
         raise InputError(
-            f"{table.name}: {counted(len(empty), 'feature column')} with empty or infinite cells: {some(empty)} (first: row {first}). "
+            f"{table.name}: {counted(len(empty), 'feature column')} with empty or infinite cells: {some(empty)} "
+            f"(first: row {first}). "
             "Fill them, or move the columns to columns = [...], where empty cells are filled with the mean"
         )
 
@@ -234,7 +240,8 @@ def read_dataset(config: Config) -> Dataset:
     for entry in evidence:
         if not entry.n_labels:
             raise InputError(
-                f"labels {quoted(entry.name)} ({entry.kind}): {entry.source} holds none in {some(map(quoted, entry.columns))}"
+                f"labels {quoted(entry.name)} ({entry.kind}): {entry.source} holds none in "
+                f"{some(map(quoted, entry.columns))}"
             )
     groups = None
     if data.group:

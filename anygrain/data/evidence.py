@@ -198,7 +198,8 @@ def _places(
         return places, [f"{table}: {counted(len(lost), 'row')} for {counted(len(names), 'unknown id')} were dropped."]
     hint = f" {_padding(names[0], rows.ids)}"
     raise InputError(
-        f"{table}: {counted(len(lost), 'row')} {'is' if len(lost) == 1 else 'are'} for rows that {rows.table.name} does "
+        f"{table}: {counted(len(lost), 'row')} {'is' if len(lost) == 1 else 'are'} for rows that {rows.table.name} "
+        "does "
         f"not have, {column} = {some(map(quoted, names))}.{hint if hint.strip() else ''} Expected values of "
         f"{quoted(rows.id_column)}, such as {some(map(quoted, rows.ids[:2].tolist()))}. "
         f'Leave them out with --set labels.{entry.name}.unknown_rows="drop"'
@@ -355,7 +356,8 @@ def _read_coarse(
         taxonomy = classes.taxonomy
         if taxonomy is None:
             raise InputError(
-                f'labels {quoted(entry.name)} (Coarse) need a taxonomy. Expected taxonomy = "taxonomy.csv", a table with a '
+                f'labels {quoted(entry.name)} (Coarse) need a taxonomy. Expected taxonomy = "taxonomy.csv", a table '
+                "with a "
                 "column of classes and one of parents, such as product,department"
             )
         level: str | None = entry.level or None
@@ -413,14 +415,16 @@ def _read_sets(entry: settings.SetColumns, table: Table, places: np.ndarray, not
         named = entry.classes or _stars(entry.columns, columns)
         if len(named) != len(columns):
             raise InputError(
-                f"labels {quoted(entry.name)} have {len(columns)} columns and {len(named)} classes. Expected one class per column"
+                f"labels {quoted(entry.name)} have {len(columns)} columns and {len(named)} classes. Expected one "
+                "class per column"
             )
         table_of = np.stack([table.numbers(c) for c in columns], axis=1)
         odd = ~np.isin(table_of, (0, 1)) & ~np.isnan(table_of)
         if odd.any():
             at = np.argwhere(odd)[0]
             raise InputError(
-                f"{table.name}: {counted(int(odd.sum()), 'cell')} of {some(map(quoted, columns))} are neither 0 nor 1 (first: "
+                f"{table.name}: {counted(int(odd.sum()), 'cell')} of {some(map(quoted, columns))} are neither 0 nor "
+                "1 (first: "
                 f"{table_of[tuple(at)]:g} in row {at[0] + 1}). Expected 1 where the class is listed"
             )
         owner, which = np.nonzero(table_of == 1)
@@ -436,7 +440,8 @@ def _read_sets(entry: settings.SetColumns, table: Table, places: np.ndarray, not
         full = sets.all(axis=1)
         if entry.kind == "Complementary" and full.any():
             raise InputError(
-                f"{table.name}: {counted(int(full.sum()), 'row')} of {quoted(columns[0])} rule out every class (first: row "
+                f"{table.name}: {counted(int(full.sum()), 'row')} of {quoted(columns[0])} rule out every class "
+                "(first: row "
                 f"{rows.ids[int(full.argmax())]})"
             )
         text = np.full(len(rows), "", dtype=object)
@@ -476,7 +481,8 @@ def _read_soft(entry: settings.SoftColumns, table: Table, places: np.ndarray, no
     named = entry.classes or _stars(entry.columns, columns)
     if len(named) != len(columns):
         raise InputError(
-            f"labels {quoted(entry.name)} have {len(columns)} columns and {len(named)} classes. Expected one class per column"
+            f"labels {quoted(entry.name)} have {len(columns)} columns and {len(named)} classes. Expected one class "
+            "per column"
         )
     names = _row_names(table, entry, rows)
     values = np.stack([table.numbers(c, names) for c in columns], axis=1)
@@ -497,7 +503,8 @@ def _read_soft(entry: settings.SoftColumns, table: Table, places: np.ndarray, no
     if off.any():
         at = int(off.argmax())
         parts.append(
-            f"{counted(int(off.sum()), 'row').rsplit(' ', 1)[0]} of {counted(len(table), 'row')} do not sum to 1 (first: row {names[at]} sums to {total[at]:.2f})"
+            f"{counted(int(off.sum()), 'row').rsplit(' ', 1)[0]} of {counted(len(table), 'row')} do not sum to 1 "
+            f"(first: row {names[at]} sums to {total[at]:.2f})"
         )
     if partly.any():
         parts.append(f"{number(int(partly.sum()))} contain NaN (row {names[int(partly.argmax())]})")
@@ -553,7 +560,8 @@ def _read_interval(
         if wrong.any():
             at = int(wrong.argmax())
             raise InputError(
-                f"{table.name}: {counted(int(wrong.sum()), 'row')} with a low end above the high one (first: row {rows.ids[at]}, "
+                f"{table.name}: {counted(int(wrong.sum()), 'row')} with a low end above the high one (first: row "
+                f"{rows.ids[at]}, "
                 f"{quoted(ends[0][at])} to {quoted(ends[1][at])}). Order of classes: {some(classes.names, 6)}"
             )
         said = (low >= 0) | (high >= 0)
@@ -586,7 +594,8 @@ def _read_crowd(entry: settings.CrowdColumns, table: Table, places: np.ndarray, 
         for setting in ("annotator", "vote"):
             if not getattr(entry, setting):
                 raise InputError(
-                    f'labels {quoted(entry.name)} (Crowd) have no {setting}. Expected columns = ["worker_1", ...], or source = '
+                    f'labels {quoted(entry.name)} (Crowd) have no {setting}. Expected columns = ["worker_1", ...], '
+                    "or source = "
                     '"votes.csv" with item, annotator and vote naming its columns'
                 )
         columns = [entry.item or entry.id or rows.id_column, entry.annotator, entry.vote]
@@ -601,7 +610,8 @@ def _read_crowd(entry: settings.CrowdColumns, table: Table, places: np.ndarray, 
             lost = len(set(places[places >= 0].tolist()) - set(items.tolist()))
             notes = [
                 *notes,
-                f"{table.name}: {number(total - len(votes))} of {counted(total, 'vote')} are empty; {counted(lost, 'row')} "
+                f"{table.name}: {number(total - len(votes))} of {counted(total, 'vote')} are empty; "
+                f"{counted(lost, 'row')} "
                 f"would have no vote left. They are kept as unlabelled.",
             ]
         items, who, votes = _without_repeats(items, who, votes, names, entry, table, rows)
@@ -664,7 +674,8 @@ def _without_repeats(
         at = int(again.argmax())
         first = int((key == key[at]).argmax())
         raise InputError(
-            f"{table.name}: {counted(int(again.sum()), 'repeated (annotator, row) pair')}, first {names[who[at]]} on row "
+            f"{table.name}: {counted(int(again.sum()), 'repeated (annotator, row) pair')}, first {names[who[at]]} "
+            "on row "
             f"{rows.ids[items[at]]}: {quoted(votes[first])} and {quoted(votes[at])}. Keep last, first or both? "
             f'--set labels.{entry.name}.repeats="last"'
         )
@@ -758,7 +769,8 @@ def _bags(entry: settings.BagColumns, table: Table, rows: Rows) -> tuple[kinds.B
         )
         if twice:
             raise InputError(
-                f"{table.name} lists {counted(len(twice), 'bag')} more than once: {some(map(quoted, twice))}. Expected one row per bag"
+                f"{table.name} lists {counted(len(twice), 'bag')} more than once: {some(map(quoted, twice))}. "
+                "Expected one row per bag"
             )
         source = np.arange(len(listed))
     present = set(ids.tolist())
@@ -766,7 +778,8 @@ def _bags(entry: settings.BagColumns, table: Table, rows: Rows) -> tuple[kinds.B
     if empty:
         hint = _padding(empty[0], np.array(distinct(ids), dtype=object))
         raise InputError(
-            f"{table.name} names {counted(len(empty), 'bag')} that no row of {rows.table.name} belongs to: {some(empty)} (looked in "
+            f"{table.name} names {counted(len(empty), 'bag')} that no row of {rows.table.name} belongs to: "
+            f"{some(empty)} (looked in "
             f"{quoted(column)}).{' ' + hint if hint else ''}"
         )
     code = {name: at for at, name in enumerate(listed.tolist())}
@@ -832,7 +845,8 @@ def _constant_in_bags(values: np.ndarray, bags: kinds.Bags, names: np.ndarray, c
         at = int(off.argmax())
         bag = int(index[at])
         raise InputError(
-            f"{table}: {counted(len(set(index[off].tolist())), 'bag')} with different values of {quoted(column)}, first bag "
+            f"{table}: {counted(len(set(index[off].tolist())), 'bag')} with different values of {quoted(column)}, "
+            "first bag "
             f"{quoted(names[bag])}: {quoted(first[bag])} and {quoted(values[members[at]])}. Expected one value per bag"
         )
 
@@ -870,7 +884,8 @@ def _bag_numbers(
     named = list(entry.classes) or _stars(entry.columns, columns)
     if len(named) != len(columns):
         raise InputError(
-            f"labels {quoted(entry.name)} have {len(columns)} columns and {len(named)} classes. Expected one class per column"
+            f"labels {quoted(entry.name)} have {len(columns)} columns and {len(named)} classes. Expected one class "
+            "per column"
         )
     bags, names, source, notes = _bags(entry, table, rows)
     if table is rows.table:
@@ -899,14 +914,16 @@ def _read_counts(
         shares = bool((np.nan_to_num(values) <= 1).all() and (np.nan_to_num(values) >= 0).all())
         hint = f' Are these shares? --set labels.{entry.name}.kind="Proportions"' if shares else ""
         raise InputError(
-            f"{_in_bag(table, names[at], int(bad.sum()) - 1)}: the count {value:g} is not a whole number of 0 or more.{hint}"
+            f"{_in_bag(table, names[at], int(bad.sum()) - 1)}: the count {value:g} is not a whole number of 0 or "
+            f"more.{hint}"
         )
     total = np.nansum(values, axis=1)
     above = total > sizes
     if above.any():
         at = int(above.argmax())
         raise InputError(
-            f"{_in_bag(table, names[at], int(above.sum()) - 1)}: counts sum to {total[at]:g}, but {counted(int(sizes[at]), 'row')} of "
+            f"{_in_bag(table, names[at], int(above.sum()) - 1)}: counts sum to {total[at]:g}, but "
+            f"{counted(int(sizes[at]), 'row')} of "
             f"{rows.table.name} belong to it"
         )
 
@@ -919,8 +936,10 @@ def _read_counts(
         if short.any():
             at = int(short.argmax())
             raise InputError(
-                f"{_in_bag(table, names[at], int(short.sum()) - 1)}: counts of all {len(classes)} classes sum to {total[at]:g}, but "
-                f"{counted(int(sizes[at]), 'row')} of {rows.table.name} belong to it. Leave cells empty that are not known"
+                f"{_in_bag(table, names[at], int(short.sum()) - 1)}: counts of all {len(classes)} classes sum to "
+                f"{total[at]:g}, but "
+                f"{counted(int(sizes[at]), 'row')} of {rows.table.name} belong to it. Leave cells empty that are "
+                "not known"
             )
         text = _numbers_text(values, named)
         made = kinds.Counts(
@@ -1004,7 +1023,8 @@ def _read_pairs(entry: settings.PairsColumns, table: Table, places: np.ndarray, 
     own = i == j
     if own.any():
         raise InputError(
-            f"{table.name}: {counted(int(own.sum()), 'pair')} of a row with itself (first: row {rows.ids[i[int(own.argmax())]]})"
+            f"{table.name}: {counted(int(own.sum()), 'pair')} of a row with itself (first: row "
+            f"{rows.ids[i[int(own.argmax())]]})"
         )
     column = table.require(entry.column)
     text = rows.spelling.read(table.strings(column))[kept]

@@ -79,3 +79,268 @@ map_x, map_y        float    place of the row on a map (`anygrain.report.row_map
   whatever else the learner tells}
 - ``warnings``: sentences; ``notes``: sentences
 """
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+from anygrain.data.error import InputError, counted, some
+
+FORMAT = "anygrain-run-1"
+WRITTEN = (
+    "config.toml",
+    "model",
+    "labels.parquet",
+    "metrics.json",
+    "report.html",
+    "log.jsonl",
+    "conflicts.csv",
+    ".lock",
+    ".state",
+)
+
+
+class RunFolder:
+    """A run folder that is being written; use it as a context, which holds its lock.
+
+    Args:
+        path: the folder; made when the context is entered.
+        config: the configuration, as TOML; a fit goes on only with the same one.
+        data: what the configuration read, as a short text that changes when the data do.
+    """
+
+    def __init__(self, path: str | Path, config: str, data: str):
+        self.path = Path(path)
+        self.config, self.data = config, data
+        self.state = self.path / ".state"
+        self._lock: IO[str] | None = None
+
+    # -- may it be used? ----------------------------------------------------------------------------------------------
+
+    def check(self, *, resume: bool = False, overwrite: bool = False) -> str:
+        """What can be done in this folder: "new", "resume", "overwrite" or "finished" (nothing is left to do).
+
+        Raises:
+            InputError: it is in use, holds another run, or holds something else; with what to type.
+        """
+        path = self.path
+        if path.exists() and not path.is_dir():
+            raise InputError(f"{path} is a file. Choose another --out")
+        present = sorted(p.name for p in path.iterdir()) if path.exists() else []
+        if not present:
+            return "new"
+        strange = [name for name in present if name not in WRITTEN and not name.endswith(".part")]
+        if strange:
+            raise InputError(
+                f"{path} holds {counted(len(strange), 'file')} that no run wrote: {some(strange)}. Choose another --out"
+            )
+        if _is_locked(path / ".lock"):
+            raise InputError(f"{path} is in use by another fit. Wait for it, or choose another --out")
+        progress = self.progress()
+        if overwrite:
+            return "overwrite"
+        if progress is None:
+            if not (path / "metrics.json").exists():
+                raise InputError(
+                    f"{path} holds the rest of a run that stopped early. Add --overwrite to start again, or choose "
+                    "another --out"
+                )
+            if resume:
+                return "finished"
+            raise InputError(f"{path} holds a finished run. Add --overwrite to replace it, or choose another --out")
+        same = progress["config"] == self.config
+        at = f"step {progress['done']} of {progress['total']}" if progress.get("total") else "before its first step"
+        if not resume:
+            what = "same config" if same else "another config"
+            go_on = "Add --resume to continue, --overwrite" if same else "Add --overwrite"
+            raise InputError(
+                f"{path} holds an unfinished run ({at}, {what}). {go_on} to start again, or choose another --out"
+            )
+        if not same:
+            raise InputError(
+                f"{path} was begun with another configuration "
+                f"({_first_difference(progress['config'], self.config)}). Use the same one to "
+                "--resume, or --overwrite to start again"
+            )
+        if progress["data"] != self.data:
+            raise InputError(
+                f"{path} was begun on other data: a file has changed since. Add --overwrite to start again"
+            )
+        return "resume"
+
+    def progress(self) -> dict[str, Any] | None:
+        """How far an unfinished run has come; None where there is none."""
+        try:
+            found: dict[str, Any] = json.loads((self.state / "progress.json").read_text())
+            return found
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+
+    # -- writing ------------------------------------------------------------------------------------------------------
+
+    def open(self, how: str) -> None:
+        """Take the folder: lock it, and clear it unless a run goes on."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock(self.path / ".lock")
+        if how != "resume":
+            self._clear()
+            self.state.mkdir()
+            self.say_progress(0, 0)
+        self.log("resumed" if how == "resume" else "started")
+
+    def _clear(self) -> None:
+        for name in WRITTEN:
+            target = self.path / name
+            if name == ".lock":
+                continue
+            if target.is_dir():
+                shutil.rmtree(target)
+            elif target.exists():
+                target.unlink()
+
+    def say_progress(self, done: int, total: int, **more: Any) -> None:
+        self.write_json(
+            ".state/progress.json", {"done": done, "total": total, "config": self.config, "data": self.data, **more}
+        )
+
+    def log(self, event: str, **facts: Any) -> None:
+        """Append a line to log.jsonl."""
+        line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **facts}
+        with open(self.path / "log.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(plain(line), ensure_ascii=False) + "\n")
+
+    def write_text(self, name: str, text: str) -> None:
+        """A file, whole or not at all."""
+        target = self.path / name
+        part = target.with_name(target.name + ".part")
+        part.write_text(text, encoding="utf-8")
+        part.replace(target)
+
+    def write_json(self, name: str, value: Mapping[str, Any]) -> None:
+        self.write_text(name, json.dumps(plain(value), ensure_ascii=False, indent=1, allow_nan=False) + "\n")
+
+    def keep_step(self, number: int, tensors: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+        """What one finished step of a fit left, whole or not at all."""
+        from safetensors.torch import save_file
+
+        part = self.state / f"{number:05d}.part"
+        contiguous = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
+        save_file(contiguous, part, metadata={"facts": json.dumps(plain(facts))})
+        part.replace(self.state / f"{number:05d}.safetensors")
+
+    def steps(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        """Tensors and facts of the finished steps, in order."""
+        from safetensors import safe_open
+
+        out = []
+        for path in sorted(self.state.glob("*.safetensors")):
+            with safe_open(path, framework="pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+                out.append((tensors, json.loads(file.metadata()["facts"])))
+        return out
+
+    def finish(self, **facts: Any) -> None:
+        """The run is complete: what was needed to go on is removed."""
+        self.log("finished", **facts)
+        shutil.rmtree(self.state, ignore_errors=True)
+
+    def close(self) -> None:
+        """Give the lock back."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+            (self.path / ".lock").unlink(missing_ok=True)
+
+    def size(self) -> int:
+        """Bytes of everything in the folder."""
+        return sum(p.stat().st_size for p in self.path.rglob("*") if p.is_file())
+
+
+def plain(value: Any) -> Any:
+    """Numbers, strings, lists and dicts that JSON can hold; NaN and infinity become None."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float):
+        return value if value == value and abs(value) != float("inf") else None
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def fingerprint(paths: list[str | Path]) -> str:
+    """A short text that changes when one of the files does."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        digest.update(b"\0")
+    return digest.hexdigest()[:16]
+
+
+def _first_difference(before: str, now: str) -> str:
+    import tomllib
+
+    old, new = _flat(tomllib.loads(before)), _flat(tomllib.loads(now))
+    changed = [k for k in dict.fromkeys([*old, *new]) if old.get(k) != new.get(k)]
+    return some([f"{k} was {old.get(k)!r}, is {new.get(k)!r}" for k in changed], 1) if changed else "its form"
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    if isinstance(value, dict):
+        return {k: v for key, inner in value.items() for k, v in _flat(inner, f"{name}.{key}".strip(".")).items()}
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return {k: v for at, inner in enumerate(value) for k, v in _flat(inner, f"{name}.{at}").items()}
+    return {name: value}
+
+
+def _lock(path: Path) -> IO[str]:
+    """A file that is held until it is closed, or the program ends.
+
+    Raises:
+        InputError: somebody else holds it.
+    """
+    file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (stays open while the run does)
+    try:
+        _hold(file)
+    except OSError as error:
+        file.close()
+        raise InputError(f"{path.parent} is in use by another fit. Wait for it, or choose another --out") from error
+    file.truncate(0)
+    file.write(f"{os.getpid()} {time.time():.0f}\n")
+    file.flush()
+    return file
+
+
+def _hold(file: IO[str]) -> None:
+    if os.name == "nt":
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _is_locked(path: Path) -> bool:
+    if not path.exists():
+        return False
+    with open(path, "a", encoding="utf-8") as file:
+        try:
+            _hold(file)
+        except OSError:
+            return True
+    return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -37,7 +38,8 @@ class Table:
         twice = sorted({n for n in names if names.count(n) > 1})
         if twice:
             raise InputError(
-                f"{name} has {counted(len(twice), 'column name')} more than once: {some(map(quoted, twice))}. Rename them"
+                f"{name} has {counted(len(twice), 'column name')} more than once: {some(map(quoted, twice))}. "
+                "Rename them"
             )
         if not names or not columns.num_rows:
             raise InputError(f"{name} is empty. Expected a header and at least one row")
@@ -216,7 +218,7 @@ def read_table(path: str | Path) -> Table:
 
 
 def _read_delimited(path: Path) -> pa.Table:
-    from pyarrow import csv
+    from pyarrow import csv as arrow_csv
 
     with open(path, "rb") as file:
         first = file.readline()
@@ -231,17 +233,19 @@ def _read_delimited(path: Path) -> pa.Table:
         ragged.append((row.number, row.actual_columns, row.expected_columns))
         return "skip"
 
-    read = csv.ReadOptions(use_threads=False)
-    parse = csv.ParseOptions(delimiter=separator, newlines_in_values=True, invalid_row_handler=refuse)
+    read = arrow_csv.ReadOptions(use_threads=False)
+    parse = arrow_csv.ParseOptions(delimiter=separator, newlines_in_values=True, invalid_row_handler=refuse)
     try:
-        with csv.open_csv(
+        with arrow_csv.open_csv(
             path,
             read,
-            csv.ParseOptions(delimiter=separator, newlines_in_values=True, invalid_row_handler=lambda _: "skip"),
+            arrow_csv.ParseOptions(delimiter=separator, newlines_in_values=True, invalid_row_handler=lambda _: "skip"),
         ) as reader:
             names = reader.schema.names
         types = {name: pa.string() for name in names}
-        table = csv.read_csv(path, read, parse, csv.ConvertOptions(column_types=types, strings_can_be_null=False))
+        table = arrow_csv.read_csv(
+            path, read, parse, arrow_csv.ConvertOptions(column_types=types, strings_can_be_null=False)
+        )
     except pa.ArrowInvalid as error:
         if "UTF8" in str(error):
             raise InputError(f"{path.name} is not UTF-8. Save it as UTF-8 (CSV UTF-8 in a spreadsheet)") from error
@@ -341,16 +345,12 @@ def write_table(columns: dict[str, Any], path: str | Path) -> None:
     part = path.with_name(path.name + ".part")
     path.parent.mkdir(parents=True, exist_ok=True)
     if ending in (".csv", ".tsv"):
-        from pyarrow import csv
-
-        flat = [
-            pa.array([json.dumps(v) for v in c.to_pylist()]) if pa.types.is_nested(c.type) else c for c in table.columns
-        ]
-        csv.write_csv(
-            pa.table(flat, names=table.column_names),
-            part,
-            csv.WriteOptions(delimiter="\t" if ending == ".tsv" else ",", quoting_style="needed"),
-        )
+        with open(part, "w", newline="", encoding="utf-8") as file:
+            rows = csv.writer(file, delimiter="\t" if ending == ".tsv" else ",", lineterminator="\n")
+            rows.writerow(table.column_names)
+            cells = [column.to_pylist() for column in table.columns]
+            for row in zip(*cells, strict=True):
+                rows.writerow([json.dumps(v, ensure_ascii=False) if isinstance(v, list | dict) else v for v in row])
     elif ending == ".parquet":
         from pyarrow import parquet
 

@@ -55,7 +55,7 @@ def _value(value: Any) -> str:
 
 
 def lines_of(text: str) -> dict[Path, int]:
-    """The line, from 1 on, of every table and setting; ("labels", 1, "column") is a setting of the second [[labels]]."""
+    """The line, from 1 on, of every table and setting: ("labels", 1, "column") is one of the second [[labels]]."""
     found: dict[Path, int] = {}
     table: Path = ()
     counts: dict[str, int] = {}

@@ -1,0 +1,362 @@
+"""A configuration guessed from a table, with the reasons."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anygrain.data.classes import Spelling
+from anygrain.data.config import KINDS
+from anygrain.data.dataset import is_date
+from anygrain.data.error import InputError, closest, counted, number, quoted, some
+from anygrain.data.table import Table, distinct, read_table
+from anygrain.labels.taxonomy import Taxonomy
+
+_ID = re.compile(r"(^|_)(id|uid|uuid|key|index|item|row)$", re.IGNORECASE)
+_LABEL = re.compile(
+    r"(^|_)(label|labels|class|target|y|category|gold|truth|product|intent|tag|species|diagnosis)$", re.I
+)
+_BAG = re.compile(r"(^|_)(bag|bag_id|slide|slide_id|precinct|basket|basket_id|session|session_id)$", re.IGNORECASE)
+_NOT = re.compile(r"^(not|isnt|no)_", re.IGNORECASE)
+_WEAK = re.compile(r"(^|_)(noisy|weak|guess|predicted|prediction|auto)(_|$)", re.IGNORECASE)
+_LEVEL = re.compile(r"\d+$")
+
+
+@dataclass
+class Row:
+    """One line of the guess: columns, what they are read as, why, and how much they say."""
+
+    columns: str
+    read_as: str
+    why: str
+    evidence: str = ""
+
+
+@dataclass
+class Guess:
+    """What was guessed.
+
+    Attributes:
+        rows: one per column or group of columns, in the order of the table.
+        settings: the configuration.
+        notes: sentences.
+    """
+
+    rows: list[Row]
+    settings: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class _Column:
+    name: str
+    values: np.ndarray
+    distinct: list[str]
+    filled: int
+    words: float
+    is_number: bool
+
+    @property
+    def missing(self) -> float:
+        return 1 - self.filled / max(len(self.values), 1)
+
+    @property
+    def is_text(self) -> bool:
+        return not self.is_number and self.words >= 3.5 and len(self.distinct) > 0.2 * self.filled
+
+
+def guess(
+    source: str | Path,
+    taxonomy_path: str | Path | None = None,
+    *,
+    given: Sequence[str] = (),
+    simulated: Sequence[str] = (),
+) -> Guess:
+    """Guess what the columns of a table are.
+
+    Args:
+        source: the table.
+        taxonomy_path: a taxonomy of the classes; it tells fine labels from coarse ones.
+        given: what is known, ``"column=Kind"``; Kind is a kind of label, "id", "text", "input" or "skip".
+        simulated: columns whose labels were drawn by a program.
+
+    Raises:
+        InputError: no file, no such column, or no column that looks like a label.
+    """
+    table = read_table(source)
+    taxonomy = Taxonomy.from_csv(taxonomy_path) if taxonomy_path else None
+    said = _given(given, table)
+    columns = {name: _look(table, name) for name in table.columns}
+    rows: dict[str, Row] = {}
+    data: dict[str, Any] = {"source": str(source)}
+    labels: list[dict[str, Any]] = []
+
+    identity = next((n for n, kind in said.items() if kind == "id"), None) or _identity(table, columns, said)
+    if identity:
+        data["id"] = identity
+        rows[identity] = Row(identity, "row id", f"unique, {counted(len(table), 'value')}")
+    left = [n for n in table.columns if n != identity]
+
+    for name in list(left):
+        if said.get(name) == "skip":
+            rows[name] = Row(name, "not read", "as you said")
+            left.remove(name)
+        elif said.get(name) in KINDS:
+            label, row = _said_label(said[name], columns[name], taxonomy, len(table))
+            labels.append(label)
+            rows[name] = row
+            left.remove(name)
+
+    members = {n: _membership(columns[n], taxonomy) for n in left} if taxonomy else {}
+    for group, row, label in _crowds(left, columns, members, taxonomy, said, len(table)):
+        rows[group[0]] = row
+        labels.append(label)
+        left = [n for n in left if n not in group]
+    for name in list(left):
+        if name in said:
+            continue
+        found = _label(columns[name], members.get(name), taxonomy, len(table))
+        if found:
+            labels.append(found[0])
+            rows[name] = found[1]
+            left.remove(name)
+    for group, row, label in _soft(left, columns, said):
+        rows[group[0]] = row
+        labels.append(label)
+        left = [n for n in left if n not in group]
+    if not labels and taxonomy is None:
+        found_name = _plain_label(left, columns, said)
+        if found_name:
+            column = columns[found_name]
+            labels.append({"kind": "Exact", "column": found_name})
+            why = f"{counted(len(column.distinct), 'value')} that repeat, {round(100 * column.missing)} % missing"
+            rows[found_name] = Row(found_name, "Exact", why, f"{number(column.filled)} of {number(len(table))}")
+            left.remove(found_name)
+
+    _inputs(left, columns, table, said, data, rows)
+    if not labels:
+        near = f" Values of {quoted(left[0])} look like input." if left else ""
+        raise InputError(
+            f"{table.name}: no column looks like a label.{near} Say which one is: --column NAME=Exact "
+            f"(or {', '.join(k for k in list(KINDS)[1:4])}, ...). Kinds: anygrain labels"
+        )
+    notes = []
+    for label in labels:
+        named = [label.get("column", ""), *label.get("columns", [])]
+        if any(n in simulated for n in named):
+            label["simulated"] = True
+            notes.append(f"the labels of {some(n for n in named if n)} are simulated: a program drew them")
+    settings: dict[str, Any] = {}
+    if taxonomy_path:
+        settings["taxonomy"] = str(taxonomy_path)
+    settings["data"] = data
+    settings["labels"] = labels
+    settings["learn"] = {"seed": 0}
+    order = {name: at for at, name in enumerate(table.columns)}
+    return Guess([rows[n] for n in sorted(rows, key=lambda n: order[n])], settings, notes)
+
+
+def _given(given: Sequence[str], table: Table) -> dict[str, str]:
+    known = [*KINDS, "id", "text", "input", "skip"]
+    out = {}
+    for item in given:
+        name, equals, kind = item.rpartition("=")
+        if not equals:
+            raise InputError(f"--column {item} says no kind. Expected NAME=KIND, such as product=Exact")
+        table.require(name)
+        if kind not in known:
+            near = closest(kind, known)
+            hint = f" Did you mean {quoted(near)}?" if near else ""
+            raise InputError(f"--column {item}: {quoted(kind)} is not known.{hint} Expected one of {', '.join(known)}")
+        out[name] = kind
+    return out
+
+
+def _look(table: Table, name: str) -> _Column:
+    values = table.strings(name)
+    filled = values[values != ""]
+    sample = filled[:2000]
+    words = float(np.mean([len(v.split()) for v in sample])) if len(sample) else 0.0
+    return _Column(name, values, distinct(values), len(filled), words, table.is_number(name))
+
+
+def _identity(table: Table, columns: dict[str, _Column], said: dict[str, str]) -> str | None:
+    unique = [
+        n for n, c in columns.items() if n not in said and len(c.distinct) == c.filled == len(table) and c.words < 2
+    ]
+    named = [n for n in unique if _ID.search(n)]
+    if named:
+        return named[0]
+    first = table.columns[0]
+    return first if first in unique and not columns[first].is_number else None
+
+
+def _membership(column: _Column, taxonomy: Taxonomy | None) -> tuple[float, float] | None:
+    """Share of distinct values that are classes, and that are nodes of the taxonomy at all."""
+    if taxonomy is None or not column.distinct:
+        return None
+    classes, nodes = set(taxonomy.classes), set(taxonomy.names)
+    values = Spelling(("n/a", "none", "unknown", "-", "?"), fold_case=True).read(
+        np.array(column.distinct, dtype=object)
+    )
+    values = [v for v in values.tolist() if v]
+    if not values:
+        return None
+    return sum(v in classes for v in values) / len(values), sum(v in nodes for v in values) / len(values)
+
+
+def _crowds(
+    left: list[str],
+    columns: dict[str, _Column],
+    members: dict[str, tuple[float, float] | None],
+    taxonomy: Taxonomy | None,
+    said: dict[str, str],
+    n: int,
+) -> list[tuple[list[str], Row, dict[str, Any]]]:
+    groups: dict[str, list[str]] = {}
+    for name in left:
+        column = columns[name]
+        if name in said or not column.distinct or column.is_text:
+            continue
+        share = members.get(name)
+        is_class = share is not None and share[0] >= 0.8 if taxonomy else _is_categorical(column)
+        stem = _LEVEL.sub("", name)
+        if is_class and stem != name:
+            groups.setdefault(stem, []).append(name)
+    out = []
+    for stem, names in groups.items():
+        if len(names) < 2:
+            continue
+        sets = [set(columns[m].distinct) for m in names]
+        union = set().union(*sets)
+        if taxonomy is None and (sum(len(s) for s in sets) / len(sets) < 0.3 * len(union) or len(union) > 500):
+            continue
+        grid = np.stack([columns[m].values != "" for m in names], axis=1)
+        shown = f"{names[0]}..{names[-1].removeprefix(stem)}"
+        why = f"{len(names)} columns share one set of {counted(len(union), 'value')}"
+        evidence = f"{counted(int(grid.sum()), 'vote')} on {counted(int(grid.any(axis=1).sum()), 'row')}"
+        out.append((names, Row(shown, "Crowd", why, evidence), {"kind": "Crowd", "columns": names}))
+    return out
+
+
+def _is_categorical(column: _Column) -> bool:
+    return 1 < len(column.distinct) <= max(200, column.filled // 20) and len(column.distinct) * 2 <= column.filled
+
+
+def _label(
+    column: _Column, share: tuple[float, float] | None, taxonomy: Taxonomy | None, n: int
+) -> tuple[dict[str, Any], Row] | None:
+    """A column of labels among a taxonomy's names, or of sets of them."""
+    count = f"{number(column.filled)} of {number(n)}"
+    missing = f", {round(100 * column.missing)} % missing" if column.missing > 0 else ""
+    if share is not None and share[1] >= 0.8:
+        if share[0] >= 0.8:
+            kind = "Complementary" if _NOT.search(column.name) else "Noisy" if _WEAK.search(column.name) else "Exact"
+            why = f"values are leaves{missing}"
+            if kind != "Exact":
+                why += ", by its name"
+            return {"kind": kind, "column": column.name}, Row(column.name, kind, why, count)
+        every = "every value is" if share[0] == 0 else "values are"
+        why = f"{every} a parent in the taxonomy" if share[0] == 0 else "values are nodes of the taxonomy, of any depth"
+        return {"kind": "Coarse", "column": column.name}, Row(column.name, "Coarse", why, count)
+    if taxonomy is not None and any("|" in v or v.startswith("[") for v in column.distinct):
+        parts = {p.strip(" []\"'") for v in column.distinct for p in re.split(r"[|,]", v)}
+        if parts and sum(p in set(taxonomy.classes) for p in parts) >= 0.8 * len(parts):
+            kind = "Complementary" if _NOT.search(column.name) else "Candidates"
+            why = "cells list several leaves" + (", by its name none of them true" if kind == "Complementary" else "")
+            return {"kind": kind, "column": column.name}, Row(column.name, kind, why, count)
+    return None
+
+
+def _said_label(kind: str, column: _Column, taxonomy: Taxonomy | None, n: int) -> tuple[dict[str, Any], Row]:
+    fields = KINDS[kind].model_fields
+    where = {"column": column.name} if "column" in fields else {"columns": [column.name]}
+    return {"kind": kind, **where}, Row(column.name, kind, "as you said", f"{number(column.filled)} of {number(n)}")
+
+
+def _soft(
+    left: list[str], columns: dict[str, _Column], said: dict[str, str]
+) -> list[tuple[list[str], Row, dict[str, Any]]]:
+    groups: dict[str, list[str]] = {}
+    for name in left:
+        head, mark, _ = name.rpartition("_")
+        if mark and name not in said and columns[name].is_number:
+            groups.setdefault(head + "_", []).append(name)
+    out = []
+    for head, names in groups.items():
+        if len(names) < 2:
+            continue
+        values = np.stack([np.where(columns[m].values == "", "nan", columns[m].values) for m in names]).astype(float)
+        total = values.sum(axis=0)
+        filled = ~np.isnan(total)
+        if filled.any() and (values[:, filled] >= 0).all() and (np.abs(total[filled] - 1) < 1e-2).mean() > 0.9:
+            row = Row(f"{head}*", "Soft", f"{len(names)} columns sum to 1", counted(int(filled.sum()), "row"))
+            out.append((names, row, {"kind": "Soft", "columns": [f"{head}*"]}))
+    return out
+
+
+def _plain_label(left: list[str], columns: dict[str, _Column], said: dict[str, str]) -> str | None:
+    """Without a taxonomy: a column named like a label, else one that is partly empty, else nothing."""
+    likely = [n for n in left if n not in said and not columns[n].is_text and _is_categorical(columns[n])]
+    named = [n for n in likely if _LABEL.search(n)]
+    partly = [n for n in likely if columns[n].missing > 0.2 and not columns[n].is_number]
+    return named[-1] if named else partly[0] if partly else None
+
+
+def _inputs(
+    left: list[str],
+    columns: dict[str, _Column],
+    table: Table,
+    said: dict[str, str],
+    data: dict[str, Any],
+    rows: dict[str, Row],
+) -> None:
+    """Text, number, category and date columns; bags; and what is left out."""
+    text = [n for n in left if said.get(n) == "text" or (n not in said and columns[n].is_text)]
+    if text:
+        data["text"] = text[0] if len(text) == 1 else text
+        for n in text:
+            why = f"mean {columns[n].words:.0f} words"
+            rows[n] = Row(n, "input text", why, "encoder: hashed tf-idf (no download)")
+    numbered: dict[str, list[str]] = {}
+    for n in left:
+        stem = _LEVEL.sub("", n)
+        if n not in said and columns[n].is_number and stem != n and columns[n].missing == 0:
+            numbered.setdefault(stem, []).append(n)
+    features = {stem: names for stem, names in numbered.items() if len(names) >= 16}
+    taken = set(text)
+    if features:
+        data["features"] = [f"{stem}*" for stem in features]
+        for stem, names in features.items():
+            rows[names[0]] = Row(f"{stem}*", "input features", f"{len(names)} number columns")
+            taken |= set(names)
+    inputs = []
+    for n in left:
+        if n in taken:
+            continue
+        column = columns[n]
+        if said.get(n) != "input":
+            if len(column.distinct) < 2:
+                rows[n] = Row(n, "not read", "one value only" if column.distinct else "empty")
+                continue
+            if _BAG.search(n) and len(column.distinct) < column.filled and "bag" not in data:
+                data["bag"] = n
+                rows[n] = Row(n, "bag id", f"by its name, {counted(len(column.distinct), 'bag')}")
+                continue
+            if not column.is_number and not is_date(table, n) and len(column.distinct) > max(50, 0.5 * column.filled):
+                rows[n] = Row(n, "not read", f"{counted(len(column.distinct), 'value')}, almost all different")
+                continue
+            if column.is_number and len(column.distinct) == len(table) and _ID.search(n):
+                rows[n] = Row(n, "not read", "looks like an id")
+                continue
+        what = "number" if column.is_number else "date" if is_date(table, n) else "category"
+        empty = f", {round(100 * column.missing)} % missing" if column.missing else ""
+        rows[n] = Row(n, f"input {what}", f"{counted(len(column.distinct), 'value')}{empty}")
+        inputs.append(n)
+    if inputs:
+        data["columns"] = inputs
