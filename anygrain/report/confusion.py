@@ -72,7 +72,7 @@ class ConfusionDisplay:
         at = [order[np.minimum(np.searchsorted(keys[order], v), len(keys) - 1)] for v in (truth, predicted)]
         odd = [v[keys[place] != v] for v, place in zip((truth, predicted), at, strict=True)]
         if sum(map(len, odd)):
-            raise ValueError(f"class {next(v[0] for v in odd if len(v))!r} is not among the class names")
+            raise ValueError(f"class {next(v.tolist()[0] for v in odd if len(v))!r} is not among the class names")
         matrix = np.bincount(at[0] * len(keys) + at[1], minlength=len(keys) ** 2).reshape(len(keys), len(keys))
         display = cls(matrix, names, name=name)
         return display.plot(ax) if plot else display
@@ -98,12 +98,12 @@ class ConfusionDisplay:
         """The same as SVG for a page: columns carry the numbers of the rows."""
         classes = len(self.class_names)
         longest = max((len(shortened(c, 26)) for c in self.class_names), default=0)
-        left = min(40 + 6.6 * longest, 0.58 * width)
+        left = min(40 + 6.6 * longest, (0.58 if classes <= 6 else 0.44) * width)
         cell = float(np.clip((width - left - 6) / max(classes, 1), 5, 34))
         width = left + cell * classes + 6
         drawing = Drawing(width, 24 + cell * classes + 4)
         shares, total = self.shares, self.matrix.sum(axis=1)
-        letters, room = cell >= 13, int((left - 36) / 6.3)
+        letters, room = cell >= 11, int((left - 36) / 6.3)
         for row, name in enumerate(self.class_names):
             top = 24 + cell * row
             cut = shortened(name, room)
@@ -113,13 +113,14 @@ class ConfusionDisplay:
                 drawing.text(left - 6, top + cell / 2 + 4, str(row + 1), anchor="end", css="tick")
                 drawing.text(left + cell * (row + 0.5), 17, str(row + 1), anchor="middle", css="tick")
             drawing.box(left, top, cell * classes, cell - 1, "empty")
-            for column in np.flatnonzero(shares[row] >= 0.005):
+            for column in np.flatnonzero(shares[row] >= 0.01):
                 share = float(shares[row, column])
                 x = left + cell * column
                 rows = f"{self.matrix[row, column]:.3g} of {total[row]:.3g} rows"
-                tip = f"{name} taken for {self.class_names[column]}: {rows}"
+                # thousands of cells are named by their place alone, or the picture grows large
+                tip = f"{name} taken for {self.class_names[column]}: {rows}" if classes <= 20 else ""
                 css = "right" if row == column else "wrong"
-                drawing.box(x, top, cell - 1, cell - 1, css, opacity=0.12 + 0.88 * share, tip=tip)
+                drawing.box(x, top, cell - 1, cell - 1, css, opacity=0.06 + 0.94 * share**0.8, tip=tip)
                 if cell >= 24:
                     shown = f"{100 * share:.0f}"
                     strong = "inside bright" if share > 0.5 else "inside"

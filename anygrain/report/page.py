@@ -22,6 +22,7 @@ IN_DOUBT = 3.0  # nats; the run folder counts suspects by the same limit
 MOST_BARS = 40
 WIDE = 980  # user units of the pictures that span the page
 MOST_PANELS = 12
+MOST_CELLS = 4000
 MOST_LINES = 30
 MOST_PAIRS = 60
 
@@ -120,8 +121,9 @@ def contents(metrics: Mapping[str, Any], labels: Mapping[str, np.ndarray]) -> di
         "ours": next((entry for entry in evaluation["entries"] if entry["ours"]), None),
         "versus": next((e for e in evaluation["entries"] if e["key"] == "exact_only"), None),
         "n_labels": sum(item["labels"] for item in evidence),
-        "pictures": {name: Markup(picture) for name, picture in pictures.items() if picture},
+        "pictures": {name: Markup(picture) if picture else None for name, picture in pictures.items()},
         "panels": [{**panel, "svg": Markup(panel["svg"])} for panel in panels],
+        "panel_layout": _panel_layout(metrics.get("confusion") or [])[0],
         "pairs": _pairs(metrics.get("confusion") or []),
         "groups": _groups(labels, parents),
         "in_doubt": IN_DOUBT,
@@ -225,16 +227,25 @@ def _balance(classes: Sequence[Mapping[str, Any]]) -> str | None:
 
 def _panels(confusion: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     panels = []
+    _, width = _panel_layout(confusion)
     for entry in confusion:
         matrix = np.asarray(entry["matrix"], dtype=np.float64)
         if not entry["rows"] or matrix.size < 4:
             continue
         kept = float(np.trace(matrix) / matrix.sum()) if matrix.sum() else 0.0
-        single = len(confusion) == 1
-        svg = ConfusionDisplay(matrix, entry["classes"], name=entry["parent"]).to_svg(640 if single else 340)
+        svg = ConfusionDisplay(matrix, entry["classes"], name=entry["parent"]).to_svg(width)
         panels.append({**entry, "svg": svg, "kept": kept})
     panels.sort(key=lambda panel: panel["kept"])
-    return panels[:MOST_PANELS]
+    drawn = np.cumsum([panel["svg"].count("<rect") for panel in panels])
+    return panels[: max(1, min(MOST_PANELS, int((drawn <= MOST_CELLS).sum())))] if panels else []
+
+
+def _panel_layout(confusion: Sequence[Mapping[str, Any]]) -> tuple[str, float]:
+    """The style of the grid and the width of a panel: the more classes, the fewer panels side by side."""
+    most = max((len(entry["classes"]) for entry in confusion), default=0)
+    if len(confusion) == 1 or most > 20:
+        return "full", 640 if most <= 20 else WIDE
+    return ("", 340) if most <= 6 else ("roomy", 480)
 
 
 def _pairs(confusion: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

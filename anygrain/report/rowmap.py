@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -61,7 +60,7 @@ class MapDisplay:
         flagged: bool, shape (n,): rows to ring, such as those whose labels are in doubt.
     """
 
-    def __init__(self, places: Any, groups: Sequence[str], *, flagged: Any = None) -> None:
+    def __init__(self, places: Any, groups: Any, *, flagged: Any = None) -> None:
         self.places = np.asarray(places, dtype=np.float64).reshape(-1, 2)
         self.groups = np.asarray(groups).astype(str)
         self.flagged = np.zeros(len(self.places), bool) if flagged is None else np.asarray(flagged, dtype=bool)
