@@ -18,7 +18,9 @@ from anygrain.labels.error import LabelError
 from anygrain.labels.exact import Exact
 from anygrain.labels.instance import InstanceLabels
 from anygrain.labels.interval import Interval
+from anygrain.labels.noisy import Noisy
 from anygrain.labels.pairs import Pairs
+from anygrain.labels.rules import Rules
 from anygrain.labels.sets import SetLabels
 from anygrain.labels.soft import Soft
 from anygrain.labels.taxonomy import Taxonomy
@@ -38,7 +40,9 @@ __all__ = [
     "Interval",
     "LabelError",
     "Labels",
+    "Noisy",
     "Pairs",
+    "Rules",
     "SetLabels",
     "Soft",
     "Taxonomy",

@@ -94,6 +94,7 @@ class AnyOf(SetLabels):
             no = torch.logsumexp(log_p.masked_fill(target, -torch.inf), dim=1)
         value, message = any_of(torch.stack([no, yes], dim=1), self._segments, self.present)
         if self.error:
+            message = message.masked_fill(torch.isneginf(value)[self.sets.index][:, None], -torch.inf)
             value, message = mix_error(value, message, self.error, 2.0, self.sets.index, self.present < 0)
         if target.ndim == 1:
             return value, message[:, :1].expand(-1, self.n_classes).scatter(1, target[:, None], message[:, 1:])

@@ -13,6 +13,7 @@ from anygrain.labels.segments import Segments
 
 NEWTON = 24  # steps of the tilt; three to five settle all but hard cases
 CHUNK = 2**21  # members times problems times nodes held at once
+NARROW = 0.2  # variance of a tilted count below which its neighbours are read elsewhere
 TAIL = {torch.float64: 40.0, torch.float32: 21.0}  # -log of the mass that aliasing and cut-off may cost
 
 
@@ -27,8 +28,9 @@ class EventCountResult(NamedTuple):
     """What a count says of the members, for C events at once."""
 
     log_likelihood: Tensor  # (M, C) log P(count); -inf: impossible
-    without: Tensor  # (E, C) log P(count | member i does not have the event) - log P(count); 0 in an impossible bag
-    having: Tensor  # (E, C) log P(count | member i has the event) - log P(count); 0 in an impossible bag
+    without: Tensor  # (E, C) log P(count | member i does not have the event) - reference
+    having: Tensor  # (E, C) log P(count | member i has the event) - reference
+    reference: Tensor  # (M, C) log P(count) where that is finite
 
 
 class _WithPosterior(torch.autograd.Function):
@@ -69,7 +71,7 @@ def mix_error(
     .. math:: P'(o \mid y) = (1 - \epsilon) P(o \mid y) + \epsilon / |O|
 
     Args:
-        value, message: log P(o) (M,) and log P(o | y_i = k) (E, K), 0 where P(o) = 0.
+        value, message: log P(o) (M,) and log P(o | y_i = k) (E, K), also of an impossible set.
         error: in (0, 1).
         outcomes: number of possible observations |O|, or one number per set (M,).
         index: set of every member (E,).
@@ -80,7 +82,6 @@ def mix_error(
         value.shape
     )
     mixed = torch.logaddexp(value + kept, drawn)
-    message = message.masked_fill((value == -torch.inf)[index][:, None], -torch.inf)
     message = torch.logaddexp(message + kept, drawn[index][:, None])
     return mixed.masked_fill(unknown, 0.0), message.masked_fill(unknown[index][:, None], 0.0)
 
@@ -169,7 +170,9 @@ NODES = {dtype: nodes_needed(tail) for dtype, tail in TAIL.items()}
 
 
 def tilt_to_count(odds: Tensor, target: Tensor, ones: Tensor, free: Tensor) -> Tensor:
-    r"""The tilt :math:`\lambda` (P,) with :math:`\sum_i \sigma(a_i + \lambda)` within a quarter of the target.
+    r"""The tilt :math:`\lambda` (P,) at which :math:`\sum_i \sigma(a_i + \lambda)` is the target.
+
+    To within a tenth of its variance; where that is next to nothing, to within a quarter: it is a staircase there.
 
     Newton's method on the log-odds of the mean, exact in one step for equal members, inside a bracket that always
     holds the root.
@@ -192,9 +195,12 @@ def tilt_to_count(odds: Tensor, target: Tensor, ones: Tensor, free: Tensor) -> T
         q = torch.sigmoid(odds + tilt[:, None])
         mean = q.sum(dim=1) - ones
         short = mean < target
-        if early and bool(((mean - target).abs() < 0.25).logical_or_(~has_free).all()):
-            break
         variance = torch.addcmul(q, q, q, value=-1).sum(dim=1)
+        if early:
+            miss = (mean - target).abs()
+            close = (miss < 0.1 * variance) | ((miss < 0.25) & (variance < NARROW)) | ~has_free
+            if bool(close.all()):
+                break
         left = torch.where(short, tilt, left)
         right = torch.where(short, right, tilt)
         spare = free - mean
@@ -215,29 +221,30 @@ def _product(table: Tensor) -> Tensor:
     return table[:, 0]
 
 
-def _count_block(yes: Tensor, no: Tensor, count: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """`event_counts` of P problems of n members each: log p (P, n) twice and counts (P,), all of them known."""
-    n = yes.shape[1]
-    dtype = yes.dtype
-    odds = yes - no
-    nowhere = torch.isnan(odds)  # a member that can do neither
-    odds = odds.masked_fill(nowhere, 0.0)
-    sure, never = odds == torch.inf, odds == -torch.inf
-    ones = sure.sum(dim=1, dtype=dtype)
-    free = n - ones - never.sum(dim=1, dtype=dtype)
-    count = count.to(dtype)
-    left = count - ones
-    possible = (left >= 0) & (left <= free) & ~nowhere.any(dim=1)
-    target = torch.minimum(left.clamp(min=0.5), (free - 0.5).clamp(min=0.5))
-    tilt = tilt_to_count(odds, target, ones, free.clamp(min=0.0))
+class _Tilted(NamedTuple):
+    """P problems read off one tilted law, in units of e^base."""
+
+    base: Tensor  # (P,)
+    mass: Tensor  # (P,) P(count)
+    without: Tensor  # (P, n) log P(count | member i does not have the event)
+    having: Tensor  # (P, n) log P(count | member i has the event)
+    variance: Tensor  # (P,) of the tilted count
+
+
+def _tilted_law(
+    yes: Tensor, no: Tensor, odds: Tensor, count: Tensor, target: Tensor, ones: Tensor, free: Tensor
+) -> _Tilted:
+    """The law at `count` (P,), tilted to an expected count of `target` among the members that are not certain."""
+    n, dtype = yes.shape[1], yes.dtype
+    tilt = tilt_to_count(odds, target, ones, free)
     moved = odds + tilt[:, None]
     q, r = torch.sigmoid(moved), torch.sigmoid(-moved)
     log_z = torch.logaddexp(no, yes + tilt[:, None])
     v = q * r
-    # law of the tilted count at its target, by the trapezoidal rule over its characteristic function
+    # the trapezoidal rule over the characteristic function
     tail = TAIL[dtype]
     variance = v.sum(dim=1)
-    nodes = torch.minimum(_window(variance, tail), free + 1.0).clamp(min=1.0)
+    nodes = torch.minimum(_window(variance, tail), free + 1.0)
     nodes = 2.0 * torch.floor(nodes / 2.0) + 1.0  # odd: no node at an angle of pi, where a factor may be zero
     k = torch.arange(min((n + 1) // 2 + 1, NODES[dtype]), dtype=dtype, device=yes.device)
     last = (nodes[:, None] - 1.0) / 2.0
@@ -249,34 +256,68 @@ def _count_block(yes: Tensor, no: Tensor, count: Tensor) -> tuple[Tensor, Tensor
     law = _product(torch.complex(real, q[:, :, None] * sin[:, None, :]))
     law = law * torch.polar(weight, -angle * count[:, None])
     a, b = law.real, law.imag
-    mass = a.sum(dim=1)
     # leave one out: divide by its factor 1 - q + q e^{i angle}; its square is 1 - 2 v (1 - cos)
-    inverse = torch.addcmul(
-        torch.ones((), dtype=dtype, device=yes.device), v[:, :, None], (2.0 - 2.0 * cos)[:, None, :], value=-1.0
-    )
-    sums = inverse.reciprocal_() @ torch.stack([a, cos * a + sin * b, cos * a - sin * b], dim=2)
-    same, up, down = sums.unbind(dim=2)
+    one = torch.ones((), dtype=dtype, device=yes.device)
+    inverse = torch.addcmul(one, v[:, :, None], (2.0 - 2.0 * cos)[:, None, :], value=-1.0).reciprocal_()
+    same, up, down = (inverse @ torch.stack([a, cos * a + sin * b, cos * a - sin * b], dim=2)).unbind(dim=2)
     floor = torch.finfo(dtype).eps ** 1.1
-    mass = mass.clamp(min=floor)
-    ratio0 = ((r * same + q * up) / mass[:, None]).clamp(min=floor)
-    ratio1 = ((r * down + q * same) / mass[:, None]).clamp(min=floor)
     tilted = tilt[:, None]
-    value = (log_z - tilted * q).sum(dim=1) + tilt * (q.sum(dim=1) - count) + torch.log(mass)
+    return _Tilted(
+        (log_z - tilted * q).sum(dim=1) + tilt * (q.sum(dim=1) - count),
+        a.sum(dim=1).clamp(min=floor),
+        torch.log((r * same + q * up).clamp(min=floor)) - log_z,
+        torch.log((r * down + q * same).clamp(min=floor)) + tilted - log_z,
+        variance,
+    )
+
+
+def _count_block(yes: Tensor, no: Tensor, count: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """P problems of n members each, log p (P, n) twice and counts (P,), all of them known.
+
+    Returns:
+        log P (P,), the reference (P,) that messages are relative to (log P where it is finite), and messages (P, n).
+    """
+    n, dtype = yes.shape[1], yes.dtype
+    odds = yes - no
+    nowhere = torch.isnan(odds)  # a member that can do neither
+    odds = odds.masked_fill(nowhere, 0.0)
+    sure, never = odds == torch.inf, odds == -torch.inf
+    ones = sure.sum(dim=1, dtype=dtype)
+    free = n - ones - never.sum(dim=1, dtype=dtype)
+    count = count.to(dtype)
+    left = count - ones
+    possible = (left >= 0) & (left <= free) & ~nowhere.any(dim=1)
+    most = (free - 0.5).clamp(min=0.5)
+    law = _tilted_law(yes, no, odds, count, torch.minimum(left.clamp(min=0.5), most), ones, free)
     # a count that leaves no choice has one term: no rounding of a sum over nodes
     full = left >= free
     forced = torch.where(sure | (full[:, None] & ~never), yes, no).sum(dim=1)
-    value = torch.where(full | (left <= 0), forced, value)
-    # members at the edge of what is possible
-    may_have = sure | (left >= 1)[:, None]
-    may_lack = never | (left <= free - 1)[:, None]
-    without = (torch.log(ratio0) - log_z).masked_fill(~may_lack, -torch.inf)
-    having = (torch.log(ratio1) + tilted - log_z).masked_fill(~may_have, -torch.inf)
-    impossible = ~possible
-    silent = impossible[:, None]
+    value = torch.where(full | (left <= 0), forced, law.base + torch.log(law.mass))
+    reference = torch.where(possible, value, law.base)
+    offset = (law.base - reference)[:, None]
+    without, having = law.without + offset, law.having + offset
+    # where one count has nearly all the mass, its neighbours are read from laws tilted half a count down and up
+    narrow = (law.variance < NARROW).nonzero()[:, 0]
+    if len(narrow):
+        few = yes[narrow], no[narrow], odds[narrow], count[narrow]
+        ends = [t[narrow] for t in (left, most, ones, free, reference)]
+        for step, out in ((-0.5, having), (0.5, without)):
+            target = torch.minimum((ends[0] + step).clamp(min=0.5), ends[1])
+            near = _tilted_law(*few, target, ends[2], ends[3])
+            said = near.having if step < 0 else near.without
+            out[narrow] = said + (near.base - ends[4])[:, None]
+    # what the other members can still make up
+    certain = (sure | never).to(dtype)
+    others = free[:, None] - 1.0 + certain
+    lacking = left[:, None] + sure.to(dtype)
+    without = without.masked_fill((lacking < 0) | (lacking > others), -torch.inf)
+    having = having.masked_fill((lacking < 1) | (lacking - 1 > others), -torch.inf)
+    nothing = nowhere.any(dim=1)
     return (
-        value.masked_fill(impossible, -torch.inf),
-        without.masked_fill(silent, 0.0),
-        having.masked_fill(silent, 0.0),
+        value.masked_fill(~possible, -torch.inf),
+        reference.masked_fill(nothing, 0.0),
+        without.masked_fill(nothing[:, None], -torch.inf),
+        having.masked_fill(nothing[:, None], -torch.inf),
     )
 
 
@@ -291,7 +332,14 @@ def _parts(shape: tuple[int, int], events: int, nodes: int) -> Iterator[tuple[sl
             yield slice(bag, bag + rows), slice(event, event + columns)
 
 
-def event_counts(log_yes: Tensor, log_no: Tensor, offsets: Tensor | Segments, counts: Tensor) -> EventCountResult:
+def event_counts(
+    log_yes: Tensor,
+    log_no: Tensor,
+    offsets: Tensor | Segments,
+    counts: Tensor,
+    *,
+    keep_impossible: bool = False,
+) -> EventCountResult:
     r"""Exactly `counts[m, c]` members of bag m have event c, each event by itself.
 
     With the tilt :math:`\lambda` that brings the expected count to the observed s,
@@ -309,6 +357,8 @@ def event_counts(log_yes: Tensor, log_no: Tensor, offsets: Tensor | Segments, co
             need not sum to one (what is missing is mass that the observation rules out).
         offsets: (M + 1,), or `Segments` made of it.
         counts: (M, C) integers, -1 not known.
+        keep_impossible: give the messages of an impossible bag too, relative to another reference, for counts that
+            may be wrong; else they are 0.
 
     Returns:
         log P (M, C), differentiable, and the messages (E, C) relative to it; the log-likelihood has the relative, the
@@ -316,25 +366,27 @@ def event_counts(log_yes: Tensor, log_no: Tensor, offsets: Tensor | Segments, co
     """
     segments = Segments.of(offsets)
     yes, no = log_yes.detach(), log_no.detach()
-    value = yes.new_zeros(counts.shape)
+    value, reference = yes.new_zeros(counts.shape), yes.new_zeros(counts.shape)
     without, having = torch.zeros_like(yes), torch.zeros_like(yes)
     for block in segments.blocks:
         laid = block.lay(yes, -torch.inf), block.lay(no, 0.0)
         tables = [torch.empty_like(t) for t in laid]
         wanted = block.pick(counts)
-        values = yes.new_empty(wanted.shape)
+        of_bags = [yes.new_empty(wanted.shape) for _ in range(2)]
         for part in _parts(block.shape, yes.shape[1], NODES[yes.dtype]):
             rows, places, columns = part[0], slice(None), part[1]
             known = wanted[part]
             can, cannot = (t[rows, places, columns].transpose(1, 2).reshape(-1, block.shape[1]) for t in laid)
-            value_part, *messages = _count_block(can, cannot, known.reshape(-1).clamp(min=0))
-            values[part] = value_part.view(known.shape)
+            found, base, *messages = _count_block(can, cannot, known.reshape(-1).clamp(min=0))
+            of_bags[0][part], of_bags[1][part] = found.view(known.shape), base.view(known.shape)
             for table, message in zip(tables, messages, strict=True):
                 table[rows, places, columns] = message.view(*known.shape, -1).transpose(1, 2)
         unknown = wanted < 0
+        silent = unknown if keep_impossible else unknown | torch.isneginf(of_bags[0])
         for out, table in zip((without, having), tables, strict=True):
-            block.write(out, table.masked_fill_(unknown[:, None], 0.0))
-        block.place(value, values.masked_fill(unknown, 0.0))
+            block.write(out, table.masked_fill_(silent[:, None], 0.0))
+        for out, of_bag in zip((value, reference), of_bags, strict=True):
+            block.place(out, of_bag.masked_fill_(unknown, 0.0))
     given = (log_yes.requires_grad, log_no.requires_grad)
     if any(given):
         possible = (value > -torch.inf)[segments.index]
@@ -343,4 +395,4 @@ def event_counts(log_yes: Tensor, log_no: Tensor, offsets: Tensor | Segments, co
             if needed:
                 slopes += [log_p, torch.exp(log_p.detach() + message) * possible]
         value = with_posteriors(value, segments, *slopes)
-    return EventCountResult(value, without, having)
+    return EventCountResult(value, without, having, reference)

@@ -18,7 +18,7 @@ from anygrain.labels.instance import check_error, check_mapping
 from anygrain.labels.lattice import CountPlan, joint_counts
 from anygrain.labels.random_bags import random_bags
 from anygrain.labels.segments import Segments
-from anygrain.labels.sets import FLOOR, Events, SetLabels
+from anygrain.labels.sets import Events, SetLabels
 
 
 class Counts(SetLabels):
@@ -98,11 +98,11 @@ class Counts(SetLabels):
         return torch.exp(torch.lgamma(n + free + 1) - torch.lgamma(free + 1) - torch.lgamma(n + 1))
 
     def factor(self, log_p: Tensor) -> tuple[Tensor, Tensor]:
-        if self.error:  # messages of a bag that contradicts its members matter then
-            log_p = log_p.clamp(min=FLOOR)
-        value, relative = joint_counts(log_p.detach(), self._plan.segments, self.counts, self._plan)
         index = self.sets.index
-        message = relative + value.masked_fill(value == -torch.inf, 0.0)[index][:, None]
+        value, relative, reference = joint_counts(
+            log_p.detach(), self._plan.segments, self.counts, self._plan, keep_impossible=self.error > 0
+        )
+        message = relative + reference[index][:, None]
         if self.error:
             return mix_error(value, message, self.error, self._outcomes, index, self._silent)
         return value, message

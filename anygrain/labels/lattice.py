@@ -13,18 +13,20 @@ from torch import Tensor
 from anygrain.labels.counting import event_counts, with_posteriors
 from anygrain.labels.iprojection import bound, i_projection, tilt_to_counts
 from anygrain.labels.segments import Block, Segments
+from anygrain.labels.sets import FLOOR
 
 LIMIT = 10**6  # states times members of a set up to which the lattice is walked
 CHUNK = 2**22  # states times members held at once
 
-Kernel = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+Kernel = Callable[[Tensor, Tensor, bool], tuple[Tensor, Tensor, Tensor]]
 
 
 class JointCountResult(NamedTuple):
     """What the class counts of sets say of the members."""
 
     log_likelihood: Tensor  # (M,) log P(counts); -inf: impossible
-    message: Tensor  # (E, K) log P(counts | y_i = k) - log P(counts); 0 in an impossible set
+    message: Tensor  # (E, K) log P(counts | y_i = k) - reference
+    reference: Tensor  # (M,) log P(counts) where that is finite
 
 
 class CountPlan:
@@ -196,7 +198,12 @@ class Lattice:
 
 
 def joint_counts(
-    log_p: Tensor, offsets: Tensor | Segments, counts: Tensor, plan: CountPlan | None = None
+    log_p: Tensor,
+    offsets: Tensor | Segments,
+    counts: Tensor,
+    plan: CountPlan | None = None,
+    *,
+    keep_impossible: bool = False,
 ) -> JointCountResult:
     r"""The class counts of every set, jointly.
 
@@ -211,6 +218,8 @@ def joint_counts(
         offsets: (M + 1,), or `Segments` made of it.
         counts: (M, K) integers, -1 not known.
         plan: made before of the same offsets and counts.
+        keep_impossible: give the messages of an impossible set too, relative to another reference, for counts that
+            may be wrong; else they are 0.
 
     Returns:
         log P (M,), differentiable; messages (E, K) relative to it.
@@ -225,6 +234,7 @@ def joint_counts(
     wide = torch.cat([log_p, lump, torch.full_like(lump, -torch.inf)], dim=1)
     message = torch.full_like(wide, -torch.inf)
     value = log_p.new_zeros(len(segments)).masked_fill(plan.broken, -torch.inf)
+    reference = log_p.new_zeros(len(segments))
 
     jobs: list[tuple[Block, Kernel]] = [(block, _by_event) for block in plan.events]
     jobs += [(block, partial(_by_lattice, lattice=lattice)) for block, lattice in plan.lattices]
@@ -236,44 +246,55 @@ def joint_counts(
         if block.filled is not None:  # empty places are certain to be in the first column
             table[..., 0] = table[..., 0].masked_fill(~block.filled, 0.0)
             numbers = torch.cat([numbers[:, :1] + (~block.filled).sum(dim=1, keepdim=True), numbers[:, 1:]], dim=1)
-        of_sets, said = kernel(table, numbers)
+        if keep_impossible:  # a member that can be in no column must not hide what the others say
+            table = torch.where(torch.isneginf(table).all(dim=2, keepdim=True), FLOOR, table)
+        of_sets, base, said = kernel(table, numbers, keep_impossible)
         block.place(value, of_sets)
+        block.place(reference, base)
         out = torch.full((*block.shape, wide.shape[1]), -torch.inf, dtype=wide.dtype, device=wide.device)
         block.write(message, out.scatter_(2, places, said))
     message = torch.where(unknown, message[:, classes : classes + 1], message[:, :classes])
-    nothing = (plan.silent | (value == -torch.inf))[segments.index]
-    message = message.masked_fill(nothing[:, None], 0.0)
+    nothing = plan.silent if keep_impossible else plan.silent | torch.isneginf(value)
+    message = message.masked_fill(nothing[segments.index][:, None], 0.0)
     if given.requires_grad:
         possible = (value > -torch.inf)[segments.index][:, None]
         value = with_posteriors(value, segments, given, torch.exp(log_p + message) * possible)
-    return JointCountResult(value, message)
+    return JointCountResult(value, message, reference)
 
 
-def _by_event(log_p: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
-    """Two columns: log P (B,) and relative messages (B, n, C)."""
+def _by_event(log_p: Tensor, numbers: Tensor, keep_impossible: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Two columns: log P (B,), its reference, and messages (B, n, C) relative to that."""
     sets, n, width = log_p.shape
     offsets = torch.arange(sets + 1, device=log_p.device) * n
     no, yes = log_p[..., 0].reshape(-1, 1), log_p[..., 1].reshape(-1, 1)
-    value, without, having = event_counts(yes, no, offsets, numbers[:, 1:2])
-    message = torch.cat([without, having, having.expand(-1, width - 2)], dim=1).view(sets, n, width)
-    return value[:, 0], message
+    found = event_counts(yes, no, offsets, numbers[:, 1:2], keep_impossible=keep_impossible)
+    having = found.having
+    message = torch.cat([found.without, having, having.expand(-1, width - 2)], dim=1).view(sets, n, width)
+    return found.log_likelihood[:, 0], found.reference[:, 0], message
 
 
-def _by_lattice(log_p: Tensor, numbers: Tensor, lattice: Lattice) -> tuple[Tensor, Tensor]:
-    """Several digits on the lattice: log P (B,) and relative messages (B, n, C)."""
+def _by_lattice(
+    log_p: Tensor, numbers: Tensor, keep_impossible: bool, *, lattice: Lattice
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Several digits on the lattice: as `_by_event`."""
     dtype = log_p.dtype
     precise = log_p if log_p.device.type == "mps" else log_p.double()
+    if keep_impossible:
+        precise = torch.where((numbers > 0)[:, None], precise.clamp(min=FLOOR), precise)
     tilted = tilt_to_counts(precise, numbers, within=0.3)
     total, given = lattice.walk(tilted.log_q.exp())
-    value = bound(tilted, numbers) + torch.log(total)
     impossible = total <= 0
-    value = value.masked_fill(impossible, -torch.inf)
+    value = (bound(tilted, numbers) + torch.log(total)).masked_fill(impossible, -torch.inf)
     message = torch.log(given / total[:, None, None]) + tilted.tilt[:, None] - tilted.log_z[..., None]
-    return value.to(dtype), message.masked_fill(impossible[:, None, None], 0.0).to(dtype)
+    message = message.masked_fill(impossible[:, None, None], 0.0)
+    return value.to(dtype), value.masked_fill(impossible, 0.0).to(dtype), message.to(dtype)
 
 
-def _by_projection(log_p: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
-    """Beyond the lattice: approximate log P (B,) and relative messages (B, n, C)."""
+def _by_projection(log_p: Tensor, numbers: Tensor, keep_impossible: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Beyond the lattice, approximately: as `_by_event`."""
     dtype = log_p.dtype
-    value, message = i_projection(log_p if log_p.device.type == "mps" else log_p.double(), numbers)
-    return value.to(dtype), message.to(dtype)
+    precise = log_p if log_p.device.type == "mps" else log_p.double()
+    if keep_impossible:
+        precise = torch.where((numbers > 0)[:, None], precise.clamp(min=FLOOR), precise)
+    value, message = i_projection(precise, numbers)
+    return value.to(dtype), value.masked_fill(torch.isneginf(value), 0.0).to(dtype), message.to(dtype)

@@ -96,7 +96,7 @@ def test_any_of_messages_equal_enumeration_of_the_other_members(bags):
 def test_event_counts_equal_enumeration(bags, data):
     log_p, offsets = flat(bags)
     counts = torch.tensor([data.draw(st.integers(-1, len(b))) for b in bags])
-    value, without, having = event_counts(log_p[:, 1:], log_p[:, :1], offsets, counts[:, None])
+    value, without, having, _ = event_counts(log_p[:, 1:], log_p[:, :1], offsets, counts[:, None])
     message = torch.cat([without, having], dim=1)
     assert not value.isnan().any()
     assert not message.isnan().any()
@@ -107,6 +107,25 @@ def test_event_counts_equal_enumeration(bags, data):
         assert_equals_enumeration(
             log_p[rows], value[m, 0], message[rows], lambda s, w=wanted: w < 0 or s == w, absolute=1e-13
         )
+
+
+@settings(max_examples=60, deadline=None)
+@given(bags=bags_of_probabilities, data=st.data())
+def test_messages_of_counts_equal_enumeration_of_the_other_members(bags, data):
+    # also where the member's own probability is 0, and where the bag is impossible
+    log_p, offsets = flat(bags)
+    counts = torch.tensor([data.draw(st.integers(0, len(b))) for b in bags])
+    found = event_counts(log_p[:, 1:], log_p[:, :1], offsets, counts[:, None], keep_impossible=True)
+    for m, bag in enumerate(bags):
+        for i in range(len(bag)):
+            others, at = bag[:i] + bag[i + 1 :], int(offsets[m]) + i
+            for own, message in ((0, found.without), (1, found.having)):
+                wanted = int(counts[m]) - own
+                if others:
+                    expected = enumerated(two_columns(others), lambda s, w=wanted: s == w)[0]
+                else:
+                    expected = 0.0 if wanted == 0 else -math.inf
+                assert float(message[at] + found.reference[m]) == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
 def long_double_count(p: np.ndarray, count: int) -> tuple[float, np.ndarray]:
@@ -142,7 +161,7 @@ def long_double_count(p: np.ndarray, count: int) -> tuple[float, np.ndarray]:
 )
 def test_large_bags_keep_their_digits(n, count, low, high):
     p = np.random.default_rng(n + count).uniform(low, high, n)
-    value, without, having = event_counts(
+    value, without, having, _ = event_counts(
         *two_columns(p)[:, [1, 0]].split(1, dim=1), torch.tensor([0, n]), torch.tensor([[count]])
     )
     expected, posterior = long_double_count(p, count)
@@ -156,7 +175,7 @@ def test_large_bags_keep_their_digits(n, count, low, high):
 def test_ten_thousand_equal_members_are_binomial(count, p):
     n = 10_000
     log_p = two_columns([p]).expand(n, 2)
-    value, _, having = event_counts(log_p[:, 1:], log_p[:, :1], torch.tensor([0, n]), torch.tensor([[count]]))
+    value, _, having, _ = event_counts(log_p[:, 1:], log_p[:, :1], torch.tensor([0, n]), torch.tensor([[count]]))
     ways = math.lgamma(n + 1) - math.lgamma(count + 1) - math.lgamma(n - count + 1)
     expected = ways + (count * math.log(p) if count else 0) + (n - count) * math.log1p(-p)
     assert float(value) == pytest.approx(expected, rel=1e-9)
@@ -169,7 +188,7 @@ def test_ten_thousand_members_a_thousand_events():
     log_p = torch.log_softmax(3 * torch.randn(n, events, generator=generator), dim=1)
     classes = torch.randint(0, events, (n,), generator=generator)
     counts = torch.bincount(classes, minlength=events)[None]
-    value, _, having = event_counts(log_p, torch.log1p(-log_p.exp()), torch.tensor([0, n]), counts)
+    value, _, having, _ = event_counts(log_p, torch.log1p(-log_p.exp()), torch.tensor([0, n]), counts)
     assert torch.isfinite(value).all()
     assert torch.allclose(torch.exp(log_p + having).sum(dim=0), counts[0].float(), rtol=1e-3, atol=1e-3)
 
@@ -181,7 +200,7 @@ def test_posteriors_add_up_to_the_count():
     logits = 10 * torch.randn(int(sizes.sum()), 3, generator=generator, dtype=torch.float64)
     yes, no = torch.nn.functional.logsigmoid(logits), torch.nn.functional.logsigmoid(-logits)
     counts = (torch.rand(40, 3, generator=generator) * (sizes[:, None] + 1)).long()
-    value, without, having = event_counts(yes, no, offsets, counts)
+    value, without, having, _ = event_counts(yes, no, offsets, counts)
     one, zero = torch.exp(yes + having), torch.exp(no + without)
     assert torch.allclose(one + zero, torch.ones_like(one), atol=1e-11)
     index = Segments(offsets).index
