@@ -12,8 +12,10 @@ from anygrain.labels.all import All
 from anygrain.labels.base import IMPOSSIBLE, Labels
 from anygrain.labels.channels import CHANNELS
 from anygrain.labels.channels.channel import Channel
+from anygrain.labels.channels.tabular import TabularChannel
 from anygrain.labels.crowd import Crowd
 from anygrain.labels.error import LabelError
+from anygrain.labels.identifiability import warn_of_permutation, warn_unidentified
 from anygrain.labels.instance import InstanceLabels
 
 
@@ -72,9 +74,29 @@ def aggregate(
         dtype: of the posterior; float64 for up to 2 million entries, else float32.
         seed: of the folds of items.
 
+    Warns:
+        IdentifiabilityWarning: where the labels leave the answer open, and where classes seem to have traded places.
+
     Raises:
         LabelError: a channel to choose for labels without votes, or an unknown one.
     """
+    warn_unidentified(labels)
+    fitted = _aggregate(labels, channel, prior, iterations, tolerance, dtype, seed)
+    for part in _parts(fitted.labels):
+        if isinstance(part, Crowd) and isinstance(part.channel, TabularChannel) and part._columns is None:
+            warn_of_permutation(part.channel.pooled, labels.class_names)
+    return fitted
+
+
+def _aggregate(
+    labels: Labels,
+    channel: str | Sequence[str] | None,
+    prior: Tensor | None,
+    iterations: int,
+    tolerance: float,
+    dtype: torch.dtype | None,
+    seed: int,
+) -> Aggregate:
     if channel is not None:
         names = list(CHANNELS) if channel == "auto" else [channel] if isinstance(channel, str) else list(channel)
         unknown = [n for n in names if n not in CHANNELS]
