@@ -29,14 +29,14 @@ class LabellingFunction(Channel):
     never shows get next to no mass.
 
     *Dependent rules.* Rules that read the same text fire together more (or less) often than their classes explain.
-    With :math:`\rho_{rs}` the residual correlation of firing given the class under the first posterior and
+    With :math:`\rho_{rs}` the residual correlation of firing given the class and
     :math:`\delta` the mean over rules of :math:`\sum_s \rho_{rs}^2` beyond chance, abstentions get the weight
     d = 1 / (1 + 100 :math:`\delta`), the votes of rule r the weight :math:`u_r = 1 / (1 + \sum_s \rho_{rs}^+)` (the
-    design effect), and :math:`3 (1 / d - 1)` pseudo-rows per row hold every table to its first estimate; without this
+    design effect), and :math:`3 (1 / d - 1)^2` pseudo-rows per row hold every table to its first estimate; without this
     EM turns groups of rules that fire together into classes. Independent rules have d = u = 1: the plain model.
 
-    The weights are set, and the first estimate is taken, at the first `learn_prior`; `update` is the exact M-step of
-    the weighted objective. Unseen rules (-1) get the pooled table, and their silence says nothing.
+    `learn_prior` sets the weights, and its first call takes the first estimate; `update` is the exact M-step of the
+    weighted objective. Unseen rules (-1) get the pooled table, and their silence says nothing.
 
     Args:
         n_sources: R.
@@ -60,7 +60,9 @@ class LabellingFunction(Channel):
     strength: Tensor
     share: Tensor
     coverage: Tensor
+    first: Tensor
     held: Tensor
+    together: Tensor
     anchored: Tensor
     counts: Tensor
     log_vote: Tensor
@@ -79,7 +81,9 @@ class LabellingFunction(Channel):
             "vote_weight": torch.ones(r).double(),
             "share": torch.full((r, k), 1 / k).double(),
             "coverage": torch.full((r,), 0.5).double(),
+            "first": torch.zeros(r, k + 1, k).double(),
             "held": torch.zeros(r, k + 1, k).double(),
+            "together": torch.zeros(r, r).double(),
             "anchored": torch.zeros((), dtype=torch.bool),
             "counts": torch.zeros(r, k, k).double(),
             "log_vote": torch.zeros((r + 1) * k, k).double(),
@@ -148,46 +152,44 @@ class LabellingFunction(Channel):
         counts, rows = statistics["counts"], statistics["rows"]
         if not self.anchored:
             self._anchor(counts, rows, statistics["together"])
-            return
-        self.strength, draws = learn_strength(counts, self.mean, self.strength, guess=5.0)
-        mean = draws.sum(dim=0) + 2 * self.base
-        self.mean = mean / mean.sum(dim=1, keepdim=True)
+        else:
+            self.strength, draws = learn_strength(counts, self.mean, self.strength, guess=5.0)
+            mean = draws.sum(dim=0) + 2 * self.base
+            self.mean = mean / mean.sum(dim=1, keepdim=True)
+        self._weigh(counts, rows)
 
     def _anchor(self, counts: Tensor, rows: Tensor, together: Tensor) -> None:
-        """Coverage and outputs, how dependent the rules are, and the estimate that dependent rules are held to."""
-        total = rows.sum().clamp(min=1e-9)
+        """Coverage and outputs of the rules, and the first estimate."""
         votes = counts.sum(dim=2)
         fires = votes.sum(dim=1)
         # a tenth of a vote for outputs not shown, so that one that shows up later still speaks as the pooled rule does
         self.share = (votes + 0.1 / self.n_classes) / (fires + 0.1)[:, None]
-        self.coverage = (fires + 0.1) / (total + 0.2)
+        self.coverage = (fires + 0.1) / (rows.sum() + 0.2)
+        silent = (rows - counts.sum(dim=1)).clamp(min=0)
+        first = torch.cat([counts, silent[:, None]], dim=1) + self._pseudo_counts()
+        self.first = first / first.sum(dim=1, keepdim=True) * rows
+        self.together, self.anchored = together, torch.ones_like(self.anchored)
+
+    def _weigh(self, counts: Tensor, rows: Tensor) -> None:
+        """How dependent the rules are, by how often they fire together beyond what their classes explain."""
+        total = rows.sum().clamp(min=1e-9)
         rate = counts.sum(dim=1) / rows.clamp(min=1e-9)
         spread = ((rate * (1 - rate)).clamp(min=0) * rows).sum(dim=1)
-        expected = (rate * rows) @ rate.T
         scale = (spread[:, None] * spread).sqrt()
-        residual = torch.where(scale > 1e-6 * total, (together - expected) / scale.clamp(min=1e-12), 0.0)
-        residual = residual.fill_diagonal_(0.0)
+        residual = (self.together - (rate * rows) @ rate.T) / scale.clamp(min=1e-12)
+        residual = torch.where(scale > 1e-6 * total, residual, 0.0).fill_diagonal_(0.0)
         chance = 2 * (self.n_sources - 1) / total
         excess = (residual.square().sum(dim=1).mean() - chance).clamp(min=0)
         self.independence = 1 / (1 + excess / TOLERATED)
-        dependent = 1 - self.independence
         beyond = (residual - 3 / total.sqrt()).clamp(min=0).sum(dim=1)
-        self.vote_weight = 1 / (1 + dependent * beyond)
-        first = self._outcomes(counts, rows, 1.0) + self._pseudo_counts()
-        first = first / first.sum(dim=1, keepdim=True)
-        self.held = first * (HOLD * (1 / self.independence - 1) * rows)
-        self.anchored = torch.ones_like(self.anchored)
+        self.vote_weight = 1 / (1 + (1 - self.independence) * beyond)
+        self.held = self.first * (HOLD * (1 / self.independence - 1).square())
 
     def update(self, statistics: dict[str, Tensor]) -> None:
         self.counts = statistics["counts"]
-        weighted = self._outcomes(self.counts * self.vote_weight[:, None, None], statistics["rows"], None)
-        self._store(weighted + self._pseudo_counts() + self.held)
-
-    def _outcomes(self, counts: Tensor, rows: Tensor, weight: float | None) -> Tensor:
-        """Expected votes and weighted abstentions, shape (R, K + 1, K); abstention comes last."""
-        cast = self.counts.sum(dim=1) if weight is None else counts.sum(dim=1)
-        silent = (rows - cast).clamp(min=0) * (self.independence if weight is None else weight)
-        return torch.cat([counts, silent[:, None]], dim=1)
+        silent = (statistics["rows"] - self.counts.sum(dim=1)).clamp(min=0) * self.independence
+        outcomes = torch.cat([self.counts * self.vote_weight[:, None, None], silent[:, None]], dim=1)
+        self._store(outcomes + self._pseudo_counts() + self.held)
 
     def _pseudo_counts(self) -> Tensor:
         """What the prior is worth, shape (R, K + 1, K): outcome, class."""
