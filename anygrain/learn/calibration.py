@@ -8,7 +8,7 @@ from torch import Tensor
 from anygrain.labels import All, Labels, SetLabels
 
 #: inverse temperatures tried, from flatter to sharper
-TEMPERATURES = tuple(float(t) for t in torch.logspace(-1, 2.585, 13, base=2.0))
+TEMPERATURES = tuple(float(t) for t in torch.logspace(-1, 2.585, 8, base=2.0))
 
 
 def told(labels: Labels) -> Labels | None:
@@ -66,3 +66,15 @@ def fit_temperature(labels: Labels, logits: Tensor, instances: Tensor, *, defaul
     shift = 0.0 if bend >= 0 else 0.5 * (low - high) / bend
     step = TEMPERATURES[best + 1] / TEMPERATURES[best]
     return float(TEMPERATURES[best] * step**shift)
+
+
+def confidence_temperature(logits: Tensor, wanted: float) -> float:
+    """Inverse temperature at which the mean of the largest probability of logits (N, K) is `wanted`."""
+    low, high = 1e-3, 1e3
+    for _ in range(60):
+        middle = (low * high) ** 0.5
+        if float((middle * logits).softmax(dim=1).max(dim=1).values.mean()) < wanted:
+            low = middle
+        else:
+            high = middle
+    return float(min(max((low * high) ** 0.5, 0.05), 50.0))

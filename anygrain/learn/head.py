@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 
@@ -149,7 +147,7 @@ def make_head(head: str | type[Head], feature_dim: int, n_classes: int) -> Head:
         if head not in HEADS:
             raise LabelError(f'head "{head}" is not known: expected one of {", ".join(HEADS)}, or a Head class')
         head = HEADS[head]
-    return cast(Head, head(feature_dim, n_classes))
+    return head(feature_dim, n_classes)
 
 
 def fit_head(
@@ -176,10 +174,10 @@ def fit_head(
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = -(share * head(features)).sum() + 0.5 * penalty * head.penalty()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss: Tensor = -(share * head(features)).sum() + 0.5 * penalty * head.penalty()
+        loss.backward()
         return loss
 
     with torch.enable_grad():
-        optimizer.step(closure)  # type: ignore[no-untyped-call]
+        optimizer.step(closure)
     return head

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import TransformerTags
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 from torch import Tensor
@@ -20,7 +21,7 @@ from torch import Tensor
 from anygrain.encoders import Encoder, Pretrained, Text, encoder_for, encoder_from
 from anygrain.encoders.choose import ENCODERS, is_mixed, is_text
 from anygrain.labels import All, Exact, LabelError, Labels, Taxonomy
-from anygrain.learn.calibration import evidence_score
+from anygrain.learn.calibration import confidence_temperature, evidence_score
 from anygrain.learn.head import HEADS, Head, make_head
 from anygrain.learn.loop import objective, train
 from anygrain.learn.loss import Loss, cross_entropy
@@ -34,7 +35,7 @@ FORMAT = 1
 PICKLES = (".pkl", ".pickle", ".joblib", ".pt", ".pth", ".ckpt", ".bin")
 
 
-class Learner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class Learner(ClassifierMixin, BaseEstimator):
     r"""A classifier that learns from whatever labels there are.
 
     .. math:: \log p(y = k \mid x) = \mathrm{log\_softmax}(t \cdot \mathrm{head}(\mathrm{encoder}(x)))_k
@@ -111,6 +112,7 @@ class Learner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
+        tags.transformer_tags = TransformerTags()
         return tags
 
     # -- fitting ------------------------------------------------------------------------------------------------------
@@ -496,18 +498,6 @@ class Learner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 def load(folder: str | os.PathLike[str]) -> Learner:
     """The Learner that `save` wrote to a folder, or that a run folder holds."""
     return Learner.load(folder)
-
-
-def confidence_temperature(logits: Tensor, wanted: float) -> float:
-    """Inverse temperature at which the mean of the largest probability of logits (N, K) is `wanted`."""
-    low, high = 1e-3, 1e3
-    for _ in range(60):
-        middle = (low * high) ** 0.5
-        if float((middle * logits).softmax(dim=1).max(dim=1).values.mean()) < wanted:
-            low = middle
-        else:
-            high = middle
-    return float(min(max((low * high) ** 0.5, 0.05), 50.0))
 
 
 def missing_classes(values: np.ndarray) -> np.ndarray:

@@ -72,7 +72,7 @@ def train(
             step = Step(head(batch), batch, posterior[instances], instances, epoch)
             value = objective(step, loss, terms, weighting, weight[instances]) + 0.5 * penalty * head.penalty()
             optimizer.zero_grad()
-            value.backward()  # type: ignore[no-untyped-call]
+            value.backward()
             optimizer.step()
             total += float(value.detach()) * len(instances)
             for part in hooked:

@@ -24,7 +24,8 @@ import torch
 from torch import Tensor
 
 from anygrain.labels import All, Exact, Labels, Pairs
-from anygrain.learn.calibration import evidence_score, fit_temperature
+from anygrain.learn.calibration import confidence_temperature, evidence_score, fit_temperature
+from anygrain.learn.evidence import Evidence
 from anygrain.learn.graph import Graph, neighbour_graph
 from anygrain.learn.head import Head, fit_head
 
@@ -191,7 +192,8 @@ class Recipe:
         self.callback = callback
         self.n, self.k = labels.n_instances, labels.n_classes
         self.uniform = features.new_full((self.n, self.k), -math.log(self.k))
-        self.alone = labels.posterior(self.uniform)  # what the evidence says without features
+        self.evidence = Evidence(labels, features.dtype)
+        self.alone = self.evidence.posterior(self.uniform)  # what the evidence says without features
         self.given = exact_classes(labels)
         generator = torch.Generator().manual_seed(seed)
         group = labels.groups()[labels.rows]
@@ -293,7 +295,7 @@ class Recipe:
         with torch.no_grad():
             return head.logits(self.features)
 
-    def balanced(self, labels: Labels, log_probs: Tensor, steps: int = 8) -> Tensor:
+    def balanced(self, evidence: Evidence, log_probs: Tensor, steps: int = 8) -> Tensor:
         r"""log_probs + lambda such that the mean posterior meets its target, shape (N, K).
 
         The target is the soft count :math:`n_k` shrunk towards equal counts: :math:`\propto n_k^w`, or, where w is not
@@ -301,14 +303,14 @@ class Recipe:
         """
         if not self.few:
             return log_probs
-        count = labels.posterior(log_probs).sum(dim=0)
+        count = evidence.posterior(log_probs).sum(dim=0)
         if self.shrink is None:
             target = (count + self.n / self.k) / 2
         else:
             target = torch.softmax(self.shrink * (count + 1).log(), dim=0) * self.n
         shift = torch.zeros_like(count)
         for _ in range(steps):
-            now = labels.posterior(log_probs + shift).sum(dim=0)
+            now = evidence.posterior(log_probs + shift).sum(dim=0)
             shift = shift + 0.5 * ((target + 0.1) / (now + 0.1)).log()
         return log_probs + shift
 
@@ -328,14 +330,14 @@ class Recipe:
             scores = (4 * self.logits(head)).log_softmax(dim=1)
             shift = torch.zeros(self.k, dtype=scores.dtype)
             for _ in range(10):
-                shift = (self.labels.posterior(scores + shift).sum(dim=0) + 1).log()
+                shift = (self.evidence.posterior(scores + shift).sum(dim=0) + 1).log()
             counts.append(shift - shift.mean())
         a, b = counts
         return float(((a * b).mean() / (a.square().mean() * b.square().mean()).sqrt().clamp(min=1e-12)).clamp(0, 1))
 
-    def spread(self, labels: Labels, anchors: Tensor, steps: int = 30) -> Tensor:
+    def spread(self, evidence: Evidence, anchors: Tensor, steps: int = 30) -> Tensor:
         """Posteriors (N, K) after evidence has walked from the anchors along the graph."""
-        source = labels.posterior(self.uniform) * anchors[:, None]
+        source = evidence.posterior(self.uniform) * anchors[:, None]
         now = source
         for step in range(steps):
             moved = 0.95 * (self.graph.spread @ now) + 0.05 * source
@@ -343,20 +345,20 @@ class Recipe:
             reached = mass > 0
             log_probs = torch.where(reached, log(moved / mass.clamp(min=1e-30)), self.uniform)
             if step >= 16 and step % 4 == 0:
-                log_probs = self.balanced(labels, log_probs, steps=6)
-            now = labels.posterior(log_probs) * reached
-        return torch.where(now.sum(dim=1, keepdim=True) > 0, now, labels.posterior(self.uniform))
+                log_probs = self.balanced(evidence, log_probs, steps=6)
+            now = evidence.posterior(log_probs) * reached
+        return torch.where(now.sum(dim=1, keepdim=True) > 0, now, evidence.posterior(self.uniform))
 
-    def smooth(self, labels: Labels, posterior: Tensor, steps: int) -> Tensor:
+    def smooth(self, evidence: Evidence, posterior: Tensor, steps: int) -> Tensor:
         """Posteriors (N, K) averaged over neighbours and joined with the evidence again, `steps` times."""
         for _ in range(steps):
-            posterior = labels.posterior(log(self.graph.walk @ posterior))
+            posterior = evidence.posterior(log(self.graph.walk @ posterior))
         return posterior
 
     def round(
-        self, labels: Labels, posterior: Tensor, heads: list[Head], anchors: Tensor, *, smoothing: int
+        self, evidence: Evidence, posterior: Tensor, heads: list[Head], anchors: Tensor, *, smoothing: int
     ) -> tuple[Tensor, Tensor, dict[str, Any]]:
-        """One round: cross-fitted head, temperature, channels, posterior. Gives log_probs, posterior and what to say."""
+        """One round: cross-fitted head, temperature, channels, posterior: log_probs, posterior and what to say."""
         logits = torch.zeros_like(self.uniform)
         for f, head in enumerate(heads):
             rows = (self.fold != f) | anchors
@@ -365,31 +367,31 @@ class Recipe:
             out = self.fold == f
             with torch.no_grad():
                 logits[out] = head.logits(self.features[out])
-        temperature = fit_temperature(labels, logits, ~anchors, default=self.settings.temperature)
+        temperature = fit_temperature(evidence.view, logits, ~anchors, default=self.settings.temperature)
         log_probs = (temperature * logits).log_softmax(dim=1)
-        if labels.channels:
-            labels.update(labels.posterior(log_probs), log_probs)
-            temperature = fit_temperature(labels, logits, ~anchors, default=self.settings.temperature)
+        if evidence.labels.channels:
+            evidence.update(evidence.posterior(log_probs), log_probs)
+            temperature = fit_temperature(evidence.view, logits, ~anchors, default=self.settings.temperature)
             log_probs = (temperature * logits).log_softmax(dim=1)
-        score = evidence_score(labels, log_probs, ~anchors)
-        log_probs = self.balanced(labels, log_probs)
-        posterior = labels.posterior(log_probs)
+        score = evidence_score(evidence.view, log_probs, ~anchors)
+        log_probs = self.balanced(evidence, log_probs)
+        posterior = evidence.posterior(log_probs)
         if smoothing:
-            posterior = self.smooth(labels, posterior, smoothing)
+            posterior = self.smooth(evidence, posterior, smoothing)
         return log_probs, posterior, {"temperature": temperature, "held_out_evidence": score}
 
-    def start(self, name: str, labels: Labels, anchors: Tensor) -> Tensor:
+    def start(self, name: str, evidence: Evidence, anchors: Tensor) -> Tensor:
         """First posteriors (N, K) of a track."""
         if self.few and name == GRAPH_TRACK:
-            return self.spread(labels, anchors)
+            return self.spread(evidence, anchors)
         if self.few:
-            return labels.posterior(self.log_exact_only(labels, anchors)[1])
-        first = labels.posterior(self.uniform)
-        return self.smooth(labels, first, 10) if name == GRAPH_TRACK else first
+            return evidence.posterior(self.log_exact_only(evidence, anchors)[1])
+        first = evidence.posterior(self.uniform)
+        return self.smooth(evidence, first, 10) if name == GRAPH_TRACK else first
 
-    def log_exact_only(self, labels: Labels, anchors: Tensor) -> tuple[Head, Tensor]:
+    def log_exact_only(self, evidence: Evidence, anchors: Tensor) -> tuple[Head, Tensor]:
         """The head that trains on the anchors alone, and its log-probabilities (N, K)."""
-        head = self.head_from(anchors, labels.posterior(self.uniform), steps=60)
+        head = self.head_from(anchors, evidence.posterior(self.uniform), steps=60)
         return head, self.logits(head).log_softmax(dim=1)
 
     def tracks(self) -> list[str]:
@@ -403,7 +405,7 @@ class Recipe:
         for r in range(rounds):
 
             def compute(r: int = r, found: dict[str, Tensor] = found) -> tuple[dict[str, Tensor], dict[str, Any]]:
-                posterior = found["posterior"] if r else self.start(name, self.labels, self.anchors)
+                posterior = found["posterior"] if r else self.start(name, self.evidence, self.anchors)
                 for f, head in enumerate(heads):
                     if r:
                         head.load_state_dict({key: found[f"head{f}.{key}"] for key in head.state_dict()})
@@ -412,7 +414,7 @@ class Recipe:
                         head.start(self.features[rows], posterior[rows])
                 smoothing = 5 if name == GRAPH_TRACK and r < rounds - 1 else 0
                 log_probs, posterior, info = self.round(
-                    self.labels, posterior, heads, self.anchors, smoothing=smoothing
+                    self.evidence, posterior, heads, self.anchors, smoothing=smoothing
                 )
                 new = {"log_probs": log_probs, "posterior": posterior}
                 for f, head in enumerate(heads):
@@ -427,17 +429,17 @@ class Recipe:
     def without(self, fold: int) -> dict[str, Tensor]:
         """Log-probabilities (N, K) by candidate, of a short fit that did not see the exact labels of a fold."""
         out = self.exact_fold == fold
-        labels, anchors = without_exact(self.labels, out), self.anchors & ~out
-        found = {"exact only": self.log_exact_only(labels, anchors)[1]}
+        evidence, anchors = Evidence(without_exact(self.labels, out), self.features.dtype), self.anchors & ~out
+        found = {"exact only": self.log_exact_only(evidence, anchors)[1]}
         for name in self.tracks():
-            posterior = self.start(name, labels, anchors)
+            posterior = self.start(name, evidence, anchors)
             heads = [self.make() for _ in range(self.settings.folds)]
             for f, head in enumerate(heads):
                 rows = (self.fold != f) | anchors
                 head.start(self.features[rows], posterior[rows])
             for r in range(2):
                 smoothing = 5 if name == GRAPH_TRACK and r == 0 else 0
-                log_probs, posterior, _ = self.round(labels, posterior, heads, anchors, smoothing=smoothing)
+                log_probs, posterior, _ = self.round(evidence, posterior, heads, anchors, smoothing=smoothing)
             found[name] = log_probs
         return {name: log_probs[out] for name, log_probs in found.items()}
 
@@ -457,11 +459,13 @@ class Recipe:
             with torch.no_grad():
                 logits[out] = head.logits(self.features[out])
         by_head = evidence_score(
-            self.labels, (fit_temperature(self.labels, logits, rows, default=1.0) * logits).log_softmax(dim=1), rows
+            self.evidence.view,
+            (fit_temperature(self.evidence.view, logits, rows, default=1.0) * logits).log_softmax(dim=1),
+            rows,
         )
         floor = self.alone.mean(dim=0)
         shares = (0.01, 0.03, 0.1, 0.3)
-        by_graph = max(evidence_score(self.labels, log((1 - e) * near + e * floor), rows) for e in shares)
+        by_graph = max(evidence_score(self.evidence.view, log((1 - e) * near + e * floor), rows) for e in shares)
         if abs(by_head - by_graph) < 1e-3:
             return 0.5
         return 0.75 if by_graph > by_head else 0.25
@@ -487,18 +491,18 @@ class Recipe:
         if GRAPH_TRACK in log_probs:
             for w in WEIGHTS:
                 pooled = ((1 - w) * log_probs[HEAD_TRACK] + w * log_probs[GRAPH_TRACK]).log_softmax(dim=1)
-                t = fit_temperature(self.labels, pooled, everything, default=1.0)
-                scores[w] = evidence_score(self.labels, (t * pooled).log_softmax(dim=1), everything)
+                t = fit_temperature(self.evidence.view, pooled, everything, default=1.0)
+                scores[w] = evidence_score(self.evidence.view, (t * pooled).log_softmax(dim=1), everything)
             weight = max(scores, key=lambda w: scores[w])
         posterior = self.pool(log_probs, weight)
-        why = f"evidence on {float((self.alone.max(dim=1).values < 0.999).float().mean()):.0%} of rows tells classes apart"
+        why = "the evidence of most rows tells classes apart"
         return self._finish(posterior, {"chosen": "evidence", "why": why, "graph_weight": weight}, None)
 
     def pool(self, log_probs: dict[str, Tensor], weight: float) -> Tensor:
         if GRAPH_TRACK not in log_probs:
-            return self.labels.posterior(log_probs[HEAD_TRACK])
+            return self.evidence.posterior(log_probs[HEAD_TRACK])
         mixed = (1 - weight) * log_probs[HEAD_TRACK] + weight * log_probs[GRAPH_TRACK]
-        return self.labels.posterior(mixed.log_softmax(dim=1))
+        return self.evidence.posterior(mixed.log_softmax(dim=1))
 
     def _few(self) -> RecipeResult:
         """Few rows tell the classes apart: two tracks, weighed by exact labels held out, beside exact only."""
@@ -538,9 +542,10 @@ class Recipe:
         temperature, classes weighted by their estimated size. Of the pools within one standard error of the best the
         one with least weight on the graph is taken; exact only wins where its score is highest.
         """
-        labels = without_exact(self.labels, self.exact_fold >= 0)
+        evidence = Evidence(without_exact(self.labels, self.exact_fold >= 0), self.features.dtype)
         truth = self.given[order]
-        count = (self.labels.posterior(log(self._size_guess(by_name, order))).sum(dim=0) + 1).log()
+        guess = (4 * self.log_exact_only(self.evidence, self.anchors)[1]).log_softmax(dim=1)
+        count = (self.evidence.posterior(guess).sum(dim=0) + 1).log()
         share = torch.softmax((0.5 if self.shrink is None else self.shrink) * count, dim=0)
         seen = torch.bincount(truth, minlength=self.k).clamp(min=1)
         weight = share[truth] / seen[truth]
@@ -558,7 +563,7 @@ class Recipe:
             for t in (0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0, 4.0):
                 scaled_logits = (t * logits).log_softmax(dim=1)
                 full[order] = scaled_logits
-                posterior = labels.posterior(full)[order]
+                posterior = evidence.posterior(full)[order]
                 value = log(posterior[torch.arange(len(order)), truth]).clamp(min=-12)
                 if float(weight @ value) > best:
                     best = float(weight @ value)
@@ -585,9 +590,23 @@ class Recipe:
         }
         return chosen, scaled[taken if chosen["chosen"] == "evidence" else "exact only"]
 
-    def _size_guess(self, by_name: dict[str, Tensor], order: Tensor) -> Tensor:
-        """Class probabilities (N, K) of the head of all exact labels, for counting."""
-        return (4 * self.log_exact_only(self.labels, self.anchors)[1]).softmax(dim=1)
+    def _calibrate(self, logits: Tensor, learnt: Tensor, held: tuple[Tensor, Tensor] | None) -> tuple[Tensor, float]:
+        """Held-out log-probabilities (N, K) and the temperature of the head that stays, from cross-fitted logits.
+
+        The evidence of rows that are no anchors decides; where it says nothing, the temperature is the one at which
+        the mean confidence on all rows is the accuracy on exact labels held out.
+        """
+        rows = ~self.anchors if self.few else torch.ones_like(self.anchors)
+        temperature = fit_temperature(self.evidence.view, logits, rows, default=math.nan)
+        if math.isnan(temperature) and held is not None:
+            wanted = float(held[1].exp().max(dim=1).values.mean())
+            temperature = confidence_temperature(logits, wanted)
+        elif math.isnan(temperature):
+            temperature = 1.0
+        log_probs = (temperature * logits).log_softmax(dim=1)
+        if held is not None:
+            log_probs[held[0]] = held[1]
+        return log_probs, temperature
 
     def _finish(self, posterior: Tensor, chosen: dict[str, Any], held: tuple[Tensor, Tensor] | None) -> RecipeResult:
         """The head that stays, its temperature and the held-out log-probabilities."""
@@ -610,13 +629,10 @@ class Recipe:
                 part = self.head_from(inside, target, steps)
                 with torch.no_grad():
                     logits[out] = part.logits(self.features[out])
-            temperature = fit_temperature(self.labels, logits, rows, default=1.0)
-            log_probs = (temperature * logits).log_softmax(dim=1)
-            if held is not None:
-                log_probs[held[0]] = held[1]
+            log_probs, temperature = self._calibrate(logits, learn_from, held)
             new = {"log_probs": log_probs, "temperature": torch.tensor(temperature)}
             new.update({f"head.{key}": value.clone() for key, value in head.state_dict().items()})
-            score = evidence_score(self.labels, log_probs, rows)
+            score = evidence_score(self.evidence.view, log_probs, rows)
             return new, {"track": "final", "round": 1, "temperature": temperature, "held_out_evidence": score}
 
         found = self.step("final", compute)
@@ -628,7 +644,7 @@ class Recipe:
         return RecipeResult(
             head=head,
             temperature=float(found["temperature"]),
-            posterior=self.labels.posterior(found["log_probs"]) if chosen["chosen"] == "exact only" else posterior,
+            posterior=self.evidence.posterior(found["log_probs"]) if chosen["chosen"] == "exact only" else posterior,
             held_out_log_probs=found["log_probs"],
             held_out=held_out,
             chosen=chosen,
