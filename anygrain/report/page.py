@@ -291,7 +291,10 @@ def _map(labels: Mapping[str, np.ndarray], parents: Mapping[str, str]) -> str | 
         return None
     placed = placed[:: -(-len(placed) // MANY)]
     places = np.stack([labels["map_x"][placed], labels["map_y"][placed]], axis=1).astype(np.float64)
-    return MapDisplay(places, _group_of(labels, parents)[placed], flagged=_flagged(labels)[placed]).to_svg(WIDE, 600)
+    groups, flagged = _group_of(labels, parents)[placed], _flagged(labels)[placed]
+    # without parents, the classes are the groups, and the legend names them
+    classes = labels["class"][placed] if parents else None
+    return MapDisplay(places, groups, classes=classes, flagged=flagged).to_svg(WIDE, 600)
 
 
 def _groups(labels: Mapping[str, np.ndarray], parents: Mapping[str, str]) -> list[dict[str, Any]]:

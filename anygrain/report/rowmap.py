@@ -11,7 +11,8 @@ from anygrain.report.svg import SHAPES, Drawing, shortened
 # of the palette of Okabe and Ito, told apart by colour-blind readers; the page lightens them on dark ground
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#5B5B5B")
 MARKERS = {"circle": "o", "square": "s", "triangle": "^", "diamond": "D", "cross": "x", "ring": "$\\bigcirc$"}
-MANY = 3000
+MANY = 2000
+MOST_NAMES = 60
 
 
 def row_map(features: Any, posterior: Any, *, limit: int = MANY, seed: int = 0) -> np.ndarray:
@@ -44,7 +45,7 @@ def row_map(features: Any, posterior: Any, *, limit: int = MANY, seed: int = 0) 
     if scores.shape[1] >= 2 and len(chosen) > 10:
         scores /= np.sqrt((scores**2).sum(axis=1).mean()) or 1.0
         near = min(30.0, (len(chosen) - 1) / 3)
-        places[chosen] = TSNE(perplexity=near, init="pca", random_state=seed).fit_transform(scores)
+        places[chosen] = TSNE(perplexity=near, init="pca", max_iter=500, random_state=seed).fit_transform(scores)
     elif len(scores):
         places[chosen, : min(2, scores.shape[1])] = scores[:, :2]
         places[chosen] = np.nan_to_num(places[chosen])
@@ -57,12 +58,14 @@ class MapDisplay:
     Args:
         places: shape (n, 2).
         groups: name of the group of every row, shape (n,): its class, or the parent of its class.
+        classes: class of every row, shape (n,), to be named in the middle of its rows; optional.
         flagged: bool, shape (n,): rows to ring, such as those whose labels are in doubt.
     """
 
-    def __init__(self, places: Any, groups: Any, *, flagged: Any = None) -> None:
+    def __init__(self, places: Any, groups: Any, *, classes: Any = None, flagged: Any = None) -> None:
         self.places = np.asarray(places, dtype=np.float64).reshape(-1, 2)
         self.groups = np.asarray(groups).astype(str)
+        self.classes = None if classes is None else np.asarray(classes).astype(str)
         self.flagged = np.zeros(len(self.places), bool) if flagged is None else np.asarray(flagged, dtype=bool)
         names, count = np.unique(self.groups, return_counts=True)
         order = np.argsort(-count, kind="stable")
@@ -102,6 +105,7 @@ class MapDisplay:
             drawing.marks(self.places[kept], f"c{at}", shape=SHAPES[at % len(SHAPES)], size=2.2)
         if self.flagged.any():
             drawing.marks(self.places[self.flagged], "flag", shape="ring", size=5.5)
+        self._name_classes(drawing)
         entries = [(f"c{at}", SHAPES[at % len(SHAPES)], name) for at, name in enumerate(self.names)]
         if rest.any():
             entries.append(("c-other", "circle", f"{len(self.others)} more"))
@@ -113,3 +117,17 @@ class MapDisplay:
             cut = shortened(name, 24)
             drawing.text(width - legend + 14, y + 4, cut, css="name", tip=name if cut != name else "")
         return drawing.svg("Map of the rows")
+
+    def _name_classes(self, drawing: Drawing) -> None:
+        """Names below the rows of each class, largest first, where they hit no other name."""
+        if self.classes is None:
+            return
+        names, inverse, count = np.unique(self.classes, return_inverse=True, return_counts=True)
+        taken: list[tuple[float, float, float]] = []
+        for at in np.argsort(-count, kind="stable")[:MOST_NAMES]:
+            x, y = np.median(self.places[inverse == at, 0]), np.quantile(self.places[inverse == at, 1], 0.1)
+            name = shortened(str(names[at]), 28)
+            here = (drawing.x(float(x)), drawing.y(float(y)) + 13, 3.3 * len(name) + 4)
+            if all(abs(here[0] - x) > here[2] + wide or abs(here[1] - y) > 13 for x, y, wide in taken):
+                taken.append(here)
+                drawing.text(here[0], here[1] + 4, name, anchor="middle", css="place")

@@ -141,6 +141,16 @@ def test_map_draws_every_row_once():
     assert sum(drawn.values()) == 500
 
 
+def test_map_names_classes_where_their_rows_lie():
+    places = np.array([[0, 0], [1, 0], [0, 1], [90, 90], [91, 90], [0.5, 0.5]], float)
+    classes = ["near", "near", "near", "far", "far", "hidden below near"]
+    svg = MapDisplay(places, ["a"] * 6, classes=classes).to_svg()
+    text = {e.text: e.attrib for e in ET.fromstring(svg).iter("text") if e.attrib["class"] == "place"}
+    assert text.keys() == {"near", "far"}
+    assert float(text["near"]["x"]) < float(text["far"]["x"])
+    assert float(text["near"]["y"]) > float(text["far"]["y"])
+
+
 def test_row_map_keeps_groups_apart():
     rng = np.random.default_rng(3)
     classes = np.repeat(np.arange(4), 40)
