@@ -7,8 +7,11 @@
 from anygrain.labels.channels.channel import Channel, Records
 from anygrain.labels.channels.class_coin import ClassCoin
 from anygrain.labels.channels.confusion import Confusion
+from anygrain.labels.channels.inclusion_rates import InclusionRates
+from anygrain.labels.channels.labelling_function import LabellingFunction
 from anygrain.labels.channels.one_coin import OneCoin
 from anygrain.labels.channels.spammer import Spammer
+from anygrain.labels.channels.transition import Transition
 
 #: annotator channels by name, the simplest first
 CHANNELS: dict[str, type[Channel]] = {
@@ -18,4 +21,15 @@ CHANNELS: dict[str, type[Channel]] = {
     "confusion": Confusion,
 }
 
-__all__ = ["CHANNELS", "Channel", "ClassCoin", "Confusion", "OneCoin", "Records", "Spammer"]
+__all__ = [
+    "CHANNELS",
+    "Channel",
+    "ClassCoin",
+    "Confusion",
+    "InclusionRates",
+    "LabellingFunction",
+    "OneCoin",
+    "Records",
+    "Spammer",
+    "Transition",
+]

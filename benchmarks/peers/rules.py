@@ -1,0 +1,145 @@
+"""Labelling rules without features: ours beside snorkel's LabelModel, majority, and channels fitted to the truth.
+
+    ANYGRAIN_DATA=/path/to/data python benchmarks/peers/rules.py
+
+Each way runs in a process of its own, one thread; times are CPU seconds of the fit and the posterior, memory is the
+growth of the peak while they run. The peer needs `pip install --no-deps snorkel munkres`, and is skipped without it.
+Real sets are read from $ANYGRAIN_DATA (`weak_youtube`, `weak_trec`, `weak_hausa`), and left out without it.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from generators import labelling_functions
+from results import write_section
+
+from anygrain.labels.aggregate import aggregate
+from anygrain.labels.rules import Rules
+from anygrain.metrics import accuracy, expected_calibration_error, log_loss
+
+WAYS = ("majority", "anygrain", "snorkel, 100 epochs", "snorkel, 500 epochs", "channels fitted to the truth")
+REAL = ("weak_youtube", "weak_trec", "weak_hausa")
+
+
+def load(name: str) -> tuple[np.ndarray, np.ndarray, int]:
+    """Votes (N, R), truth (N,) and number of classes of one set."""
+    if name.startswith("synthetic"):
+        copying = 0.5 if "copying" in name else 0.0
+        made = labelling_functions(seed=int(name.rsplit(" ", 1)[1]), copying=copying)
+        return made["votes"], made["truth"], 5
+    import pandas
+
+    frame = pandas.read_parquet(Path(os.environ["ANYGRAIN_DATA"]) / name / f"{name}.parquet")
+    truth = frame["label"].to_numpy().astype(int)
+    return np.array(frame["weak_labels"].tolist()).astype(int), truth, int(truth.max()) + 1
+
+
+def majority(votes: np.ndarray, k: int) -> np.ndarray:
+    """Shares of the votes cast, plus a tenth of a vote for every class."""
+    counts = np.stack([(votes == c).sum(axis=1) for c in range(k)], axis=1) + 0.1
+    return counts / counts.sum(axis=1, keepdims=True)
+
+
+def ceiling(votes: np.ndarray, truth: np.ndarray, k: int) -> np.ndarray:
+    """Independent channels with abstention, counted with the truth: what a model of this form can reach."""
+    rules = Rules(torch.from_numpy(votes), k)
+    certain = torch.nn.functional.one_hot(torch.from_numpy(truth), k).double()
+    rules.channel.prior_is_settled = True
+    rules.channel.coverage = torch.from_numpy((votes >= 0).mean(axis=0)).clamp(min=1e-3)
+    rules.update(certain)
+    shares = certain.mean(dim=0)
+    return rules.posterior(shares.log().expand(len(truth), -1)).numpy()
+
+
+def run(way: str, name: str) -> dict[str, float]:
+    """One way on one set: scores, CPU seconds, growth of peak memory in MB."""
+    torch.set_num_threads(1)
+    votes, truth, k = load(name)
+    if way.startswith("snorkel"):
+        from snorkel.labeling.model import LabelModel
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.process_time()
+    if way == "majority":
+        probs = majority(votes, k)
+    elif way == "anygrain":
+        probs = aggregate(Rules(torch.from_numpy(votes), k)).posterior.numpy()
+    elif way.startswith("snorkel"):
+        model = LabelModel(cardinality=k, verbose=False)
+        model.fit(votes, n_epochs=int(way.split()[1]), seed=0, progress_bar=False)
+        probs = model.predict_proba(votes)
+    else:
+        probs = ceiling(votes, truth, k)
+    seconds = time.process_time() - start
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    measured = {
+        "accuracy": accuracy(probs.argmax(axis=1), truth),
+        "log_loss": log_loss(probs, truth),
+        "ece": expected_calibration_error(probs, truth),
+    }
+    return {**measured, "seconds": seconds, "megabytes": grown, "rows": len(truth)}
+
+
+def in_process(way: str, name: str) -> dict[str, float]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    command = [sys.executable, __file__, "--way", way, "--set", name]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        raise SystemExit(f"{way} on {name} failed:\n{done.stderr}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--way", choices=WAYS)
+    parser.add_argument("--set", dest="name")
+    parser.add_argument("--seeds", type=int, default=3)
+    given = parser.parse_args()
+    if given.way:
+        print(json.dumps(run(given.way, given.name)))
+        return
+    torch.set_num_threads(1)
+    names = [f"synthetic 100k x 20, seed {seed}" for seed in range(given.seeds)]
+    names.append("synthetic 100k x 20, half of the rules copying, seed 0")
+    skipped = []
+    if "ANYGRAIN_DATA" in os.environ:
+        names += REAL
+    else:
+        skipped.append("Real sets left out: ANYGRAIN_DATA is not set.")
+    has_peer = all(importlib.util.find_spec(m) for m in ("snorkel", "munkres"))
+    if not has_peer:
+        skipped.append("snorkel skipped: not installed (`pip install --no-deps snorkel munkres`).")
+    lines = [
+        "| set | way | accuracy | log loss | ECE | CPU s | memory growth, MB |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name in names:
+        for way in WAYS:
+            if way.startswith("snorkel") and not has_peer:
+                continue
+            got = in_process(way, name)
+            half = 1.96 * (got["accuracy"] * (1 - got["accuracy"]) / got["rows"]) ** 0.5
+            line = f"| {name} | {way} | {got['accuracy']:.3f} ± {half:.3f} | {got['log_loss']:.3f} | {got['ece']:.3f} "
+            lines.append(line + f"| {got['seconds']:.2f} | {got['megabytes']:.0f} |")
+            print(lines[-1], flush=True)
+    remarks = [
+        "± is the half width of a 95 % interval over rows. Majority is the share of votes, smoothed by a tenth of a "
+        "vote per class; ties go to the first class. The last way of each set knows the truth of every row.",
+        *skipped,
+    ]
+    write_section("rules", "## Labelling rules\n\n" + "\n".join(lines) + "\n\n" + "\n\n".join(remarks))
+
+
+if __name__ == "__main__":
+    main()
