@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -14,7 +13,6 @@ from anygrain.labels.channels.channel import Channel, Records
 from anygrain.labels.channels.labelling_function import LabellingFunction
 from anygrain.labels.error import LabelError
 from anygrain.labels.frame import as_strings, class_list, encode, read_column
-from anygrain.labels.identifiability import IdentifiabilityWarning
 from anygrain.labels.instance import InstanceLabels, as_classes, check_mapping
 
 if TYPE_CHECKING:
@@ -156,36 +154,6 @@ class Rules(InstanceLabels):
         new._columns = mapping if self._columns is None else mapping[self._columns]
         new.n_classes, new.class_names = n_classes, None
         return new
-
-    def warn(self) -> list[str]:
-        """Warn (`IdentifiabilityWarning`) where the rules cannot settle the answer; returns the messages.
-
-        A class that no rule votes for cannot be found; two rules, or rules that never fire together, leave their
-        accuracies to the prior.
-        """
-        messages = []
-        columns = torch.arange(self.n_classes) if self._columns is None else self._columns.cpu()
-        cast = torch.bincount(self.votes, minlength=len(columns)).cpu()
-        silent = columns[(cast == 0).nonzero()[:, 0]]
-        if len(silent):
-            messages.append(f"no rule votes for {_named(silent, self.class_names, 'class')}: votes cannot find it")
-        active = (torch.bincount(self.rules, minlength=self.n_rules) > 0).nonzero()[:, 0].cpu()
-        if 0 < len(active) <= 2:
-            who = _named(active, self.rule_names, "rule")
-            count = "one rule votes" if len(active) == 1 else "two rules vote"
-            messages.append(
-                f"only {count} ({who}): accuracies rest on the prior; a third rule or exact labels settle them"
-            )
-        elif len(active) > 2:
-            assert self.record_instances is not None
-            meets = torch.bincount(self.record_instances, minlength=self.n_instances)[self.record_instances] > 1
-            alone = active[torch.bincount(self.rules[meets], minlength=self.n_rules).cpu()[active] == 0]
-            if len(alone):
-                who = _named(alone, self.rule_names, "rule")
-                messages.append(f"{who} never votes where another rule does: its accuracy rests on the prior")
-        for message in messages:
-            warnings.warn(message, IdentifiabilityWarning, stacklevel=2)
-        return messages
 
     # -- how it is made -----------------------------------------------------------------------------------------------
 
@@ -362,9 +330,3 @@ def _checked_votes(rows: Any, rules: Any, votes: Any, n_rows: int, n_rules: int,
 
 def _without(values: np.ndarray, abstain: Sequence[str]) -> np.ndarray:
     return np.where(np.isin(values, [str(a) for a in abstain]), "", values)
-
-
-def _named(indices: Tensor, names: Sequence[str] | None, noun: str) -> str:
-    shown = [str(i) if names is None else f'"{names[i]}"' for i in indices[:3].tolist()]
-    more = f" and {len(indices) - 3} more" if len(indices) > 3 else ""
-    return f"{noun} {', '.join(shown)}{more}"

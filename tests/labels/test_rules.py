@@ -248,15 +248,13 @@ def test_other_bad_input_is_refused():
 
 
 def test_what_rules_cannot_settle_is_said():
-    with pytest.warns(IdentifiabilityWarning, match='no rule votes for class "c"'):
-        Rules(torch.tensor([[0, 1, 0], [0, 1, 1]]), 3, class_names=["a", "b", "c"]).warn()
-    with pytest.warns(IdentifiabilityWarning, match='only two rules vote .rule "x", "y".'):
-        Rules(torch.tensor([[0, 1], [1, 0]]), 2, rule_names=["x", "y"]).warn()
-    with pytest.warns(IdentifiabilityWarning, match="rule 2 never votes where another rule does"):
-        Rules(torch.tensor([[0, 1, -1], [1, 0, -1], [-1, -1, 1]]), 2).warn()
+    with pytest.warns(IdentifiabilityWarning, match='"c"'):
+        aggregate(Rules(torch.tensor([[0, 1, 0], [0, 1, 1]]), 3, class_names=["a", "b", "c"]))
+    with pytest.warns(IdentifiabilityWarning, match=r'only 2 rules vote \(rule "x", "y"\)'):
+        aggregate(Rules(torch.tensor([[0, 1], [1, 0]]), 2, rule_names=["x", "y"]))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert Rules(torch.tensor([[0, 1, 1], [1, 0, 1]]), 2).warn() == []
+        aggregate(Rules(torch.tensor([[0, 1, 1], [1, 0, 1]]), 2))
 
 
 def test_rules_see_x():
