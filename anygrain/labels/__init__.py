@@ -20,6 +20,7 @@ from anygrain.labels.instance import InstanceLabels
 from anygrain.labels.interval import Interval
 from anygrain.labels.noisy import Noisy
 from anygrain.labels.pairs import Pairs
+from anygrain.labels.proportions import Proportions
 from anygrain.labels.rules import Rules
 from anygrain.labels.sets import SetLabels
 from anygrain.labels.soft import Soft
@@ -42,6 +43,7 @@ __all__ = [
     "Labels",
     "Noisy",
     "Pairs",
+    "Proportions",
     "Rules",
     "SetLabels",
     "Soft",

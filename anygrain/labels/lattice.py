@@ -115,9 +115,10 @@ class Lattice:
     Args:
         numbers: (B, C) counts; the first column takes no digit.
         n: members of the longest set.
+        one_run: do not cut, as weights over all states at the end of the walk need.
     """
 
-    def __init__(self, numbers: Tensor, n: int):
+    def __init__(self, numbers: Tensor, n: int, *, one_run: bool = False):
         radix = numbers[:, 1:] + 1
         stride = torch.cat([torch.ones_like(radix[:, :1]), radix.cumprod(dim=1)[:, :-1]], dim=1)
         self.size = radix.prod(dim=1)  # (B,)
@@ -131,10 +132,12 @@ class Lattice:
         # where a state came from, and goes to, by one more of each digit: (B, D, S); `nowhere` is an empty place
         self.source = torch.where(down, state[:, None] - stride[:, None], nowhere).transpose(1, 2).contiguous()
         self.target = torch.where(up, state[:, None] + stride[:, None], nowhere).transpose(1, 2).contiguous()
+        self.digits = torch.where(inside[..., None], digit, 0)  # (B, S, D)
+        self.inside = inside
         self.last = self.size - 1
         # the state that is left to reach: n - s
         self.left = torch.where(inside, self.last[:, None] - state, nowhere)
-        self.runs = 1 if n <= 128 else max(1, min(int(math.sqrt(n)), n // (4 * self.states)))
+        self.runs = 1 if one_run or n <= 128 else max(1, min(int(math.sqrt(n)), n // (4 * self.states)))
         self.length = -(-n // self.runs)
         self.difference = None
         if self.runs > 1:
@@ -148,8 +151,11 @@ class Lattice:
         shifted = wide.gather(1, self.difference.flatten(1)).view(len(b), self.states, self.states)
         return (shifted @ a[..., None])[..., 0]
 
-    def walk(self, q: Tensor) -> tuple[Tensor, Tensor]:
-        """Q(counts) (B,), and Q(counts | y_i = c) (B, n, C), for tilted probabilities q (B, n, C)."""
+    def walk(self, q: Tensor, end: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Q(counts) (B,), and Q(counts | y_i = c) (B, n, C), for tilted probabilities q (B, n, C).
+
+        With weights `end` (B, S) of all states (one run), their expectation instead.
+        """
         sets, n, c = q.shape
         short = self.runs * self.length - n
         if short:
@@ -167,7 +173,7 @@ class Lattice:
             moved = here.gather(1, source).view(shape)
             step = torch.bmm(p[:, None, 1:], moved)[:, 0]
             forward[i + 1, :, : self.states] = torch.addcmul(step, here[:, : self.states], p[:, :1])
-        backward = torch.nn.functional.pad(self._context(forward[-1, :, :-1]), (0, 1))
+        backward = torch.nn.functional.pad(self._context(forward[-1, :, :-1]) if end is None else end, (0, 1))
         given = torch.empty_like(q)
         total = (forward[-1] * backward).sum(dim=1).view(sets, self.runs)[:, 0]
         for i in reversed(range(self.length)):
