@@ -154,7 +154,8 @@ class All(Labels):
         kept = target * (posterior > 0)
         mass = kept.sum(dim=1, keepdim=True)
         posterior = torch.where(mass > 0, kept / mass.clamp(min=torch.finfo(mass.dtype).tiny), posterior)
-        fit = torch.where(posterior > 0, posterior * log_probs, torch.zeros_like(posterior)).sum(dim=1)
+        reached = log_probs.clamp(min=IMPOSSIBLE)
+        fit = torch.where(posterior > 0, posterior * reached, torch.zeros_like(posterior)).sum(dim=1)
         has = (mass[:, 0] > 0)[free]
         value[self.structure.n_sets :] = torch.where(has, fit[free], value[self.structure.n_sets :])
         return value, posterior
@@ -163,8 +164,8 @@ class All(Labels):
         value, posterior = self.infer(log_probs)
         if not log_probs.requires_grad:
             return value
-        possible = (value > IMPOSSIBLE).to(value.dtype)
-        owner = self.factors.owner_of_instance(value <= IMPOSSIBLE)
+        possible = (value != IMPOSSIBLE).to(value.dtype)
+        owner = self.factors.owner_of_instance(value == IMPOSSIBLE)
         owner[self.structure.free] = torch.arange(self.structure.n_sets, len(value), device=self.device)
         linear = with_gradient(torch.zeros_like(posterior[:, 0]), posterior, log_probs)
         held = owner >= 0
@@ -190,7 +191,7 @@ class All(Labels):
             if isinstance(part, InstanceLabels):
                 scores.append(total.score(part.record_log_prob(dtype), part.record_instances, log_probs))
             else:
-                scores.append(next(of_sets).clamp(min=IMPOSSIBLE))
+                scores.append(_finite(next(of_sets)))
         return torch.cat(scores)
 
     def records(self) -> tuple[Tensor, Tensor]:
@@ -263,8 +264,12 @@ class _LeaveOneOut:
         nothing = torch.isneginf(rest).all(dim=1, keepdim=True)  # all else contradicts itself: only x is left
         rest = torch.log_softmax(torch.where(nothing, log_probs[at], rest), dim=1)
         said = (table != 0).any(dim=1)
-        score = torch.logsumexp(rest + table, dim=1).clamp(min=IMPOSSIBLE)
+        score = _finite(torch.logsumexp(rest + table, dim=1))
         return torch.where(said, score, torch.zeros_like(score))
+
+
+def _finite(score: Tensor) -> Tensor:
+    return torch.where(score == -torch.inf, torch.full_like(score, IMPOSSIBLE), score)
 
 
 def _differing(ours: tuple[str, ...] | None, theirs: tuple[str, ...]) -> str:

@@ -148,7 +148,7 @@ class Labels(ABC):
 
     def contradictions(self, log_probs: Tensor) -> Tensor:
         """bool, shape (M,): observations that are impossible given the rest."""
-        return self.infer(log_probs)[0] <= IMPOSSIBLE
+        return self.infer(log_probs)[0] == IMPOSSIBLE
 
     def log_evidence(self, dtype: torch.dtype = torch.float32, *args: Any, **kwargs: Any) -> Tensor:
         """log P(o_i | y_i = k), shape (N, K): instance kinds only."""
@@ -229,18 +229,23 @@ class Labels(ABC):
         """
         if isinstance(rows, slice):
             rows = torch.arange(self.n_rows)[rows]
-        rows = torch.as_tensor(rows, device=self.device)
-        if rows.dtype == torch.bool:
-            rows = rows.nonzero()[:, 0]
-        rows = torch.where(rows < 0, rows + self.n_rows, rows).long()
-        if len(rows) and (int(rows.min()) < 0 or int(rows.max()) >= self.n_rows):
-            raise LabelError(f"row {int(rows.max())} is not one of the {self.n_rows} rows")
+        given = torch.as_tensor(rows, device=self.device)
+        if given.ndim != 1:
+            raise LabelError(f"rows to select have shape {tuple(given.shape)}; expected a list of rows, such as [0, 3]")
+        if given.dtype == torch.bool:
+            if len(given) != self.n_rows:
+                raise LabelError(f"a mask of {len(given)} rows cannot select from {self.n_rows} rows")
+            given = given.nonzero()[:, 0]
+        rows = torch.where(given < 0, given + self.n_rows, given).long()
+        outside = (rows < 0) | (rows >= self.n_rows)
+        if bool(outside.any()):
+            raise LabelError(f"row {int(given[outside][0])} is not one of the {self.n_rows} rows")
         order, offsets = self._row_order
         sizes = offsets.diff()[rows]
         starts = offsets[:-1][rows] - (sizes.cumsum(0) - sizes)
         instances = order[torch.repeat_interleave(starts, sizes) + torch.arange(int(sizes.sum()), device=self.device)]
-        touched = torch.zeros(self.n_instances, dtype=torch.bool, device=self.device)
-        touched[instances] = True
+        times = torch.bincount(instances, minlength=self.n_instances)
+        touched = times > 0
         is_in = touched[self.structure.members]
         count = torch.bincount(self.structure.sets[is_in], minlength=self.structure.n_sets)
         sets = (count > 0).nonzero()[:, 0]
@@ -249,6 +254,8 @@ class Labels(ABC):
             raise LabelError(
                 f"the selected rows cut {self._name_of_set(int(cut[0]))}: keep all of its members together"
             )
+        if len(sets) and bool((times[self.structure.members[is_in]] > 1).any()):
+            raise LabelError("a row that lies in a set was selected twice; a set cannot be repeated in part")
         new = self._take(instances, sets)
         new.rows = torch.repeat_interleave(sizes)
         new.n_rows = len(rows)

@@ -94,7 +94,7 @@ def check(labels: Labels, log_probs: Tensor, *, tolerance: float = 1e-9) -> Chec
         if whole == -torch.inf:
             impossible += 1
             bad = not bool(torch.isfinite(value).all()) or not bool(torch.isfinite(posterior[inside]).all())
-            likelihood_error = math.inf if bad or float(observed) > IMPOSSIBLE else likelihood_error
+            likelihood_error = math.inf if bad or float(observed) > IMPOSSIBLE / 2 else likelihood_error
             want[inside] = posterior[inside].double()
             want_scores[number] = torch.nan
             continue

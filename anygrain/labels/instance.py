@@ -37,7 +37,8 @@ def with_gradient(value: Tensor, posterior: Tensor, log_probs: Tensor) -> Tensor
     """
     if not log_probs.requires_grad:
         return value
-    change = torch.where(posterior > 0, log_probs - log_probs.detach(), torch.zeros_like(log_probs))
+    moves = (posterior > 0) & (log_probs > -torch.inf)
+    change = torch.where(moves, log_probs - log_probs.detach(), torch.zeros_like(log_probs))
     return value + (posterior * change).sum(dim=-1)
 
 
@@ -137,7 +138,7 @@ class InstanceLabels(Labels):
 
     def log_likelihood(self, log_probs: Tensor) -> Tensor:
         value, posterior = self.infer(log_probs)
-        return with_gradient(value, posterior * (value > IMPOSSIBLE)[:, None], log_probs)
+        return with_gradient(value, posterior * (value != IMPOSSIBLE)[:, None], log_probs)
 
     def record_scores(self, log_probs: Tensor) -> Tensor:
         from anygrain.labels.all import All

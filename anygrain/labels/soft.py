@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from anygrain.labels.base import IMPOSSIBLE
 from anygrain.labels.error import LabelError, require
 from anygrain.labels.frame import read_column
 from anygrain.labels.instance import InstanceLabels, relabelled_columns, with_gradient
@@ -112,7 +113,8 @@ class Soft(InstanceLabels):
             return super().infer(log_probs)
         target = self.probs.to(log_probs.dtype)
         target = target / target.sum(dim=1, keepdim=True).clamp(min=torch.finfo(target.dtype).tiny)
-        fit = torch.where(target > 0, target * log_probs.detach(), torch.zeros_like(target)).sum(dim=1)
+        reached = log_probs.detach().clamp(min=IMPOSSIBLE)
+        fit = torch.where(target > 0, target * reached, torch.zeros_like(target)).sum(dim=1)
         return fit, torch.where(self.missing[:, None], log_probs.detach().exp(), target)
 
     def log_likelihood(self, log_probs: Tensor) -> Tensor:
