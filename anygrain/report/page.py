@@ -93,7 +93,9 @@ def render(metrics: Mapping[str, Any], labels: Mapping[str, np.ndarray], config:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(whole=whole, decimal=decimal, share=share, interval=interval)
+    environment.filters.update(
+        whole=whole, decimal=decimal, share=share, interval=interval, sentence=sentence, base=base
+    )
     return environment.get_template("page.html.jinja").render(**contents(metrics, labels), config=config)
 
 
@@ -151,6 +153,17 @@ def interval(limits: Sequence[float | None] | None) -> str:
     return "" if not limits else f"[{decimal(limits[0])}, {decimal(limits[1])}]"
 
 
+def sentence(text: str) -> str:
+    """The text with a capital first and a full stop last."""
+    text = text.strip()
+    return f"{text[:1].upper()}{text[1:]}{'' if text[-1:] in '.!?' else '.'}" if text else ""
+
+
+def base(path: str | None) -> str:
+    """The name of a file without its folders."""
+    return Path(path or "").name
+
+
 def _limits(entries: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
     pairs = [entry.get("interval") or (None, None) for entry in entries]
     return _floats(pair[0] for pair in pairs), _floats(pair[1] for pair in pairs)
@@ -186,7 +199,7 @@ def _agreement(pairs: Sequence[Mapping[str, Any]]) -> str | None:
     if not pairs:
         return None
     low, high = _limits(pairs)
-    names = [f"{pair['first']} → {pair['second']}" for pair in pairs]
+    names = [f"{pair['first']} and {pair['second']}" for pair in pairs]
     values = _floats(pair["share"] for pair in pairs)
     return IntervalDisplay(names, values, low, high, label="share of rows that agree").to_svg(
         WIDE, title="How often two kinds of label agree"
@@ -207,13 +220,14 @@ def _sources(sources: Sequence[Mapping[str, Any]]) -> str | None:
 
 
 def _history(rounds: Sequence[Mapping[str, Any]]) -> str | None:
-    if not rounds:
-        return None
-    return HistoryDisplay(
-        _floats(r["round"] for r in rounds),
-        _floats(r.get("evidence") for r in rounds),
-        _floats(r.get("held_out") for r in rounds),
-    ).to_svg()
+    tracks: dict[str, tuple[list[Any], list[Any]]] = {}
+    for found in rounds:
+        for key, name in (("held_out", found.get("track") or "held out"), ("evidence", "fitted")):
+            if found.get(key) is not None:
+                x, y = tracks.setdefault(name, ([], []))
+                x.append(found["round"])
+                y.append(found[key])
+    return HistoryDisplay(tracks).to_svg() if tracks else None
 
 
 def _balance(classes: Sequence[Mapping[str, Any]]) -> str | None:

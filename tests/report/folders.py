@@ -97,14 +97,14 @@ def write_run(
             "scikit-learn": "1.9.1",
         },
         "data": {
-            "source": "tickets.csv",
+            "source": "/data/tickets.csv",
             "rows": rows,
             "classes": k,
             "rows_with_labels": rows,
             "text": ["text"],
             "columns": [],
             "features": 1,
-            "encoder": "hashed tf-idf of words and characters, reduced by SVD",
+            "encoder": "hashed tf-idf with SVD, 256 dimensions",
             "encoded": 256,
             "bags": None,
             "missing": 0,
@@ -267,14 +267,25 @@ def write_run(
         ],
         "suspects": 41,
         "learner": {
-            "chosen": "Two tracks, from the exact labels and from the graph, pooled.",
+            "chosen": "all evidence: on 60 exact labels held out, log-probability -0.143, without evidence -0.413",
             "temperature": 1.21,
             "rounds": 4,
             "exact_only_won": False,
         },
         "history": [
-            {"round": r, "evidence": -2.1 + 1.7 * (1 - 0.5**r), "held_out": -2.2 + 1.72 * (1 - 0.55**r) - 0.002 * r**2}
-            for r in range(1, 9)
+            {"step": "without 1", "track": "held out", "round": 1, "evidence": None, "held_out": None},
+            *(
+                {
+                    "track": t,
+                    "round": r,
+                    "temperature": 1.2,
+                    "evidence": None,
+                    "held_out": -2.2 + g * (1 - 0.5**r) - 0.01 * r,
+                }
+                for t, g in (("head", 1.7), ("graph", 1.5))
+                for r in range(1, 5)
+            ),
+            {"track": "final", "round": 1, "temperature": 1.1, "evidence": None, "held_out": -0.62},
         ],
         "warnings": ['Nothing tells apart the children of "work <internal>": class 1 and class 2.'],
         "notes": ["The votes of this example were drawn by Crowd.simulate."],

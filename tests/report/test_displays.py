@@ -103,13 +103,17 @@ def test_confusion_keeps_a_class_without_rows_empty():
     assert len(attributes(svg, "rect", "wrong")) == 1
 
 
-def test_history_finds_the_best_round():
-    assert HistoryDisplay([1, 2, 3], [-2, -1, -0.5], [-2, -1.1, -1.4]).best == 1
-    assert HistoryDisplay([1, 2], [-2, -1], [np.nan, np.nan]).best is None
-    svg = HistoryDisplay([1, 2, 3], [-2, -1, -0.5], [-2, -1.1, -1.4]).to_svg()
-    ring = attributes(svg, "circle", "outline")[0]
-    lowest = min(float(m["cy"]) for m in attributes(svg, "circle", "ours"))
-    assert float(ring["cy"]) == lowest  # y grows downwards
+def test_history_rings_the_best_round_of_all_tracks():
+    tracks = {"head": ([1, 2, 3], [-2, -1.1, -1.4]), "graph": ([1, 2, 3], [-2, np.nan, -1.2]), "final": ([1], [-1.0])}
+    display = HistoryDisplay(tracks)
+    assert display.best == ("head", 2)
+    svg = display.to_svg()
+    ring = attributes(svg, "circle", "flag")[0]
+    marks = attributes(svg, "circle", "c0")
+    assert (ring["cx"], ring["cy"]) == (marks[1]["cx"], marks[1]["cy"])
+    assert float(ring["cy"]) == min(float(m["cy"]) for m in marks)  # y grows downwards
+    assert len(attributes(svg, "polyline", "dashed")) == 1  # the final fit is a level
+    assert HistoryDisplay({"head": ([1, 2], [np.nan, np.nan])}).best is None
 
 
 def test_interval_bars_span_their_limits():
@@ -170,7 +174,7 @@ def test_row_map_keeps_groups_apart():
     [
         ReliabilityDisplay([0.2, 0.8], [0.1, 0.9], [5, 20]),
         ConfusionDisplay([[3, 1], [0, 2]], ["a", "b"]),
-        HistoryDisplay([1, 2], [-2, -1], [-2, -1.5]),
+        HistoryDisplay({"head": ([1, 2], [-2, -1.5]), "final": ([1], [-1.2])}),
         IntervalDisplay(["a", "b"], [0.2, 0.5], [0.1, 0.4], [0.3, 0.6]),
         BalanceDisplay(["a", "b"], [3, 5], [1, 0]),
         MapDisplay([[0, 1], [2, 3]], ["a", "b"], flagged=[True, False]),
