@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from anygrain.labels.all import All
-from anygrain.labels.base import IMPOSSIBLE, Labels
+from anygrain.labels.base import Labels
 from anygrain.labels.channels import CHANNELS
 from anygrain.labels.channels.channel import Channel
+from anygrain.labels.channels.confusion import Confusion
+from anygrain.labels.channels.difficulty import Difficulty
 from anygrain.labels.channels.tabular import TabularChannel
 from anygrain.labels.crowd import Crowd
 from anygrain.labels.error import LabelError
 from anygrain.labels.identifiability import warn_of_permutation, warn_unidentified
-from anygrain.labels.instance import InstanceLabels
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Aggregate:
         converged: whether the path had settled.
         held_out: mean log-likelihood of held-out items by channel name, where channels were compared; the chosen one
             is `channel_name`.
+        pool: weight of each model of annotators in the posterior, where several were averaged.
     """
 
     posterior: Tensor
@@ -43,6 +47,7 @@ class Aggregate:
     converged: bool
     channel_name: str | None = None
     held_out: dict[str, float] | None = None
+    pool: dict[str, float] | None = None
 
 
 def aggregate(
@@ -54,6 +59,7 @@ def aggregate(
     tolerance: float = 1e-5,
     dtype: torch.dtype | None = None,
     seed: int = 0,
+    pool: bool = True,
 ) -> Aggregate:
     r"""Fit the channels of labels and the class prior by EM, without features.
 
@@ -64,24 +70,36 @@ def aggregate(
     phase each step also learns the penalty (pooled parameters, strength of shrinkage) by marginal likelihood; then the
     penalty stands and the objective never falls. Channels are fitted in place.
 
+    *Votes.* Models of annotators that take the votes on an item as independent are far too sure of items that are hard
+    for everybody, and which of them is right most often differs from crowd to crowd without a trace in the likelihood.
+    So with `pool` the posterior is
+
+    .. math:: q = \sum_m a_m q_m, \qquad a_m \propto \exp(\text{log-likelihood per item of model } m)
+
+    over the labels' own channel (when it has confusion matrices) and one-coin annotators; a model is preferred as one
+    item would have it, not as all of them. Each :math:`q_m` keeps its fitted annotators and allows for hard items as
+    the channel `Difficulty` does. `channels`, `prior` and `log_likelihood` are those of the labels' own channel.
+
     Args:
         labels: any labels; parts without channels (gold, coarse, counts) take part as evidence.
-        channel: for Crowd parts, the channel to use in place of theirs; "auto" or several names: the simplest whose
-            log-likelihood of held-out items is within one standard error of the best.
+        channel: for Crowd parts, the channel to use in place of theirs, by itself; "auto" or several names: the
+            simplest whose log-likelihood of held-out items is within one standard error of the best.
         prior: class shares (K,), when they are known; else estimated.
         iterations: at most, in the second phase.
         tolerance: stop once the objective rises by less than this per item.
-        dtype: of the posterior; float64 for up to 2 million entries, else float32.
+        dtype: of the posterior; float64 for up to 200,000 entries, else float32.
         seed: of the folds of items.
+        pool: for labels with votes and no `channel`: the average described above; False: the labels' own channels as
+            they are.
 
     Warns:
         IdentifiabilityWarning: where the labels leave the answer open, and where classes seem to have traded places.
 
     Raises:
-        LabelError: a channel to choose for labels without votes, or an unknown one.
+        LabelError: a channel to choose for labels without votes, an unknown one, or a prior that is not shares.
     """
     warn_unidentified(labels)
-    fitted = _aggregate(labels, channel, prior, iterations, tolerance, dtype, seed)
+    fitted = _aggregate(labels, channel, prior, iterations, tolerance, dtype, seed, pool)
     for part in _parts(fitted.labels):
         if isinstance(part, Crowd) and isinstance(part.channel, TabularChannel) and part._columns is None:
             warn_of_permutation(part.channel.pooled, labels.class_names)
@@ -96,6 +114,7 @@ def _aggregate(
     tolerance: float,
     dtype: torch.dtype | None,
     seed: int,
+    pool: bool,
 ) -> Aggregate:
     if channel is not None:
         names = list(CHANNELS) if channel == "auto" else [channel] if isinstance(channel, str) else list(channel)
@@ -109,8 +128,10 @@ def _aggregate(
         if len(names) > 1:
             chosen, held_out = choose_channel(labels, names, prior=prior, dtype=dtype, seed=seed)
         fitted = _fit(_with_channel(labels, chosen), prior, iterations, tolerance, dtype)
-        return Aggregate(*fitted, channel_name=chosen, held_out=held_out)
-    return Aggregate(*_fit(labels, prior, iterations, tolerance, dtype))
+        return fitted.result(channel_name=chosen, held_out=held_out)
+    if pool:
+        return _pool(labels, prior, iterations, tolerance, dtype)
+    return _fit(labels, prior, iterations, tolerance, dtype).result()
 
 
 def choose_channel(
@@ -138,8 +159,8 @@ def choose_channel(
         for held in range(folds):
             train = _with_channel(labels[fold != held], name)
             fit = _fit(train, prior, 10, 1e-3, dtype)
-            test = _with_channels_of(labels[fold == held], fit[4])
-            score = torch.cat([score, _e_step(test, fit[2].log().to(fit[0].dtype))[0].double().cpu()])
+            test = _with_channels_of(labels[fold == held], fit.labels)
+            score = torch.cat([score, _e_step(test, fit.prior.log().to(fit.posterior.dtype))[0].double().cpu()])
         scores.append(score)
     table = torch.stack(scores)
     mean = table.mean(dim=1)
@@ -151,15 +172,44 @@ def choose_channel(
     return names[int(within.int().argmax())], dict(zip(names, mean.tolist(), strict=True))
 
 
+class _Fit(NamedTuple):
+    posterior: Tensor
+    channels: tuple[Channel, ...]
+    prior: Tensor
+    path: Tensor
+    labels: Labels
+    converged: bool
+    #: sum of the log-likelihood of the observations
+    value: float
+
+    def result(self, **also: Any) -> Aggregate:
+        return Aggregate(*self[:6], **also)
+
+
 def _fit(
-    labels: Labels, prior: Tensor | None, iterations: int, tolerance: float, dtype: torch.dtype | None
-) -> tuple[Tensor, tuple[Channel, ...], Tensor, Tensor, Labels, bool]:
-    size = labels.n_instances * labels.n_classes
-    dtype = dtype or (torch.float64 if size <= 2_000_000 else torch.float32)
+    labels: Labels,
+    prior: Tensor | None,
+    iterations: int,
+    tolerance: float,
+    dtype: torch.dtype | None,
+    *,
+    start: Tensor | None = None,
+    learning: int = 8,
+) -> _Fit:
+    """EM from the channels as they are; `start` are the class shares to begin with, where they are not known.
+
+    The first `learning` iterations also learn the penalty.
+    """
+    dtype = dtype or (torch.float64 if labels.n_instances * labels.n_classes <= 200_000 else torch.float32)
     k = labels.n_classes
     known = prior is not None
-    shares = torch.full((k,), 1 / k, dtype=torch.float64) if prior is None else torch.as_tensor(prior).double()
-    shares = (shares / shares.sum()).to(labels.device)
+    shares = prior if prior is not None else start if start is not None else torch.full((k,), 1 / k)
+    shares = torch.as_tensor(shares).double().to(labels.device)
+    if shares.shape != (k,) or bool((shares < 0).any()) or not bool(shares.sum() > 0):
+        raise LabelError(
+            f"prior has shape {tuple(shares.shape)}; expected ({k},), a share of at least 0 for each class"
+        )
+    shares = shares / shares.sum()
     channels = tuple(dict.fromkeys(labels.channels))
     weight = None if labels.weight is None else labels.weight.double()
     instance_weight = None if labels.weight is None else labels.instance_weight().to(dtype)
@@ -172,15 +222,18 @@ def _fit(
             total = weighted.sum(dim=0, dtype=torch.float64) + 1
             shares = total / total.sum()
 
+    def total_of(value: Tensor) -> Tensor:
+        return value.sum(dtype=torch.float64) if weight is None else (value.double() * weight).sum()
+
     def penalised(value: Tensor) -> Tensor:
-        data = value.sum(dtype=torch.float64) if weight is None else (value.double() * weight).sum()
         penalty = sum((c.log_prior().double() for c in channels), torch.zeros((), dtype=torch.float64))
-        return data + penalty.to(data) + (0 if known else shares.log().sum())
+        total = total_of(value)
+        return total + penalty.to(total) + (0 if known else shares.log().sum())
 
     was_settled = [c.prior_is_settled for c in channels]
     value, posterior = _e_step(labels, shares.log().to(dtype))
     try:
-        for _ in range(8 if channels else 0):
+        for _ in range(learning if channels else 0):
             m_step(posterior)
             value, posterior = _e_step(labels, shares.log().to(dtype))
         for c in channels:
@@ -197,22 +250,63 @@ def _fit(
     finally:
         for c, was in zip(channels, was_settled, strict=True):
             c.prior_is_settled = was
-    return posterior, channels, shares, torch.stack(path), labels, converged
+    if path[-1] < path[-2] if len(path) > 1 else False:  # by rounding, once nothing moves any more
+        path.pop()
+    return _Fit(posterior, channels, shares, torch.stack(path), labels, converged, float(total_of(value)))
+
+
+def _pool(
+    labels: Labels, prior: Tensor | None, iterations: int, tolerance: float, dtype: torch.dtype | None
+) -> Aggregate:
+    """The labels' own fit, its posterior averaged with that of one-coin annotators, hard items allowed for."""
+    own = _fit(labels, prior, iterations, tolerance, dtype)
+    crowds = [p for p in _parts(labels) if isinstance(p, Crowd)]
+    if not crowds or not all(isinstance(p.channel, TabularChannel | Difficulty) for p in crowds):
+        return own.result()
+    fits = [own]
+    of_crowds = {id(p.channel) for p in crowds}
+    alone = all(id(c) in of_crowds for c in labels.channels)  # other channels must not be fitted twice
+    if alone and all(isinstance(p.channel, Confusion | Difficulty) for p in crowds):
+        fits.append(_fit(_with_channel(labels, "one_coin"), prior, iterations, tolerance, dtype))
+    voted = torch.zeros(labels.n_instances, dtype=torch.bool, device=labels.device)
+    for p in crowds:
+        voted[p.items[p.votes >= 0]] = True
+    level = torch.tensor([f.value for f in fits], dtype=torch.float64) / max(int(voted.sum()), 1)
+    share = torch.softmax(level, dim=0)
+    share = torch.where(share < 0.01, 0.0, share)
+    share = share / share.sum()
+    posterior = torch.zeros_like(own.posterior)
+    for fit, weight in zip(fits, share.tolist(), strict=True):
+        if weight:
+            hard = _fit(_with_hard_items(fit.labels), prior, 5, tolerance, dtype, start=fit.prior, learning=0)
+            posterior += weight * hard.posterior
+    names = [type(crowds[0].channel).__name__, "OneCoin"]
+    pool = dict(zip(names, share.tolist(), strict=False))
+    return dataclasses.replace(own.result(pool=pool), posterior=posterior)
+
+
+def _with_hard_items(labels: Labels) -> Labels:
+    """The same labels, where the votes on an item depend on each other; the channels of the votes stay as they are."""
+
+    def hard(part: Labels) -> Labels:
+        if not isinstance(part, Crowd) or not isinstance(part.channel, TabularChannel):
+            return part
+        channel = part.channel
+        return part.with_channel(
+            Difficulty(channel.n_sources, channel.n_classes, votes=channel, votes_are_settled=True)
+        )
+
+    parts = [hard(p) for p in _parts(labels)]
+    return All(*parts) if isinstance(labels, All) else parts[0]
 
 
 def _e_step(labels: Labels, log_prior: Tensor) -> tuple[Tensor, Tensor]:
     """Log-likelihood (M,) and posterior (N, K) where every instance has the class prior."""
-    if not isinstance(labels, InstanceLabels):
+    if not isinstance(labels, Crowd):
         return labels.infer(log_prior.expand(labels.n_instances, -1).contiguous())
-    table = labels.log_evidence(log_prior.dtype)
-    table = table.add_(log_prior) if table._base is None else table + log_prior
+    table = labels.log_evidence(log_prior.dtype).add_(log_prior)
     value = torch.logsumexp(table, dim=1)
-    posterior = table.sub_(value[:, None]).exp_()
-    against = value == -torch.inf
-    if bool(against.any()):
-        value = torch.where(against, IMPOSSIBLE, value)
-        posterior = torch.where(against[:, None], log_prior.exp(), posterior)
-    return value, posterior
+    return value, table.sub_(value[:, None]).exp_()
 
 
 def _parts(labels: Labels) -> Sequence[Labels]:

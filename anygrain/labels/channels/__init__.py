@@ -7,6 +7,7 @@
 from anygrain.labels.channels.channel import Channel, Records
 from anygrain.labels.channels.class_coin import ClassCoin
 from anygrain.labels.channels.confusion import Confusion
+from anygrain.labels.channels.difficulty import Difficulty
 from anygrain.labels.channels.inclusion_rates import InclusionRates
 from anygrain.labels.channels.labelling_function import LabellingFunction
 from anygrain.labels.channels.one_coin import OneCoin
@@ -19,6 +20,7 @@ CHANNELS: dict[str, type[Channel]] = {
     "class_coin": ClassCoin,
     "spammer": Spammer,
     "confusion": Confusion,
+    "difficulty": Difficulty,
 }
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     "Channel",
     "ClassCoin",
     "Confusion",
+    "Difficulty",
     "InclusionRates",
     "LabellingFunction",
     "OneCoin",
