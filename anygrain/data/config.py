@@ -245,19 +245,31 @@ KINDS: dict[str, type[LabelColumns]] = {
 
 
 class Encoder(Section):
-    """How an instance is seen. Text is hashed tf-idf, tables are standardised; nothing is downloaded."""
+    """How an instance is seen. By default text is hashed tf-idf and tables are standardised: nothing is downloaded."""
 
     #: dimensions that text is brought to
     dim: Annotated[int, Field(ge=1)] = 256
+    #: folder or name of a sentence encoder for text, in place of hashed tf-idf (needs anygrain[text])
+    pretrained: str = ""
 
 
 class Learn(Section):
-    """How it is learnt, and how that is measured."""
+    """How it is learnt; see `anygrain.learn.Learner`."""
 
     seed: int = 0
     head: Literal["linear", "cosine", "prototype", "gaussian"] = "linear"
-    #: parts that rows with an exact label are split in to measure accuracy; 0: do not measure
-    folds: Annotated[int, Field(ge=0)] = 5
+    #: rounds of posterior and head
+    rounds: Annotated[int, Field(ge=1)] = 4
+    #: parts that rows are split in, so that a row is scored by heads that did not see it
+    folds: Annotated[int, Field(ge=2)] = 2
+    #: parts that exact labels are split in, to hold each out once; below 2: never
+    exact_folds: Annotated[int, Field(ge=0)] = 3
+    #: neighbours of a row in the graph that evidence spreads along; 0: no graph
+    neighbours: Annotated[int, Field(ge=0)] = 10
+    #: weight decay of the head
+    penalty: Annotated[float, Field(ge=0)] = 0.01
+    #: "auto" is a GPU if there is one
+    device: str = "auto"
     #: what to do about rows that contradict themselves
     conflicts: Literal["stop", "soften"] = "stop"
 
@@ -267,6 +279,8 @@ class Output(Section):
 
     #: whether to write report.html
     report: bool = True
+    #: whether to place the rows on a map, for the report
+    map: bool = True
 
 
 class Config(Section):
@@ -350,10 +364,10 @@ def parse_config(
     Raises:
         InputError: a setting that is unknown or has the wrong type.
     """
-    raw = _copied(raw)
+    values: dict[str, Any] = _copied(raw)
     given: dict[tuple[str | int, ...], str] = {}
     for setting in settings:
-        _set(raw, setting, given)
+        _set(values, setting, given)
     problems: list[str] = []
 
     def at(path: tuple[str | int, ...]) -> str:
@@ -362,7 +376,7 @@ def parse_config(
         line = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None) if lines else None
         return f"{name} line {line}: " if line else f"{name}: "
 
-    entries = raw.pop("labels", [])
+    entries = values.pop("labels", [])
     if isinstance(entries, Mapping):
         entries = [entries]
     labels: list[LabelColumns] = []
@@ -380,13 +394,13 @@ def parse_config(
         except ValidationError as error:
             problems += _explained(error, KINDS[kind], ("labels", index), f"labels ({kind})", at)
     config: Config | None = None
-    if "data" not in raw:
+    if "data" not in values:
         problems.append(
             f'{name} has no [data]. Expected [data] with source = "table.csv". Write one with: anygrain init TABLE'
         )
     else:
         try:
-            config = Config.model_validate(raw)
+            config = Config.model_validate(values)
         except ValidationError as error:
             problems += _explained(error, Config, (), "", at)
     if problems or config is None:
@@ -586,5 +600,5 @@ def _label_name(entry: Mapping[str, Any]) -> str:
     if entry.get("source"):
         return Path(str(entry["source"])).stem
     columns = _listed(entry.get("columns", [])) or []
-    column = entry.get("column") or (columns[0] if len(columns) == 1 else _shared(columns))  # type: ignore[index, arg-type, union-attr]
+    column = entry.get("column") or (columns[0] if len(columns) == 1 else _shared(columns))  # type: ignore[index, arg-type]
     return str(column or entry.get("kind", "")).strip("*?_- ") or str(entry.get("kind", "")).lower()

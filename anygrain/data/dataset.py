@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -75,7 +77,7 @@ class Dataset:
     @property
     def labelled(self) -> np.ndarray:
         """bool (N,): rows with any label."""
-        return np.any([e.rows for e in self.evidence], axis=0)
+        return np.asarray(np.any([e.rows for e in self.evidence], axis=0))
 
     def exact(self) -> np.ndarray:
         """The exact class of every row (N,), -1 where there is none."""
@@ -115,6 +117,31 @@ def texts(table: Table, columns: list[str]) -> list[str]:
     """The text of every row; several columns are joined by a line break."""
     parts = [table.strings(c).tolist() for c in columns]
     return ["\n".join(p for p in row if p) for row in zip(*parts, strict=True)]
+
+
+def model_input(table: Table, columns: Columns, ids: np.ndarray) -> Any:
+    """What a Learner is given: texts, an array of numbers (N, D), or a data frame of columns of several types.
+
+    Raises:
+        InputError: cells that are no numbers in a number column.
+    """
+    if columns.text and len(columns.all) == len(columns.text):
+        return texts(table, columns.text)
+    if len(columns.all) == len(columns.features):
+        return np.stack([table.numbers(c, ids) for c in columns.features], axis=1)
+    import narwhals as nw
+    import pyarrow as pa
+
+    frame: dict[str, Any] = {}
+    if columns.text:
+        frame["text"] = pa.array(texts(table, columns.text))
+    for name in [*columns.numbers, *columns.features]:
+        frame[name] = pa.array(table.numbers(name, ids), from_pandas=True)
+    for name in columns.categories:
+        frame[name] = pa.array([v or None for v in table.strings(name).tolist()], type=pa.string())
+    for name in columns.dates:
+        frame[name] = pa.array([datetime.fromisoformat(v) if v else None for v in table.strings(name).tolist()])
+    return nw.from_native(pa.table(frame), eager_only=True)
 
 
 def row_ids(table: Table, column: str) -> np.ndarray:
@@ -180,8 +207,6 @@ def read_columns(config: Config, table: Table) -> Columns:
 
 def is_date(table: Table, column: str) -> bool:
     """Whether every cell that is not empty is an ISO date or time."""
-    from datetime import datetime
-
     values = distinct(table.strings(column))
     if not values:
         return False

@@ -95,7 +95,8 @@ class Table:
 
     def cells(self, column: str) -> list[Any]:
         """Cells as Python objects: lists stay lists."""
-        return self.arrow.column(self.require(column)).to_pylist()
+        values: list[Any] = self.arrow.column(self.require(column)).to_pylist()
+        return values
 
     def numbers(self, column: str, names: Sequence[str] | np.ndarray | None = None) -> np.ndarray:
         """Cells as float64, shape (rows,), NaN where empty.

@@ -24,6 +24,7 @@ _LABEL = re.compile(
 _BAG = re.compile(r"(^|_)(bag|bag_id|slide|slide_id|precinct|basket|basket_id|session|session_id)$", re.IGNORECASE)
 _NOT = re.compile(r"^(not|isnt|no)_", re.IGNORECASE)
 _WEAK = re.compile(r"(^|_)(noisy|weak|guess|predicted|prediction|auto)(_|$)", re.IGNORECASE)
+_SPLITS = {"train", "test", "valid", "val", "validation", "dev", "training", "testing"}
 _LEVEL = re.compile(r"\d+$")
 
 
@@ -140,10 +141,10 @@ def guess(
 
     _inputs(left, columns, table, said, data, rows)
     if not labels:
-        near = f" Values of {quoted(left[0])} look like input." if left else ""
+        likely = [n for n in left if not columns[n].is_text and _is_categorical(columns[n])] or left
         raise InputError(
-            f"{table.name}: no column looks like a label.{near} Say which one is: --column NAME=Exact "
-            f"(or {', '.join(k for k in list(KINDS)[1:4])}, ...). Kinds: anygrain labels"
+            f"{table.name}: no column looks like a label. Say which one is, such as --column {likely[-1]}=Exact "
+            f"(columns that could be: {some(likely, 6)}). Kinds of label: anygrain labels"
         )
     notes = []
     for label in labels:
@@ -155,7 +156,8 @@ def guess(
     if taxonomy_path:
         settings["taxonomy"] = str(taxonomy_path)
     settings["data"] = data
-    settings["labels"] = labels
+    place = {name: at for at, name in enumerate(table.columns)}
+    settings["labels"] = sorted(labels, key=lambda label: place.get(label.get("column") or label["columns"][0], 0))
     settings["learn"] = {"seed": 0}
     order = {name: at for at, name in enumerate(table.columns)}
     return Guess([rows[n] for n in sorted(rows, key=lambda n: order[n])], settings, notes)
@@ -201,10 +203,8 @@ def _membership(column: _Column, taxonomy: Taxonomy | None) -> tuple[float, floa
     if taxonomy is None or not column.distinct:
         return None
     classes, nodes = set(taxonomy.classes), set(taxonomy.names)
-    values = Spelling(("n/a", "none", "unknown", "-", "?"), fold_case=True).read(
-        np.array(column.distinct, dtype=object)
-    )
-    values = [v for v in values.tolist() if v]
+    spelling = Spelling(("n/a", "none", "unknown", "-", "?"), fold_case=True)
+    values = [v for v in spelling.read(np.array(column.distinct, dtype=object)).tolist() if v]
     if not values:
         return None
     return sum(v in classes for v in values) / len(values), sum(v in nodes for v in values) / len(values)
@@ -343,6 +343,9 @@ def _inputs(
         if said.get(n) != "input":
             if len(column.distinct) < 2:
                 rows[n] = Row(n, "not read", "one value only" if column.distinct else "empty")
+                continue
+            if set(column.distinct) <= _SPLITS:
+                rows[n] = Row(n, "not read", "says which rows are for testing")
                 continue
             if _BAG.search(n) and len(column.distinct) < column.filled and "bag" not in data:
                 data["bag"] = n

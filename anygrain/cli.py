@@ -1,0 +1,217 @@
+"""The program `anygrain`: reads arguments, calls the verb, turns errors into one line and an exit code.
+
+Exit codes: 0 done, 1 a fault of the program, 2 bad input and nothing written, 3 stopped but resumable.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from anygrain.program.screen import Screen
+
+DONE, FAULT, BAD_INPUT, STOPPED = 0, 1, 2, 3
+
+app = typer.Typer(
+    help="Train fine, calibrated, instance-level models from whatever labels you have.",
+    epilog="Start with:  anygrain demo",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help=("A setting on top of the configuration; repeatable.")),
+]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the program and leave it with its exit code."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the program on arguments; its exit code. `--trace` anywhere shows where an error came from."""
+    trace = "--trace" in arguments
+    arguments = [a for a in arguments if a != "--trace"]
+    # older typer builds on click, newer ones carry their own copy: the same names from one place
+    usage_error: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+    try:
+        code = app(arguments or ["--help"], prog_name="anygrain", standalone_mode=False)
+        return code if isinstance(code, int) else DONE
+    except (KeyboardInterrupt, typer.Abort):
+        _say_error("stopped")
+        return STOPPED
+    except Exception as error:
+        if isinstance(error, usage_error):
+            _say_error(f"{error.format_message()}  (anygrain --help)")  # type: ignore[attr-defined]
+            return BAD_INPUT
+        from anygrain.data.error import InputError
+        from anygrain.labels import LabelError
+        from anygrain.program.fit import Stopped
+
+        if trace:
+            import traceback
+
+            traceback.print_exc()
+        if isinstance(error, Stopped):
+            _say_error(str(error))
+            return STOPPED
+        if isinstance(error, InputError | LabelError):
+            _say_error(str(error))
+            return BAD_INPUT
+        _say_error(f"{type(error).__name__}: {error}  (add --trace to see where)")
+        return FAULT
+
+
+def _say_error(text: str) -> None:
+    print(" ".join(text.split()), file=sys.stderr)
+
+
+def _screen() -> Screen:
+    from anygrain.program.screen import Screen
+
+    return Screen()
+
+
+def _command() -> str:
+    import shlex
+
+    return " ".join(["anygrain", *(shlex.quote(a) for a in sys.argv[1:])])
+
+
+@app.command()
+def check() -> None:
+    """Does everything work on this machine? Trains a small model."""
+    from anygrain.program.check import check as verb
+
+    if not verb(_screen()):
+        raise typer.Exit(FAULT)
+
+
+@app.command()
+def demo(
+    name: Annotated[str, typer.Argument(help="Which data: tickets.")] = "tickets",
+    copy_only: Annotated[bool, typer.Option("--copy-only", help="Copy the data and stop.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+) -> None:
+    """Copy real data here, guess a configuration, and train on it."""
+    from anygrain.program.demo import demo as verb
+
+    verb(name, Path.cwd(), _screen(), copy_only=copy_only, overwrite=overwrite)
+
+
+@app.command()
+def init(
+    table: Annotated[Path, typer.Argument(help="The table: .csv, .tsv, .parquet, .jsonl or .arrow.")],
+    taxonomy: Annotated[Path | None, typer.Option(help="Classes and their parents, a CSV.")] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=KIND", help="What a column is, where you know; repeatable.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The configuration to write; NAME.toml when left out.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the configuration.")] = False,
+) -> None:
+    """Guess a configuration from a table, and show the guess."""
+    from anygrain.program.init import init as verb
+
+    verb(table, _screen(), taxonomy=taxonomy, given=column or [], out=out, overwrite=overwrite)
+
+
+@app.command()
+def fit(
+    config: Annotated[Path, typer.Argument(help="The configuration, a .toml.")],
+    out: Annotated[Path, typer.Option(help="The run folder to write.")],
+    settings: Settings = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, train nothing, write nothing.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run that is there.")] = False,
+) -> None:
+    """Train on a table and its labels."""
+    from anygrain.program.fit import fit as verb
+
+    verb(
+        config, out, settings or [], _screen(), command=_command(), resume=resume, overwrite=overwrite, dry_run=dry_run
+    )
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(help="The run folder.")],
+    table: Annotated[Path, typer.Argument(help="The new rows.")],
+    out: Annotated[Path, typer.Option(help="The file to write: .parquet, .csv, .tsv, .jsonl or .arrow.")],
+    truth: Annotated[str, typer.Option(help="A column with the true class, to measure accuracy.")] = "",
+    level: Annotated[str, typer.Option(help='A level of the taxonomy to name too, or "auto".')] = "",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+) -> None:
+    """Predict new rows: row id, class, probability, entropy, the next two classes."""
+    from anygrain.program.predict import predict as verb
+
+    verb(run, table, out, _screen(), truth=truth, level=level, overwrite=overwrite)
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="The run folder.")],
+    open_it: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
+) -> None:
+    """Write the report of a run again, one HTML file."""
+    from anygrain.program.report import report as verb
+
+    verb(run, _screen(), open_it=open_it)
+
+
+@app.command()
+def labels(kind: Annotated[str, typer.Argument(help="A kind of label.")] = "") -> None:
+    """The kinds of label, and how their columns look."""
+    from anygrain.program.kinds import example, summary
+
+    screen = _screen()
+    if not kind:
+        screen.table([("kind", "each label says"), *summary()], widest=100)
+        screen.line("Next:  anygrain labels Crowd   shows its columns and its configuration")
+        return
+    title, shown = example(kind)
+    screen.line(title)
+    for block in (shown.table, shown.config):
+        screen.line()
+        for line in block.strip("\n").split("\n"):
+            screen.line(line)
+    screen.line()
+    screen.line("Next:  anygrain init TABLE   guesses the rest of the configuration")
+
+
+@app.command()
+def systems(
+    words: Annotated[list[str] | None, typer.Argument(help="Words that must occur.")] = None,
+    room: Annotated[str | None, typer.Option(help="One room only.")] = None,
+) -> None:
+    """The methods that this project sets out to hold, each with its claim and state."""
+    from anygrain.data.error import InputError
+    from anygrain.systems import all_systems, render
+
+    try:
+        rows = render(all_systems(), room=room, text=" ".join(words) if words else None)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    screen = _screen()
+    if not rows:
+        raise InputError(f"no system holds the words {' '.join(words or [])}. All of them: anygrain systems")
+    if len(rows) <= 3:
+        for row in rows:
+            screen.line(f"{row['id']}  {row['name']}  ({row['room']}, {row['state']})")
+            screen.line(f"      {row['claim']}")
+        return
+    header = ("id", "room", "state", "name")
+    screen.table([header, *((r["id"], r["room"], r["state"], r["name"]) for r in rows)], widest=90)
+    shown = sum(r["state"] == "shown" for r in rows)
+    screen.line(f"{len(rows)} systems, {shown} shown. Next:  anygrain systems {rows[0]['id']}   shows its claim")
+
+
+if __name__ == "__main__":
+    main()

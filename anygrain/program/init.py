@@ -1,0 +1,61 @@
+"""The verb init: guess a configuration, show the guess, and write it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from anygrain.data.config import parse_config
+from anygrain.data.error import InputError
+from anygrain.data.toml import to_toml
+from anygrain.demo import simulated_columns
+from anygrain.program.guess import guess
+from anygrain.program.screen import Screen
+
+
+def init(
+    source: Path,
+    screen: Screen,
+    *,
+    taxonomy: Path | None = None,
+    given: Sequence[str] = (),
+    out: Path | None = None,
+    overwrite: bool = False,
+    next_out: str = "runs/1",
+) -> Path:
+    """Guess the configuration of a table and write it; its path.
+
+    Raises:
+        InputError: bad input, or a configuration that is there already.
+    """
+    target = Path(f"{source.stem}.toml") if out is None else out
+    if taxonomy is not None and not taxonomy.is_file():
+        raise InputError(f"There is no file {taxonomy}. Expected a CSV of classes and parents, header = level names")
+    known = simulated_columns(source) if source.is_file() else ()
+    found = guess(source, taxonomy, given=given, simulated=known)
+    if target.exists() and not overwrite:
+        raise InputError(f"{target} exists. Choose another --out, or add --overwrite")
+    rows = [("column", "read as", "why", "evidence")]
+    rows += [(row.columns, row.read_as, row.why, row.evidence) for row in found.rows]
+    if taxonomy is not None:
+        found.settings["taxonomy"] = _relative(taxonomy, target.parent)
+    found.settings["data"]["source"] = _relative(source, target.parent)
+    text = to_toml(found.settings)
+    parse_config(found.settings, target.name)
+    screen.table(rows, gap=3)
+    for note in found.notes:
+        screen.line(f"worth knowing: {note}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(
+        f"# guessed by anygrain init from {source.name}; every setting: anygrain labels\n{text}", encoding="utf-8"
+    )
+    screen.line(f"-> {target} (edit it, or pass --set). Next:  anygrain fit {target} --out {next_out}")
+    return target
+
+
+def _relative(path: Path, folder: Path) -> str:
+    try:
+        return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
+    except ValueError:  # another drive
+        return str(path.resolve())

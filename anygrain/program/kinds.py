@@ -1,0 +1,202 @@
+"""The verb labels: the kinds of label, how their columns look, and how a configuration names them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from anygrain.data.config import KINDS, Section
+from anygrain.data.error import InputError, closest, quoted
+
+
+@dataclass(frozen=True)
+class Example:
+    """How a kind of label looks in a table, and the lines of a configuration that read it."""
+
+    table: str
+    config: str
+
+
+EXAMPLES: dict[str, Example] = {
+    "Exact": Example(
+        """
+id,text,product
+17,the screen stays black,monitor
+18,no internet since noon,""",
+        """
+[[labels]]
+kind = "Exact"
+column = "product"            # an empty cell says nothing""",
+    ),
+    "Soft": Example(
+        """
+id,text,p_modem,p_router,p_phone
+17,no internet since noon,0.6,0.3,0.1""",
+        """
+[[labels]]
+kind = "Soft"
+columns = ["p_*"]             # what the star stands for names the class
+meaning = "target"            # or "evidence" (a likelihood), "posterior" (of another model)
+normalize = false             # true: rescale rows that do not sum to 1""",
+    ),
+    "Coarse": Example(
+        """
+id,text,department            taxonomy.csv:  product,department
+17,no internet,network                       modem,network
+18,it does not ring,phones                   router,network""",
+        """
+[[labels]]
+kind = "Coarse"
+column = "department"         # nodes of the taxonomy, of any depth
+taxonomy = "taxonomy.csv"     # header = level names, finest first""",
+    ),
+    "Candidates": Example(
+        """
+id,text,maybe
+17,no internet since noon,modem|router
+18,it does not ring,"[""phone"", ""headset""]\"""",
+        """
+[[labels]]
+kind = "Candidates"
+column = "maybe"              # or columns = ["is_*"], one 0 / 1 column per class
+separator = "|\"""",
+    ),
+    "Complementary": Example(
+        """
+id,text,not_this
+17,no internet since noon,phone|headset""",
+        """
+[[labels]]
+kind = "Complementary"
+column = "not_this\"""",
+    ),
+    "Interval": Example(
+        """
+id,text,at_least,at_most
+17,quite good,3,5
+18,the best I had,5,""",
+        """
+classes = ["1", "2", "3", "4", "5"]     # at the top of the file: their order
+
+[[labels]]
+kind = "Interval"
+low = "at_least"              # an empty cell is an open end
+high = "at_most\"""",
+    ),
+    "Noisy": Example(
+        """
+id,text,guess
+17,no internet since noon,router""",
+        """
+[[labels]]
+kind = "Noisy"
+column = "guess"
+transition = ""               # or a table: a row per true class, a column per class said""",
+    ),
+    "Crowd": Example(
+        """
+id,text,worker_1,worker_2     or votes.csv:  item,annotator,vote
+17,no internet,modem,router                  17,ann,modem
+18,it does not ring,,phone                   17,bob,router""",
+        """
+[[labels]]
+kind = "Crowd"
+columns = ["worker_*"]
+# or, from a table of votes:
+# source = "votes.csv"
+# item = "item"
+# annotator = "annotator"
+# vote = "vote"
+repeats = "stop"              # several votes of one annotator on a row: "last", "first", "both"
+channel = "Confusion"         # or "OneCoin", "ClassCoin", "Spammer", "Difficulty\"""",
+    ),
+    "Rules": Example(
+        """
+id,text,rule_ring,rule_wifi
+17,no wifi since noon,,router
+18,it does not ring,phone,""",
+        """
+[[labels]]
+kind = "Rules"
+columns = ["rule_*"]          # an empty cell abstains
+given_x = true                # the rules read what the model reads""",
+    ),
+    "AnyOf": Example(
+        """
+cell,slide,f1,f2              slides.csv:  slide,tumour
+c1,s7,0.3,1.2                              s7,yes
+c2,s7,0.1,0.9                              s8,no""",
+        """
+[data]
+bag = "slide"
+
+[[labels]]
+kind = "AnyOf"
+source = "slides.csv"         # or a column of the data that is constant in every bag
+column = "tumour"
+target = "malignant"          # the class, or classes, that a bag holds at least once""",
+    ),
+    "Counts": Example(
+        """
+item,basket,f1                baskets.csv:  basket,n_apple,n_pear
+i1,b1,0.3                                   b1,2,1
+i2,b1,0.1                                   b2,,4""",
+        """
+[data]
+bag = "basket"
+
+[[labels]]
+kind = "Counts"
+source = "baskets.csv"
+columns = ["n_*"]             # an empty cell is not known""",
+    ),
+    "Proportions": Example(
+        """
+voter,precinct,age            precincts.csv:  precinct,share_a,share_b
+v1,p14,43                                     p14,0.62,0.38""",
+        """
+[data]
+bag = "precinct"
+
+[[labels]]
+kind = "Proportions"
+source = "precincts.csv"
+columns = ["share_*"]
+noise = 0                     # number of draws the shares were estimated from; 0: exact""",
+    ),
+    "Pairs": Example(
+        """
+pairs.csv:  a,b,same
+            17,18,no
+            17,21,yes""",
+        """
+[[labels]]
+kind = "Pairs"
+source = "pairs.csv"
+first = "a"
+second = "b"
+column = "same\"""",
+    ),
+}
+
+
+def summary() -> list[tuple[str, str]]:
+    """Name and meaning of every kind."""
+    return [(name, _meaning(model)) for name, model in KINDS.items()]
+
+
+def _meaning(model: type[Section]) -> str:
+    return " ".join((model.__doc__ or "").split()).rstrip(".")
+
+
+def example(name: str) -> tuple[str, Example]:
+    """Meaning and example of a kind, by its name in upper or lower case.
+
+    Raises:
+        InputError: no such kind.
+    """
+    found = next((kind for kind in KINDS if kind.casefold() == name.casefold()), None)
+    if found is None:
+        near = closest(name, KINDS)
+        hint = f" Did you mean {quoted(near)}?" if near else ""
+        raise InputError(f"{quoted(name)} is not a kind of label.{hint} Kinds: {', '.join(KINDS)}")
+    return f"{found}: {_meaning(KINDS[found])}", EXAMPLES[found]

@@ -1,0 +1,469 @@
+"""What a fit is worth: everything that metrics.json and labels.parquet hold, from log-probabilities of unseen rows."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from anygrain.data.dataset import Dataset, combined
+from anygrain.data.evidence import Evidence
+from anygrain.labels import InstanceLabels, Labels
+from anygrain.labels.aggregate import aggregate
+from anygrain.metrics import wilson_interval
+
+IN_DOUBT = 3.0  # nats from which a label counts as suspect
+CLASS_KINDS = ("Exact", "Noisy", "Crowd", "Rules")
+MOST_CONFUSED = 60
+CHUNK = 2**22
+
+
+@dataclass
+class Records:
+    """Every label that was given for one row: (R,) each.
+
+    Attributes:
+        part: place of its kind in the evidence.
+        row: data row.
+        source, value: who gave it, and what it says.
+        suspect: max_k log P(r | k) - log P(r | features, other labels), in nats.
+        right: probability that it is right, given features and all other labels.
+        voted: class that it names, -1 where it names none or several.
+    """
+
+    part: np.ndarray
+    row: np.ndarray
+    source: np.ndarray
+    value: np.ndarray
+    suspect: np.ndarray
+    right: np.ndarray
+    voted: np.ndarray
+
+
+class Measured:
+    """The numbers of one fit.
+
+    Args:
+        dataset: the data; the channels of its labels are those of the fit.
+        log_probs: log p(class | features) from heads that saw neither the row nor its labels, shape (N, K).
+        held_out: bool (N,): where that could be done.
+    """
+
+    def __init__(self, dataset: Dataset, log_probs: Tensor, held_out: np.ndarray):
+        self.dataset = dataset
+        self.log_probs = log_probs.double().log_softmax(dim=1)
+        self.held_out = held_out
+        self.labels = dataset.labels
+        self.names = dataset.classes.names
+        self.exact = dataset.exact()
+        self.posterior = self.labels.posterior(self.log_probs)
+        self.single = [(at, e) for at, e in enumerate(dataset.evidence) if isinstance(e.labels, InstanceLabels)]
+        self.own = {at: e.labels.log_evidence(torch.float64) for at, e in self.single}
+        self.total = sum(self.own.values(), torch.zeros_like(self.log_probs))
+        self.records = self._records()
+
+    # -- single labels ------------------------------------------------------------------------------------------------
+
+    def _records(self) -> Records:
+        scores = self.labels.record_scores(self.log_probs).numpy()
+        out: list[Records] = []
+        first = 0
+        for at, evidence in enumerate(self.dataset.evidence):
+            labels = evidence.labels
+            score = scores[first : first + labels.n_records]
+            first += labels.n_records
+            if not isinstance(labels, InstanceLabels):
+                continue
+            said = (evidence.record_value != "").nonzero()[0]
+            others = self.total - self.own[at]
+            others = torch.where(torch.isnan(others), self._without(at), others)
+            best, right = self._judge(evidence, labels, others, said)
+            voted = self._voted(evidence)[said]
+            row = evidence.record_row[said]
+            suspect = np.clip(best - score[said], 0, None)
+            n = np.full(len(said), at)
+            out.append(
+                Records(n, row, evidence.record_source[said], evidence.record_value[said], suspect, right, voted)
+            )
+        return Records(*(np.concatenate([getattr(r, f) for r in out]) if out else np.zeros(0) for f in _FIELDS))
+
+    def _without(self, at: int) -> Tensor:
+        """Log evidence of all kinds but one, (N, K)."""
+        rest = [table for other, table in self.own.items() if other != at]
+        return sum(rest, torch.zeros_like(self.log_probs))
+
+    def _judge(
+        self, evidence: Evidence, labels: InstanceLabels, others: Tensor, said: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """max_k log P(r | k), and the probability that the record is right by everything else, of records (n,)."""
+        table = labels.record_log_prob(torch.float64)
+        several = labels.record_instances is not None
+        voted = torch.from_numpy(self._voted(evidence))
+        best, right = [], []
+        for chunk in torch.from_numpy(said).split(max(1, CHUNK // len(self.names))):
+            here = table[chunk]
+            row = torch.from_numpy(evidence.record_row)[chunk]
+            known = self.log_probs[row] + others[row]
+            if several:  # the other records of the same kind speak too
+                own = labels_own(self.own, self.dataset, evidence)[row]
+                known = known + torch.where(torch.isfinite(here), own - here, own)
+            known = torch.where(torch.isfinite(known).any(1, keepdim=True), known, self.log_probs[row])
+            belief = known.softmax(dim=1)
+            best.append(here.max(dim=1).values)
+            vote = voted[chunk]
+            possible = here > here.max(dim=1, keepdim=True).values - 0.7
+            inside = (belief * possible).sum(dim=1)
+            named = belief.gather(1, vote.clamp(min=0)[:, None])[:, 0]
+            right.append(torch.where(vote >= 0, named, inside))
+        if not best:
+            return np.zeros(0), np.zeros(0)
+        return torch.cat(best).numpy(), torch.cat(right).numpy()
+
+    def _voted(self, evidence: Evidence) -> np.ndarray:
+        if evidence.kind not in CLASS_KINDS:
+            return np.full(len(evidence.record_value), -1)
+        return self.dataset.classes.encode(evidence.record_value, evidence.name, evidence.source)
+
+    # -- tables of rows -----------------------------------------------------------------------------------------------
+
+    def table(self, places: np.ndarray | None) -> dict[str, Any]:
+        """The columns of labels.parquet."""
+        import pyarrow as pa
+
+        n = len(self.dataset)
+        names = np.array(self.names, dtype=object)
+        top, predicted = self.posterior.max(dim=1), self.log_probs.max(dim=1)
+        entropy = -torch.special.xlogy(self.posterior, self.posterior).sum(dim=1)
+        said = np.zeros(n, dtype=bool)
+        for _, evidence in self.single:
+            said |= evidence.rows
+        evidence_of = torch.logsumexp(self.log_probs + self.total, dim=1).numpy()
+        worst = np.full(n, -1)
+        order = np.argsort(self.records.suspect, kind="stable")
+        worst[self.records.row[order].astype(np.int64)] = order  # the last written is the most suspect
+        has = worst >= 0
+        at = worst.clip(min=0)
+
+        def of_worst(values: np.ndarray) -> list[Any]:
+            return [values[a] if h else None for a, h in zip(at.tolist(), has.tolist(), strict=True)]
+
+        columns: dict[str, Any] = {
+            "row": self.dataset.ids.tolist(),
+            "class": names[top.indices.numpy()].tolist(),
+            "probability": pa.array(top.values.numpy(), pa.float32()),
+            "entropy": pa.array(entropy.numpy(), pa.float32()),
+            "predicted": names[predicted.indices.numpy()].tolist(),
+            "predicted_prob": pa.array(predicted.values.exp().numpy(), pa.float32()),
+            "evidence": pa.array(evidence_of, pa.float32(), mask=~(said & np.isfinite(evidence_of))),
+            "suspect": pa.array(of_worst(self.records.suspect), pa.float32()),
+            "suspect_source": pa.array(of_worst(self.records.source), pa.string()),
+            "suspect_value": pa.array(of_worst(self.records.value), pa.string()),
+            "exact": pa.array([names[e] if e >= 0 else None for e in self.exact.tolist()], pa.string()),
+            "given": self._given(),
+            "text": self.dataset.snippets().tolist(),
+        }
+        xy = np.full((n, 2), np.nan) if places is None else places
+        for name, column in zip(("map_x", "map_y"), xy.T, strict=True):
+            columns[name] = pa.array(column, pa.float32(), mask=~np.isfinite(column))
+        return columns
+
+    def _given(self) -> list[str]:
+        out: list[list[str]] = [[] for _ in range(len(self.dataset))]
+        r = self.records
+        for row, source, value in zip(r.row.tolist(), r.source.tolist(), r.value.tolist(), strict=True):
+            out[row].append(f"{source}={value}")
+        return ["; ".join(parts) for parts in out]
+
+    def suspects(self) -> int:
+        return int((self.records.suspect > IN_DOUBT).sum())
+
+    def worst(self, shown: int = 20) -> list[dict[str, Any]]:
+        """The most suspect labels."""
+        r = self.records
+        text = self.dataset.snippets()
+        out = []
+        for at in np.argsort(-r.suspect, kind="stable")[:shown].tolist():
+            if r.suspect[at] <= 0:
+                break
+            row = int(r.row[at])
+            best = self.posterior[row].max(dim=0)
+            out.append(
+                {
+                    "row": str(self.dataset.ids[row]),
+                    "source": str(r.source[at]),
+                    "given": str(r.value[at]),
+                    "proposed": self.names[int(best.indices)],
+                    "probability": float(best.values),
+                    "suspect": float(r.suspect[at]),
+                    "text": str(text[row]),
+                }
+            )
+        return out
+
+    # -- how good -----------------------------------------------------------------------------------------------------
+
+    def evaluation(self, features: np.ndarray, *, folds: int, seed: int) -> dict[str, Any] | None:
+        """Accuracy and calibration on rows whose exact class is known; None without such rows."""
+        rows = ((self.exact >= 0) & self.held_out).nonzero()[0]
+        if not len(rows):
+            return None
+        truth = self.exact[rows]
+        rest = [without_exact(e) for e in self.dataset.evidence]
+        others = [e for e in rest if e is not None]
+        known = combined([e.labels for e in others]) if others else None
+        entries = []
+        features_only = self.log_probs.exp().numpy()[rows]
+        if known is not None:
+            held = known.posterior(self.log_probs).numpy()[rows]
+            entries.append(_entry("posterior", "features and other labels", held, truth, ours=True))
+        entries.append(_entry("features", "features alone", features_only, truth, ours=True))
+        alone = _exact_only(features, self.exact, rows, seed)
+        if alone is not None:
+            entries.append(_entry("exact_only", f"{len(rows)} exact rows alone", alone, truth))
+        if known is not None and len(others) > 1:
+            entries.append(
+                _entry("labels", "other labels, no features", _alone([e.labels for e in others])[rows], truth)
+            )
+        for evidence in others:
+            if evidence.rows[rows].any():
+                said = _alone([evidence.labels])[rows]
+                entries.append(_entry(f"labels:{evidence.name}", f"{evidence.name} alone", said, truth))
+        share = np.bincount(self.exact[self.exact >= 0], minlength=len(self.names)).astype(np.float64)
+        entries.append(_entry("majority", "most frequent class", np.tile(share / share.sum(), (len(rows), 1)), truth))
+        best = held if known is not None else features_only
+        return {
+            "rows": len(rows),
+            "folds": folds,
+            "method": f"each row was scored by models that did not see its exact label ({folds} parts)",
+            "entries": entries,
+            "reliability": _reliability(best, truth),
+            "reliability_features": _reliability(features_only, truth),
+        }
+
+    def held_out_evidence(self) -> dict[str, Any]:
+        """Mean log-likelihood of the labels of a row under the features, over rows with labels."""
+        value = self.labels.infer(self.log_probs)[0]
+        uniform = torch.full_like(self.log_probs, -float(np.log(len(self.names))))
+        chance = self.labels.infer(uniform)[0]
+        rows = max(int(self.dataset.labelled.sum()), 1)
+        return {
+            "evidence_per_row": float(value.sum()) / rows,
+            "chance": float(chance.sum()) / rows,
+            "rows": rows,
+        }
+
+    # -- what the labels say of each other ----------------------------------------------------------------------------
+
+    def agreement(self) -> list[dict[str, Any]]:
+        """How often every two kinds can both be right about a row, by the class most probable by each alone."""
+        tops = {}
+        for at, evidence in self.single:
+            table = self.own[at]
+            tops[at] = ((table >= table.max(dim=1, keepdim=True).values - 1e-6).numpy(), evidence.rows)
+        out = []
+        for (a, one), (b, two) in combinations(self.single, 2):
+            both = tops[a][1] & tops[b][1]
+            n = int(both.sum())
+            if n:
+                agree = int((tops[a][0] & tops[b][0])[both].any(axis=1).sum())
+                out.append(
+                    {
+                        "first": one.name,
+                        "second": two.name,
+                        "rows": n,
+                        "agree": agree,
+                        "share": agree / n,
+                        "interval": list(wilson_interval(agree, n)),
+                    }
+                )
+        return out
+
+    def sources(self) -> list[dict[str, Any]]:
+        """Annotators, rules and label columns: how often each is right, and how often others confirm it."""
+        r = self.records
+        named = r.voted >= 0
+        count = np.zeros((len(self.dataset), len(self.names)))
+        np.add.at(count, (r.row[named].astype(np.int64), r.voted[named].astype(np.int64)), 1)
+        out = []
+        for at, evidence in self.single:
+            mine = r.part == at
+            for source in dict.fromkeys(r.source[mine].tolist()):
+                chosen = mine & (r.source == source)
+                n = int(chosen.sum())
+                right = float(r.right[chosen].sum())
+                votes = chosen & named
+                row, voted = r.row[votes].astype(np.int64), r.voted[votes].astype(np.int64)
+                others = count[row].sum(axis=1) - 1
+                compared = others > 0
+                confirmed = (count[row, voted] - 1)[compared] / others[compared]
+                out.append(
+                    {
+                        "name": str(source),
+                        "part": evidence.name,
+                        "kind": evidence.kind,
+                        "labels": n,
+                        "accuracy": right / n,
+                        "interval": list(wilson_interval(round(right), n)),
+                        "agreement": float(confirmed.mean()) if len(confirmed) else None,
+                        "compared": len(confirmed),
+                        "suspects": int((r.suspect[chosen] > IN_DOUBT).sum()),
+                    }
+                )
+        return out
+
+    def confusion(self) -> list[dict[str, Any]]:
+        """Class given features and all labels against class predicted from the features, inside every parent."""
+        taxonomy = self.dataset.classes.taxonomy
+        k = len(self.names)
+        truth, predicted = self.posterior.argmax(dim=1).numpy(), self.log_probs.argmax(dim=1).numpy()
+        full = np.zeros((k, k))
+        np.add.at(full, (truth, predicted), 1)
+        groups: list[tuple[str | None, np.ndarray]] = [(None, np.arange(k))]
+        if taxonomy is not None and len(taxonomy.level_names) > 1:
+            member = taxonomy.membership(1).numpy() > 0
+            groups = [(name, row.nonzero()[0]) for name, row in zip(taxonomy.nodes(1), member, strict=True)]
+        out = []
+        for parent, inside in groups:
+            rows = full[inside].sum()
+            order = inside[np.argsort(-full[inside].sum(axis=1), kind="stable")][:MOST_CONFUSED]
+            left = np.setdiff1d(inside, order)
+            names = [self.names[i] for i in sorted(order.tolist())]
+            order = np.sort(order)
+            matrix = full[np.ix_(order, order)]
+            if len(left):
+                names.append("other")
+                right_side = full[np.ix_(order, left)].sum(axis=1, keepdims=True)
+                below = full[np.ix_(left, order)].sum(axis=0, keepdims=True)
+                matrix = np.block([[matrix, right_side], [below, full[np.ix_(left, left)].sum(keepdims=True)]])
+            kept = full[np.ix_(inside, inside)].sum()
+            out.append(
+                {
+                    "parent": parent,
+                    "classes": names,
+                    "matrix": matrix.astype(int).tolist(),
+                    "rows": int(rows),
+                    "inside": float(kept / rows) if rows else None,
+                }
+            )
+        return out
+
+    def classes_table(self) -> list[dict[str, Any]]:
+        """How much there is of every class."""
+        expected = self.posterior.sum(dim=0).tolist()
+        exact = np.bincount(self.exact[self.exact >= 0], minlength=len(self.names)).tolist()
+        voted = self.records.voted.astype(np.int64)
+        labels = np.bincount(voted[voted >= 0], minlength=len(self.names)).tolist()
+        return [
+            {"class": c, "expected": e, "exact": x, "labels": v}
+            for c, e, x, v in zip(self.names, expected, exact, labels, strict=True)
+        ]
+
+
+_FIELDS = ("part", "row", "source", "value", "suspect", "right", "voted")
+
+
+def labels_own(own: dict[int, Tensor], dataset: Dataset, evidence: Evidence) -> Tensor:
+    """Log evidence (N, K) of one kind."""
+    return own[next(at for at, e in enumerate(dataset.evidence) if e is evidence)]
+
+
+def without_exact(evidence: Evidence) -> Evidence | None:
+    """Evidence that is not the exact class itself."""
+    return None if evidence.kind == "Exact" else evidence
+
+
+def _alone(labels: Sequence[Labels]) -> np.ndarray:
+    """What labels say by themselves, (N, K): their channels are fitted anew, without features."""
+    together = combined([copy.deepcopy(part) for part in labels])
+    if together.channels:
+        return np.asarray(aggregate(together).posterior.double().numpy())
+    even = torch.full(
+        (together.n_instances, together.n_classes), -float(np.log(together.n_classes)), dtype=torch.float64
+    )
+    return np.asarray(together.posterior(even).numpy())
+
+
+def _exact_only(features: np.ndarray, exact: np.ndarray, rows: np.ndarray, seed: int) -> np.ndarray | None:
+    """Cross-fitted probabilities (n, K) of logistic regression on the exact rows alone; None with too few of them."""
+    from sklearn.linear_model import LogisticRegression
+
+    if len(rows) < 10:
+        return None
+    k = int(exact.max()) + 1
+    order = np.random.default_rng(seed).permutation(len(rows))
+    fold = np.empty(len(rows), dtype=np.int64)
+    fold[order[np.argsort(exact[rows][order], kind="stable")]] = np.arange(len(rows)) % 5
+    out = np.full((len(rows), k), 1e-6)
+    for f in range(5):
+        train, test = rows[fold != f], rows[fold == f]
+        classes = np.unique(exact[train])
+        if len(classes) < 2:
+            return None
+        if len(train) > 20_000:
+            train = np.random.default_rng(seed).choice(train, 20_000, replace=False)
+        model = LogisticRegression(C=10.0, max_iter=200).fit(features[train], exact[train])
+        probs = np.full((len(test), k), 1e-6)
+        probs[:, model.classes_] = model.predict_proba(features[test])
+        out[fold == f] = probs
+    return np.asarray(out / out.sum(axis=1, keepdims=True))
+
+
+def _entry(key: str, name: str, probs: np.ndarray, truth: np.ndarray, *, ours: bool = False) -> dict[str, Any]:
+    """One line of the evaluation; where several classes are equally probable one of them is taken to be drawn."""
+    n = len(truth)
+    top = probs >= probs.max(axis=1, keepdims=True) - 1e-9
+    inside = np.take_along_axis(top, np.minimum(truth, probs.shape[1] - 1)[:, None], axis=1)[:, 0]
+    inside &= truth < probs.shape[1]
+    right = float((inside / top.sum(axis=1)).sum())
+    own = np.where(truth < probs.shape[1], probs[np.arange(n), np.minimum(truth, probs.shape[1] - 1)], 0.0)
+    return {
+        "key": key,
+        "name": name,
+        "ours": ours,
+        "rows": n,
+        "correct": right,
+        "accuracy": right / n,
+        "interval": list(wilson_interval(round(right), n)),
+        "log_loss": float(-np.log(own.clip(1e-12)).mean()),
+        "ece": _calibration_error(probs, truth),
+    }
+
+
+def _bins(probs: np.ndarray, truth: np.ndarray) -> list[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
+    top = probs.max(axis=1)
+    tied = probs >= top[:, None] - 1e-9
+    inside = (truth < probs.shape[1]) & np.take_along_axis(tied, np.minimum(truth, probs.shape[1] - 1)[:, None], 1)[
+        :, 0
+    ]
+    right = inside / tied.sum(axis=1)
+    place = np.minimum((top * 10).astype(int), 9)
+    return [(b, place == b, top, right) for b in range(10) if (place == b).any()]
+
+
+def _calibration_error(probs: np.ndarray, truth: np.ndarray) -> float:
+    return float(
+        sum(m.sum() * abs(top[m].mean() - right[m].mean()) for _, m, top, right in _bins(probs, truth)) / len(truth)
+    )
+
+
+def _reliability(probs: np.ndarray, truth: np.ndarray) -> list[dict[str, Any]]:
+    out = []
+    for b, mask, top, right in _bins(probs, truth):
+        n, correct = int(mask.sum()), float(right[mask].sum())
+        out.append(
+            {
+                "low": b / 10,
+                "high": (b + 1) / 10,
+                "rows": n,
+                "confidence": float(top[mask].mean()),
+                "accuracy": correct / n,
+                "interval": list(wilson_interval(round(correct), n)),
+            }
+        )
+    return out
