@@ -5,17 +5,31 @@ Join kinds with `&`; the evidence multiplies. `aggregate` gives posteriors witho
 `anygrain.learn.Learner`. `check` compares a kind, also one of yours, with brute-force enumeration.
 """
 
+from anygrain.labels.aggregate import Aggregate, aggregate
 from anygrain.labels.all import All
 from anygrain.labels.anyof import AnyOf
 from anygrain.labels.bags import Bags
 from anygrain.labels.base import Batch, Labels
 from anygrain.labels.candidates import Candidates
+from anygrain.labels.channels import (
+    Channel,
+    ClassCoin,
+    Confusion,
+    Difficulty,
+    InclusionRates,
+    LabellingFunction,
+    OneCoin,
+    Spammer,
+    Transition,
+)
 from anygrain.labels.check import Check, check
 from anygrain.labels.coarse import Coarse
 from anygrain.labels.complementary import Complementary
 from anygrain.labels.counts import Counts
+from anygrain.labels.crowd import Crowd
 from anygrain.labels.error import LabelError
 from anygrain.labels.exact import Exact
+from anygrain.labels.identifiability import IdentifiabilityWarning, identifiability
 from anygrain.labels.instance import InstanceLabels
 from anygrain.labels.interval import Interval
 from anygrain.labels.noisy import Noisy
@@ -27,26 +41,40 @@ from anygrain.labels.soft import Soft
 from anygrain.labels.taxonomy import Taxonomy
 
 __all__ = [
+    "Aggregate",
     "All",
     "AnyOf",
     "Bags",
     "Batch",
     "Candidates",
+    "Channel",
     "Check",
+    "ClassCoin",
     "Coarse",
     "Complementary",
+    "Confusion",
     "Counts",
+    "Crowd",
+    "Difficulty",
     "Exact",
+    "IdentifiabilityWarning",
+    "InclusionRates",
     "InstanceLabels",
     "Interval",
     "LabelError",
+    "LabellingFunction",
     "Labels",
     "Noisy",
+    "OneCoin",
     "Pairs",
     "Proportions",
     "Rules",
     "SetLabels",
     "Soft",
+    "Spammer",
     "Taxonomy",
+    "Transition",
+    "aggregate",
     "check",
+    "identifiability",
 ]
