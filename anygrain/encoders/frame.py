@@ -50,10 +50,10 @@ class Frame(Encoder):
         import narwhals as nw
 
         frame = nw.from_native(data, eager_only=True)
-        self.columns = [(name, _role(frame[name], self.categories)) for name in frame.columns]
+        self.columns = [(name, _role(frame.get_column(name), self.categories)) for name in frame.columns]
         for name, role in self.columns:
             if role == "category":
-                said = [str(v) for v in frame[name].to_list() if v is not None]
+                said = [str(v) for v in frame.get_column(name).to_list() if v is not None]
                 names, counts = np.unique(said, return_counts=True)
                 kept = names[np.argsort(-counts, kind="stable")[: self.categories]]
                 self.values[name] = [str(v) for v in kept]
@@ -80,22 +80,23 @@ class Frame(Encoder):
 
     def _texts(self, frame: Any) -> list[str]:
         names = [name for name, role in self.columns or [] if role == "text"]
-        cells = [["" if v is None else str(v) for v in frame[name].to_list()] for name in names]
+        cells = [["" if v is None else str(v) for v in frame.get_column(name).to_list()] for name in names]
         return [" ".join(row) for row in zip(*cells, strict=True)]
 
     def _numbers(self, frame: Any) -> np.ndarray:
         blocks: list[np.ndarray] = [np.zeros((len(frame), 0))]
         for name, role in self.columns or []:
             if role == "number":
-                value = np.array([np.nan if v is None else float(v) for v in frame[name].to_list()], dtype=np.float64)
+                cells = frame.get_column(name).to_list()
+                value = np.array([np.nan if v is None else float(v) for v in cells], dtype=np.float64)
                 gap = ~np.isfinite(value)
                 known = value[~gap]
                 filled = np.where(gap, known.mean() if len(known) else 0.0, value)
                 blocks.append(np.stack([filled, gap], axis=1))
             elif role == "date":
-                blocks.append(_date_features(frame[name].to_list()))
+                blocks.append(_date_features(frame.get_column(name).to_list()))
             elif role == "category":
-                said = np.array(["" if v is None else str(v) for v in frame[name].to_list()])
+                said = np.array(["" if v is None else str(v) for v in frame.get_column(name).to_list()])
                 blocks.append((said[:, None] == np.array(self.values[name], dtype=str)).astype(np.float64))
         return np.concatenate(blocks, axis=1)
 

@@ -112,7 +112,7 @@ class Learner(ClassifierMixin, BaseEstimator):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
-        tags.transformer_tags = TransformerTags()
+        tags.transformer_tags = TransformerTags(preserves_dtype=[])
         return tags
 
     # -- fitting ------------------------------------------------------------------------------------------------------
@@ -322,6 +322,10 @@ class Learner(ClassifierMixin, BaseEstimator):
         with torch.no_grad():
             encoded = self.encoder_(self._check(X, reset=False)) / self.feature_scale_
         return np.asarray(encoded.cpu().numpy())
+
+    def fit_transform(self, X: Any, y: Any) -> np.ndarray:
+        """Fit, then the features (N, D) of the same rows."""
+        return self.fit(X, y).transform(X)
 
     def log_probs(self, X: Any) -> Tensor:
         """Calibrated log-probabilities (N, K) of the fine classes, on the CPU."""
@@ -548,10 +552,10 @@ def _name_bad_columns(X: Any) -> None:
 
     frame = nw.from_native(X, eager_only=True)
     bad = []
-    for name in frame.columns:
-        values = np.array([np.nan if v is None else float(v) for v in frame[name].to_list()])
+    for column in frame.iter_columns():
+        values = np.array([np.nan if v is None else float(v) for v in column.to_list()])
         if not np.isfinite(values).all():
-            bad.append(f'"{name}" ({int((~np.isfinite(values)).sum())} rows)')
+            bad.append(f'"{column.name}" ({int((~np.isfinite(values)).sum())} rows)')
     if bad:
         more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
         raise ValueError(f"Input X contains NaN or infinity in {', '.join(bad[:3])}{more}. Fill or drop these rows")
