@@ -210,6 +210,9 @@ class All(Labels):
     def with_error(self, error: float) -> Self:
         return type(self)(*(p.with_error(error) for p in self.parts))
 
+    def with_own_channels(self) -> Self:
+        return type(self)(*(p.with_own_channels() for p in self.parts))
+
     def _name_of_set(self, index: int) -> str:
         for part, owned in zip(self.set_parts, self.structure.set_slices, strict=True):
             if index < owned.stop:

@@ -175,6 +175,14 @@ class Labels(ABC):
         new.error = check_error(error)
         return new
 
+    def with_own_channels(self) -> Self:
+        """The same labels with copies of their channels: fitting the copies leaves the user's as they are."""
+        new = self._fresh()
+        for name, value in new.__dict__.items():
+            if isinstance(value, torch.nn.Module):
+                new.__dict__[name] = copy.deepcopy(value)
+        return new
+
     def instance_weight(self) -> Tensor:
         """Weight of every instance, shape (N,): that of its observation, or the product over those that name it."""
         return self.rows.new_ones(self.n_instances, dtype=torch.get_default_dtype())
