@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property, partial
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -16,7 +17,8 @@ from anygrain.labels.segments import Block, Segments
 from anygrain.labels.sets import FLOOR
 
 LIMIT = 10**6  # states times members of a set up to which the lattice is walked
-CHUNK = 2**22  # states times members held at once
+CHUNK = 2**21  # states times members held at once
+KEPT = 2**22  # entries of move tables kept between passes
 
 Kernel = Callable[[Tensor, Tensor, bool], tuple[Tensor, Tensor, Tensor]]
 
@@ -88,16 +90,15 @@ class CountPlan:
         return [part for block in self.segments.blocks_of(self._by_projection) for part in self._split(block, None)]
 
     @cached_property
-    def lattices(self) -> list[tuple[Block, Lattice]]:
+    def lattices(self) -> Lattices:
         """Sets on the lattice, of similar size and number of states."""
-        out = []
+        blocks = []
         level = torch.ceil(torch.log2(self._states[self._by_lattice].double())).long()
         for one in level.unique(sorted=True).tolist():
             for block in self.segments.blocks_of(self._by_lattice[level == one]):
-                states = int(self._states[block.pick(torch.arange(len(self.segments), device=level.device))].max())
-                for part in self._split(block, states):
-                    out.append((part, Lattice(part.pick(self.numbers), part.shape[1])))
-        return out
+                states = int(block.pick(self._states).max())
+                blocks += self._split(block, states)
+        return Lattices([(block, block.pick(self.numbers)) for block in blocks])
 
     def _split(self, block: Block, states: int | None) -> list[Block]:
         """Parts of a block that are held in memory at once."""
@@ -203,6 +204,30 @@ class Lattice:
         return wide.gather(2, left).reshape(-1, self.states)
 
 
+class Lattices:
+    """Blocks of sets and their lattices; tables that are large together are made anew for every pass.
+
+    Args:
+        blocks: sets, and the counts (B, C) that span the lattice of each.
+        one_run: see `Lattice`.
+    """
+
+    def __init__(self, blocks: list[tuple[Block, Tensor]], *, one_run: bool = False):
+        self.blocks, self.one_run = blocks, one_run
+        entries = sum(int((numbers[:, 1:] + 1).prod(dim=1).max()) * numbers.numel() for _, numbers in blocks)
+        self._kept = None if entries > KEPT else [self._make(block, numbers) for block, numbers in blocks]
+
+    def __len__(self) -> int:
+        return len(self.blocks)
+
+    def __iter__(self) -> Iterator[tuple[Block, Lattice]]:
+        for at, (block, numbers) in enumerate(self.blocks):
+            yield block, self._make(block, numbers) if self._kept is None else self._kept[at]
+
+    def _make(self, block: Block, numbers: Tensor) -> Lattice:
+        return Lattice(numbers, block.shape[1], one_run=self.one_run)
+
+
 def joint_counts(
     log_p: Tensor,
     offsets: Tensor | Segments,
@@ -242,9 +267,11 @@ def joint_counts(
     value = log_p.new_zeros(len(segments)).masked_fill(plan.broken, -torch.inf)
     reference = log_p.new_zeros(len(segments))
 
-    jobs: list[tuple[Block, Kernel]] = [(block, _by_event) for block in plan.events]
-    jobs += [(block, partial(_by_lattice, lattice=lattice)) for block, lattice in plan.lattices]
-    jobs += [(block, _by_projection) for block in plan.projections]
+    jobs: Iterator[tuple[Block, Kernel]] = chain(
+        ((block, _by_event) for block in plan.events),
+        ((block, partial(_by_lattice, lattice=lattice)) for block, lattice in plan.lattices),
+        ((block, _by_projection) for block in plan.projections),
+    )
     for block, kernel in jobs:
         places = block.pick(plan.columns)[:, None].expand(-1, block.shape[1], -1)
         table = block.lay(wide, -torch.inf).gather(2, places)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
+from itertools import chain
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from anygrain.labels.iprojection import REACH
-from anygrain.labels.lattice import Lattice
+from anygrain.labels.lattice import CHUNK, Lattice, Lattices
 from anygrain.labels.segments import Block, Segments
 
 LIMIT = 10**6  # states times members of a set up to which all counts are summed over
-CHUNK = 2**22
 STEPS = 60  # Newton steps towards the most likely counts
 
 
@@ -75,21 +75,27 @@ class SharePlan:
         return len(self._estimated) == 0
 
     @cached_property
-    def jobs(self) -> list[tuple[Block, Lattice | None]]:
-        """Sets of similar size, with the lattice of their counts where it is walked."""
-        out: list[tuple[Block, Lattice | None]] = []
+    def estimated(self) -> list[Block]:
+        """Sets beyond the lattice."""
+        return self.segments.blocks_of(self._estimated)
+
+    @cached_property
+    def lattices(self) -> Lattices:
+        """Sets on the lattice of all their counts, of similar size."""
+        blocks = []
         digits = self.used[:, 1:].sum(dim=1)
+        everyone = torch.arange(len(digits), device=digits.device)
         for number in digits[self._summed].unique(sorted=True).tolist():
             for block in self.segments.blocks_of(self._summed[digits[self._summed] == number]):
-                sets = block.pick(torch.arange(len(digits), device=digits.device))
                 n = block.shape[1]
                 most = max(1, CHUNK // (n * (n + 1) ** number))
-                for part in sets.split(most):
-                    for inner in self.segments.blocks_of(part):
-                        radix = torch.where(inner.pick(self.used), inner.pick(self.segments.sizes)[:, None], 0)
-                        out.append((inner, Lattice(radix, inner.shape[1], one_run=True)))
-        out += [(block, None) for block in self.segments.blocks_of(self._estimated)]
-        return out
+                for part in block.pick(everyone).split(most):
+                    blocks += self.segments.blocks_of(part)
+        sizes = self.segments.sizes[:, None]
+        return Lattices(
+            [(b, torch.where(b.pick(self.used), b.pick(sizes), 0)) for b in blocks],
+            one_run=True,
+        )
 
 
 def noisy_shares(log_p: Tensor, plan: SharePlan) -> ShareResult:
@@ -115,7 +121,7 @@ def noisy_shares(log_p: Tensor, plan: SharePlan) -> ShareResult:
     wide = torch.cat([precise, *(column[:, None] for column in lumps), nothing], dim=1)
     value = precise.new_zeros(len(segments))
     message = torch.zeros_like(wide)
-    for block, lattice in plan.jobs:
+    for block, lattice in chain(plan.lattices, ((block, None) for block in plan.estimated)):
         places = block.pick(plan.columns)[:, None].expand(-1, block.shape[1], -1)
         table = block.lay(wide, -torch.inf).gather(2, places)
         weight = (block.pick(plan.shares) * block.pick(plan.size)[:, None]).to(precise.dtype)
