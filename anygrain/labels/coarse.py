@@ -73,6 +73,7 @@ class Coarse(InstanceLabels):
             class_names=class_names,
         )
         self.membership = matrix.to(nodes.device)
+        self.taxonomy = taxonomy if isinstance(taxonomy, Taxonomy) else None
         self.error = check_error(error)
 
     def log_evidence(self, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -89,7 +90,7 @@ class Coarse(InstanceLabels):
         ):
             raise LabelError("Coarse merges classes only where they lie under the same nodes (and error is 0)")
         new = self._fresh()
-        new.membership, new.n_classes, new.class_names = matrix, n_classes, None
+        new.membership, new.n_classes, new.class_names, new.taxonomy = matrix, n_classes, None, None
         return new
 
     @classmethod
