@@ -66,8 +66,8 @@ def crowd(
 
     Two thirds of the annotators have confusion matrices with a Beta(4, 4) diagonal and the rest of each row by
     Dirichlet(.3); a fifth give in to a favourite class in 2 votes of 5; the others answer at random. A few annotators
-    give most votes (the r-th is drawn by 1 / sqrt(r)), each at most one per item. On a hard item every annotator mistakes
-    what there is to see with probability one half, so the votes on it depend on each other.
+    give most votes (the r-th is drawn by 1 / sqrt(r)), each at most one per item. On a hard item every annotator
+    mistakes what there is to see with probability one half, so the votes on it depend on each other.
 
     Args:
         items, annotators, votes_per_item: N, W and the votes on each item.

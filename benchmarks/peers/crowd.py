@@ -1,0 +1,206 @@
+"""Votes of annotators without features: ours beside crowd-kit, majority, and annotators known from the truth.
+
+    ANYGRAIN_DATA=/path/to/data python benchmarks/peers/crowd.py
+
+Synthetic crowds run each way in a process of its own, one thread; times are CPU seconds of the fit and the posterior,
+memory is the growth of the peak while they run. The peer needs `pip install --no-deps crowd-kit attrs nltk`, and is
+skipped without it. Real crowds are read from $ANYGRAIN_DATA (`crowd_*`), and left out without it.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from generators import HARD, crowd
+from results import write_section
+
+from anygrain.labels.aggregate import aggregate
+from anygrain.labels.crowd import Crowd
+from anygrain.metrics import expected_calibration_error, log_loss
+
+CROWDKIT = {"crowd-kit Dawid-Skene": "DawidSkene", "crowd-kit MACE": "MACE", "crowd-kit GLAD": "GLAD"}
+SIZES = {"10k x 10": (10_000, 200, 10), "100k x 5": (100_000, 1_000, 5)}
+SYNTHETIC_WAYS = ("majority", "anygrain", "crowd-kit Dawid-Skene", "annotators known from the truth")
+REAL = (
+    *("adult", "bluebirds", "dogs", "labelme", "music", "rte"),
+    *("sentiment", "sentiment_500", "sentiment_text", "zencrowd_in", "zencrowd_us"),
+)
+REAL_WAYS = ("majority", *CROWDKIT, "anygrain", "majority, one vote more per class")
+Votes = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]
+
+
+def load(name: str) -> Votes:
+    """Item, annotator and vote (R,), truth (N,) with -1 where there is no gold, and the number of classes."""
+    if " x " in name:
+        size, _, errs = name.partition(", ")
+        made = crowd(*SIZES[size], errs=errs)
+        return made["item"], made["annotator"], made["vote"], made["truth"], 10
+    folder = Path(os.environ["ANYGRAIN_DATA"]) / f"crowd_{name}"
+    if name == "labelme":
+        table = np.load(folder / "crowd_labelme.npz")
+        answers, truth = table["answers_train"], table["y_train"].astype(int)
+        item, annotator = np.nonzero(answers >= 0)
+        return item, annotator, answers[item, annotator].astype(int), truth, 8
+    import pandas
+
+    answers = pandas.read_parquet(folder / "answers.parquet")
+    gold = pandas.read_parquet(folder / ("items.parquet" if name == "sentiment_text" else "gold.parquet"))
+    classes = sorted(set(answers["label"]))
+    place = {c: at for at, c in enumerate(classes)}
+    items, item = np.unique(answers["item"].astype(str).to_numpy(), return_inverse=True)
+    annotator = np.unique(answers["worker"].astype(str).to_numpy(), return_inverse=True)[1]
+    known = {str(i): place[g] for i, g in zip(gold["item"], gold["gold"], strict=True) if g in place}
+    truth = np.array([known.get(i, -1) for i in items])
+    return item, annotator, answers["label"].map(place).to_numpy().astype(int), truth, len(classes)
+
+
+def posterior(way: str, votes: Votes) -> np.ndarray:
+    """P(class) of every item, shape (N, K)."""
+    item, annotator, vote, truth, k = votes
+    n = len(truth)
+    if way.startswith("majority"):
+        counts = np.bincount(item * k + vote, minlength=n * k).reshape(n, k).astype(float)
+        counts += "one vote more" in way
+        return counts / counts.sum(axis=1, keepdims=True)
+    if way in CROWDKIT:
+        import pandas
+        from crowdkit.aggregation import classification
+
+        given = {"n_restarts": 10, "n_iter": 50, "random_state": 0} if way.endswith("MACE") else {"n_iter": 100}
+        model = getattr(classification, CROWDKIT[way])(**given)
+        frame = pandas.DataFrame({"task": item, "worker": annotator, "label": vote})
+        probs = model.fit_predict_proba(frame)
+        return probs.reindex(index=range(n), columns=range(k)).fillna(0.0).to_numpy()
+    labels = Crowd(torch.from_numpy(item), torch.from_numpy(annotator), torch.from_numpy(vote), k, n_items=n)
+    if way == "anygrain":
+        return aggregate(labels).posterior.numpy()
+    certain = torch.nn.functional.one_hot(torch.from_numpy(truth), k).double()
+    for _ in range(20):  # the counts stay the same, the pooled annotator settles
+        labels.update(certain)
+    return labels.posterior(certain.mean(dim=0).log().expand(n, -1)).numpy()
+
+
+def measure(way: str, votes: Votes) -> dict[str, float]:
+    """Scores against gold, ties shared out evenly; CPU seconds; growth of peak memory in MB."""
+    if way in CROWDKIT:
+        import crowdkit.aggregation  # noqa: F401  (importing is not part of the fit)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.process_time()
+    probs = posterior(way, votes)
+    seconds = time.process_time() - start
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    truth = votes[3]
+    probs, truth = np.clip(probs[truth >= 0].astype(float), 1e-12, None), truth[truth >= 0]
+    probs /= probs.sum(axis=1, keepdims=True)
+    tied = np.isclose(probs, probs.max(axis=1, keepdims=True))
+    return {
+        "accuracy": float((tied[np.arange(len(truth)), truth] / tied.sum(axis=1)).mean()),
+        "log_loss": log_loss(probs, truth),
+        "ece": expected_calibration_error(probs, truth),
+        "seconds": seconds,
+        "megabytes": grown,
+        "rows": len(truth),
+    }
+
+
+def in_process(way: str, name: str) -> dict[str, float]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    command = [sys.executable, "-W", "ignore", __file__, "--way", way, "--set", name]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        raise SystemExit(f"{way} on {name} failed:\n{done.stderr}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def synthetic(ways: list[str]) -> str:
+    lines = [
+        "| crowd | way | accuracy | log loss | ECE | CPU s | memory growth, MB |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for size in SIZES:
+        found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
+        for errs in HARD:
+            for way in ways:
+                got = in_process(way, f"{size}, {errs}")
+                found[way].append(got)
+                lines.append(_line(f"{size}, hard items: {errs}", way, got))
+                print(lines[-1], flush=True)
+        for way, each in found.items():
+            middle = {key: float(np.median([e[key] for e in each])) for key in each[0]}
+            lines.append(_line(f"**{size}, median**", way, middle))
+            print(lines[-1], flush=True)
+    return "\n".join(lines)
+
+
+def _line(name: str, way: str, got: dict[str, float]) -> str:
+    scores = f"| {got['accuracy']:.3f} | {got['log_loss']:.3f} | {got['ece']:.3f} |"
+    return f"| {name} | {way} {scores} {got['seconds']:.2f} | {got['megabytes']:.0f} |"
+
+
+def real(ways: list[str]) -> str:
+    from scipy.stats import rankdata
+
+    lines = ["| crowd | " + " | ".join(ways) + " | ± |", "|---" * (len(ways) + 2) + "|"]
+    ranks, losses = [], []
+    ranked = [way for way in ways if "one vote more" not in way]
+    for name in REAL:
+        votes = load(name)
+        got = {way: measure(way, votes) for way in ways}
+        ranks.append(rankdata([-round(got[way]["accuracy"], 6) for way in ranked]))
+        losses.append([got[way]["log_loss"] for way in ways])
+        share, rows = got["majority"]["accuracy"], got["majority"]["rows"]
+        half = 1.96 * (share * (1 - share) / rows) ** 0.5
+        cells = [f"{g['accuracy']:.3f} / {g['log_loss']:.3f} / {g['ece']:.3f}" for g in got.values()]
+        lines.append(f"| {name} | " + " | ".join(cells) + f" | {half:.3f} |")
+        print(lines[-1], flush=True)
+    rank = dict(zip(ranked, np.mean(ranks, axis=0), strict=True))
+    lines.append(
+        "| **mean rank of accuracy** | " + " | ".join(f"{rank[w]:.2f}" if w in rank else "" for w in ways) + " | |"
+    )
+    lines.append("| **mean log loss** | " + " | ".join(f"{x:.3f}" for x in np.mean(losses, axis=0)) + " | |")
+    print("\n".join(lines[-2:]), flush=True)
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--way")
+    parser.add_argument("--set", dest="name")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    if given.way:
+        print(json.dumps(measure(given.way, load(given.name))))
+        return
+    warnings.simplefilter("ignore")
+    has_peer = all(importlib.util.find_spec(m) for m in ("crowdkit", "attr", "nltk"))
+    remarks = [
+        "Hard items (15 %) err towards the next class, any, one of their own, the most common, or nothing at all. The "
+        "last way of the synthetic crowds counts the annotators' confusions with the truth of every item; its votes are "
+        "independent given the class, so it is a ceiling for such models only.",
+    ]
+    if not has_peer:
+        remarks.append("crowd-kit skipped: not installed (`pip install --no-deps crowd-kit attrs nltk`).")
+    page = "## Crowds\n\n" + synthetic([w for w in SYNTHETIC_WAYS if w not in CROWDKIT or has_peer])
+    if "ANYGRAIN_DATA" in os.environ:
+        page += "\n\nReal crowds: accuracy / log loss / calibration error against gold. ± is the half width of a 95 % "
+        page += "interval of majority's accuracy over items.\n\n"
+        page += real([w for w in REAL_WAYS if w not in CROWDKIT or has_peer])
+    else:
+        remarks.append("Real crowds left out: ANYGRAIN_DATA is not set.")
+    write_section("crowd", page + "\n\n" + "\n\n".join(remarks))
+
+
+if __name__ == "__main__":
+    main()
