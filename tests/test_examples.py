@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
-FIT = Path(__file__).resolve().parents[1] / "examples" / "fit"
+import anygrain
+from anygrain.data.config import load_config
+from anygrain.data.dataset import read_dataset
+from anygrain.demo import copy_demo
+
+ROOT = Path(__file__).resolve().parents[1]
+FIT = ROOT / "examples" / "fit"
 
 
 def load(name: str):
@@ -55,3 +61,42 @@ def test_shipped_clinics_are_those_of_the_script(tmp_path):
         for a, b in zip(new[1:], old[1:], strict=True):
             assert a[0] == b[0]
             assert [float(v) for v in a[2:]] == pytest.approx([float(v) for v in b[2:]], rel=1e-6)
+
+
+def test_the_readme_runs_as_printed(tmp_path, monkeypatch):
+    copy_demo("tickets", tmp_path / "tickets")
+    monkeypatch.chdir(tmp_path)
+    code = re.search(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)[1]
+    session: dict = {}
+    exec(code, session)
+    model, frame = session["model"], session["df"]
+    assert model.predict(
+        ["please set an alarm for 7 am", "my suitcase did not arrive, the luggage is lost"]
+    ).tolist() == [
+        "alarm",
+        "lost_luggage",
+    ]
+    assert model.predict(["please set an alarm for 7 am"], level="department").tolist() == ["utility"]
+    again = anygrain.load("model")
+    assert (again.predict(frame["text"]) == model.predict(frame["text"])).all()
+    columns = set(re.findall(r'"(?!tickets|model|has )(\w+)"', code))
+    assert columns - {"department"} <= set(frame.columns)
+
+
+def test_the_readme_configuration_is_one(tmp_path):
+    text = re.search(r"^```toml\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)[1]
+    copy_demo("tickets", tmp_path)
+    (tmp_path / "tickets.toml").write_text(text, encoding="utf-8")
+    dataset = read_dataset(load_config(tmp_path / "tickets.toml"))
+    assert [(e.kind, e.n_labels) for e in dataset.evidence] == [("Coarse", 1200), ("Crowd", 1371)]
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds", "classes"),
+    [("tickets", ["Coarse", "Crowd", "Exact"], 24), ("proportions_table", ["Proportions"], 2)],
+)
+def test_configurations_of_the_examples_read_their_data(name, kinds, classes):
+    dataset = read_dataset(load_config(FIT / f"{name}.toml"))
+    assert [e.kind for e in dataset.evidence] == kinds
+    assert len(dataset.classes) == classes
+    assert not dataset.conflicts

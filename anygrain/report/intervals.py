@@ -59,7 +59,7 @@ class IntervalDisplay:
         left = min(20 + 7.2 * longest, 0.5 * width)
         height = line * len(self.names) + 54
         drawing = Drawing(width, height, x=self.limits, y=(len(self.names) - 0.5, -0.5), margins=(left, 8, 56, 46))
-        drawing.x_axis(self.label, ticks(*self.limits), "{:.1f}".format)
+        drawing.x_axis(self.label, ticks(*self.limits))
         room = int((left - 14) / 6.8)
         for at, name in enumerate(self.names):
             value, low, high, ours = self.values[at], self.low[at], self.high[at], self.ours[at]

@@ -106,14 +106,14 @@ class ReliabilityDisplay:
         """The same as SVG for a page."""
         drawing = Drawing(width, height, margins=(50, 12, 14, 46))
         grid = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
-        drawing.y_axis("share that is right", grid, "{:.1f}".format)
-        drawing.x_axis("probability that was stated", grid, "{:.1f}".format, grid=False)
+        drawing.y_axis("share that is right", grid)
+        drawing.x_axis("probability that was stated", grid, grid=False)
         drawing.path([0, 1], [0, 1], "ideal")
         drawing.text(drawing.x(0.03), drawing.y(0.94), "too modest", css="hint")
         drawing.text(drawing.x(0.98), drawing.y(0.04), "too sure", anchor="end", css="hint")
         order = np.argsort(self.confidence)
         if len(order) > 1:
-            drawing.path(self.confidence[order], self.accuracy[order], "line ours")
+            drawing.path(self.confidence[order], self.accuracy[order], "line ours join")
         largest = max(float(self.count.max(initial=0)), 1.0)
         for bin_ in order:
             at = drawing.x(self.confidence[bin_])

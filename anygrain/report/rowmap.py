@@ -96,7 +96,7 @@ class MapDisplay:
         low, high = (
             (self.places.min(axis=0), self.places.max(axis=0)) if len(self.places) else (np.zeros(2), np.ones(2))
         )
-        drawing = Drawing(width, height, x=(low[0], high[0]), y=(low[1], high[1]), margins=(10, 10, legend + 18, 10))
+        drawing = Drawing(width, height, x=(low[0], high[0]), y=(low[1], high[1]), margins=(40, 10, legend + 40, 26))
         rest = np.isin(self.groups, self.others)
         if rest.any():
             drawing.marks(self.places[rest], "c-other", size=1.8)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
+from itertools import pairwise
 
 import numpy as np
 
@@ -26,6 +27,14 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
     return [round(i * step, 12) for i in range(first, last + 1)]
+
+
+def tick_labels(values: Iterable[float]) -> list[str]:
+    """Ticks as text, all with the decimals that the closest two of them need."""
+    at = list(values)
+    step = min((abs(b - a) for a, b in pairwise(at)), default=0.0)
+    digits = max(0, -math.floor(math.log10(step) + 1e-9)) if step > 0 else 0
+    return [f"{value:,.{digits}f}".replace(",", "\u202f").replace("-", "\u2212") for value in at]
 
 
 def shortened(text: str, length: int) -> str:
@@ -133,25 +142,24 @@ class Drawing:
     def x_axis(
         self,
         label: str,
-        values: Iterable[float],
-        shown: Callable[[float], str] = "{:g}".format,
+        values: Sequence[float],
         *,
         grid: bool = True,
     ) -> None:
         """Ticks below the plot area and a title under them."""
-        for value in values:
+        for value, shown in zip(values, tick_labels(values), strict=True):
             at = self.x(value)
             if grid:
                 self.segment(at, self.top, at, self.bottom, "grid")
-            self.text(at, self.bottom + 16, shown(value), anchor="middle", css="tick")
+            self.text(at, self.bottom + 16, shown, anchor="middle", css="tick")
         self.text((self.left + self.right) / 2, self.bottom + 34, label, anchor="middle", css="label")
 
-    def y_axis(self, label: str, values: Iterable[float], shown: Callable[[float], str] = "{:g}".format) -> None:
+    def y_axis(self, label: str, values: Sequence[float]) -> None:
         """Ticks left of the plot area and a turned title beside them."""
-        for value in values:
+        for value, shown in zip(values, tick_labels(values), strict=True):
             at = self.y(value)
             self.segment(self.left, at, self.right, at, "grid")
-            self.text(self.left - 7, at + 4, shown(value), anchor="end", css="tick")
+            self.text(self.left - 7, at + 4, shown, anchor="end", css="tick")
         if label:
             middle = (self.top + self.bottom) / 2
             self.text(13, middle, label, anchor="middle", css="label", turn=-90)

@@ -20,7 +20,7 @@ from anygrain.report import (
     ReliabilityDisplay,
     row_map,
 )
-from anygrain.report.svg import Drawing, shortened, ticks
+from anygrain.report.svg import Drawing, shortened, tick_labels, ticks
 
 matplotlib.use("Agg")
 
@@ -210,6 +210,13 @@ def test_ticks_are_round_and_inside(low, span, count):
         np.testing.assert_allclose(steps, steps[0], rtol=1e-5)
         lead = steps[0] / 10 ** np.floor(np.log10(steps[0]) + 1e-9)
         assert min(abs(lead - m) for m in (1, 2, 5, 10)) < 1e-5
+
+
+def test_tick_labels_share_their_decimals():
+    assert tick_labels([-1.05, -1.0, -0.95]) == ["\u22121.05", "\u22121.00", "\u22120.95"]
+    assert tick_labels([0, 2000, 4000]) == ["0", "2\u202f000", "4\u202f000"]
+    assert tick_labels([0.0, 0.2, 0.4]) == ["0.0", "0.2", "0.4"]
+    assert tick_labels([]) == []
 
 
 def test_shortened_text_fits():
