@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from anygrain.labels.structure import Structure
 STATES = 2**16  # a component with a loop and at most this many joint states is enumerated
 SWEEPS = 200  # of damped propagation where a loop is too large for that
 DAMPING = 0.5
+PASSES = 4  # over the trees at most: each leaves out the sets that were impossible in the one before
 CHUNK = 2**22  # joint states times edges held at once
 
 
@@ -30,6 +31,63 @@ class Messages(NamedTuple):
     against: Tensor  # (N,) bool: the sets of an instance rule out every class
     change: float  # largest change of a belief in the last sweep
     moving: int  # instances that changed by more than .001 in it
+
+
+#: sets that speak at once: kinds of their own, their numbers and their edges
+Turn = list[tuple[SetLabels, Tensor, Tensor]]
+
+
+class Round(NamedTuple):
+    """Sets, or instances, with one neighbour left."""
+
+    turn: Turn  # empty for instances
+    edge: Tensor  # to that neighbour
+    outward: Tensor  # all other edges of the sets
+
+
+class Plan(NamedTuple):
+    """The order in which messages are sent."""
+
+    rounds: list[Round]  # inward
+    root: Turn  # sets that all others were taken away from
+    core: Turn  # sets on loops that are not enumerated, or between such loops
+    core_edges: Tensor  # edges inside the core
+
+
+class Sums:
+    """Sums of messages (N, K) from which one can be taken back, hard zeros included."""
+
+    def __init__(self, like: Tensor):
+        self.finite, self.zeros = torch.zeros_like(like), torch.zeros_like(like)
+
+    def add(self, at: Tensor, message: Tensor) -> None:
+        zero = message == -torch.inf
+        self.finite.index_add_(0, at, message.masked_fill(zero, 0.0))
+        self.zeros.index_add_(0, at, zero.to(message.dtype))
+
+    def total(self, at: Tensor | slice, own: Tensor) -> Tensor:
+        """`own` evidence and all messages; `own` alone where they rule out every class."""
+        total = (own + self.finite[at]).masked_fill(self.zeros[at] > 0.5, -torch.inf)
+        return torch.where(torch.isneginf(total).all(dim=1, keepdim=True), own, total)
+
+    def without(self, at: Tensor, message: Tensor, own: Tensor) -> Tensor:
+        """The same, but for one message."""
+        zero = message == -torch.inf
+        rest = own + self.finite[at] - message.masked_fill(zero, 0.0)
+        rest = rest.masked_fill(self.zeros[at] - zero.to(message.dtype) > 0.5, -torch.inf)
+        return torch.where(torch.isneginf(rest).all(dim=1, keepdim=True), own, rest)
+
+    def of(self, instances: Tensor) -> Sums:
+        return self._with(self.finite[instances], self.zeros[instances])
+
+    def copy(self) -> Sums:
+        return self._with(self.finite.clone(), self.zeros.clone())
+
+    @classmethod
+    def _with(cls, finite: Tensor, zeros: Tensor) -> Sums:
+        new = cls.__new__(cls)
+        new.finite, new.zeros = finite, zeros
+        return new
 
 
 class Factors:
@@ -87,7 +145,7 @@ class Factors:
         """Messages at rest for log-probabilities (N, K) that hold all instance evidence."""
         if not self.structure.overlaps:
             return self._independent(tilted)
-        messages = self._sweep(tilted)
+        messages = self._overlapping(tilted)
         if bool(self.enumerated.any()):
             messages = self._enumerate(tilted, messages)
         return messages
@@ -108,37 +166,22 @@ class Factors:
         against = torch.zeros(len(tilted), dtype=torch.bool, device=tilted.device)
         return Messages(incoming, value, value, tilted[s.members], against, 0.0, 0)
 
-    def _sweep(self, tilted: Tensor) -> Messages:
-        """Flooding until nothing changes; damped only in components with a loop."""
+    def _overlapping(self, tilted: Tensor) -> Messages:
+        """Inward along the trees, damped sweeps where loops are left, outward again.
+
+        A set that turns out impossible falls silent, and the pass is made again without it.
+        """
         s = self.structure
-        message = tilted.new_zeros(len(s.members), tilted.shape[1])
         broken = self.broken[self.owner]
-        damped = self.damped[s.nodes[s.members]][:, None]
-        any_damped = bool(damped.any())
-        limit = max(s.depth + 1, SWEEPS if any_damped else 0)
-        value, change, moving = tilted.new_zeros(s.n_sets), 0.0, 0
-        belief = torch.softmax(tilted, dim=1)
-        for sweep in range(limit + 1):
-            cavity, incoming = self._cavities(tilted, message)
-            value, new = self._factor(torch.log_softmax(cavity, dim=1))
-            broken = broken | (value == -torch.inf)  # a set that was once impossible stays silent
-            new = torch.where(broken[s.sets][:, None], torch.zeros_like(new), new)
-            if any_damped and sweep:
-                new = torch.where(damped, _mix(message, new), new)
-            settled = tilted.device.type == "cpu" and torch.equal(new[~damped[:, 0]], message[~damped[:, 0]])
-            message = new
-            incoming = torch.zeros_like(tilted).index_add_(0, s.members, message)
-            latest = torch.softmax(tilted + incoming, dim=1).nan_to_num(0.0)
-            if tilted.device.type == "cpu" or sweep == limit:  # no exit that depends on data on other devices
-                moved = (latest - belief).abs().amax(dim=1)
-                change, moving = float(moved.max()), int((moved > 1e-3).sum())
-                if settled and sweep and (not any_damped or change < torch.finfo(tilted.dtype).eps ** 0.75):
-                    break
-            belief = latest
-        cavity, incoming = self._cavities(tilted, message)
-        seen = torch.log_softmax(cavity, dim=1)
-        score, _ = self._factor(seen)
+        for _ in range(PASSES):
+            message, score, change, moving = self._pass(tilted, broken)
+            impossible = broken | (score == -torch.inf)
+            if tilted.device.type == "cpu" and torch.equal(impossible, broken):
+                break
+            broken = impossible
+        message = torch.where(broken[s.sets][:, None], torch.zeros_like(message), message)
         score = torch.where(broken, torch.full_like(score, -torch.inf), score)
+        cavity, incoming = self._cavities(tilted, message)
         total = tilted + incoming
         against = torch.isneginf(total).all(dim=1)
         weight = torch.logsumexp(torch.where(against[:, None], tilted, total), dim=1)
@@ -146,7 +189,133 @@ class Factors:
         edge = torch.logsumexp(cavity, dim=1) - weight[s.members]
         edge = edge + torch.where(self._first(broken), weight[s.members], torch.zeros_like(edge))
         value = score.index_add(0, s.sets, edge)
-        return Messages(incoming, value, score, seen, against, change if any_damped else 0.0, moving)
+        return Messages(incoming, value, score, torch.log_softmax(cavity, dim=1), against, change, moving)
+
+    def _pass(self, tilted: Tensor, broken: Tensor) -> tuple[Tensor, Tensor, float, int]:
+        """Messages (E, K) and values (sets,) while broken sets are silent; the last change, and instances moving."""
+        s, plan = self.structure, self._plan
+        silent = broken[s.sets][:, None]
+        message = tilted.new_zeros(len(s.members), tilted.shape[1])
+        cavity = tilted[s.members]
+        score = tilted.new_zeros(s.n_sets)
+        heard = Sums(tilted)
+
+        def speak(turn: Turn) -> Tensor:
+            """Messages of the sets of a turn, from the cavities of all their members, into `message`."""
+            for part, sets, edges in turn:
+                value, said = part.factor(cavity[edges])
+                score[sets] = value
+                quiet = silent[edges] | (value == -torch.inf)[part.sets.index][:, None]
+                message[edges] = torch.where(quiet, torch.zeros_like(said), said)
+            return torch.cat([edges for _, _, edges in turn])
+
+        for turn, edge, _ in plan.rounds:
+            at = s.members[edge]
+            cavity[edge] = torch.log_softmax(heard.total(at, tilted[at]), dim=1)
+            if turn:
+                speak(turn)
+                heard.add(at, message[edge])
+        if plan.root:
+            edges = speak(plan.root)
+            heard.add(s.members[edges], message[edges])
+        change, moving = 0.0, 0
+        if plan.core:
+            change, moving = self._damp(tilted, heard, cavity, message, speak)
+        for turn, edge, outward in reversed(plan.rounds):
+            if turn:
+                at, said = s.members[edge], message[edge]
+                cavity[edge] = torch.log_softmax(heard.without(at, said, tilted[at]), dim=1)
+                speak(turn)
+                message[edge] = said
+                heard.add(s.members[outward], message[outward])
+        return message, score, change, moving
+
+    def _damp(
+        self, tilted: Tensor, heard: Sums, cavity: Tensor, message: Tensor, speak: Callable[[Turn], Tensor]
+    ) -> tuple[float, int]:
+        """Damped messages on what is left of loops, until they rest."""
+        s, plan = self.structure, self._plan
+        edge, on_cpu = plan.core_edges, tilted.device.type == "cpu"
+        inside, at = torch.unique(s.members[edge], return_inverse=True)
+        start = heard.of(inside)
+        own = tilted[inside]
+        belief, change, moving = torch.softmax(own, dim=1), 0.0, 0
+        for sweep in range(SWEEPS):
+            now = start.copy()
+            now.add(at, message[edge])
+            latest = torch.softmax(now.total(slice(None), own), dim=1)
+            if on_cpu or sweep == SWEEPS - 1:  # no exit that depends on data on other devices
+                moved = (latest - belief).abs().amax(dim=1)
+                change, moving = float(moved.max()), int((moved > 1e-3).sum())
+                if sweep > 1 and change < torch.finfo(tilted.dtype).eps ** 0.5:
+                    break
+            belief = latest
+            old = message[edge]
+            cavity[edge] = torch.log_softmax(now.without(at, old, own[at]), dim=1)
+            speak(plan.core)
+            if sweep:
+                message[edge] = _mix(old, message[edge])
+        now = start.copy()
+        now.add(at, message[edge])
+        cavity[edge] = torch.log_softmax(now.without(at, message[edge], own[at]), dim=1)
+        old = message[edge]
+        edges = speak(plan.core)
+        message[edge] = old
+        heard.add(s.members[edges], message[edges])
+        return change, moving
+
+    @cached_property
+    def _plan(self) -> Plan:
+        """Who speaks when: sets and instances with one neighbour left are taken away, round by round.
+
+        What is taken away speaks towards the neighbour that was left; a tree ends in one root. On a chain that takes
+        half its length, on most trees few rounds; of graphs with loops the core is left.
+        """
+        s = self.structure
+        number = torch.arange(len(s.members), device=self.device)
+        alive = ~self.enumerated[s.nodes[s.members]]
+        # edges left of every set and instance, and the sum of their numbers: of one edge, that edge
+        set_left, set_sum = _ends(s.sets[alive], number[alive], s.n_sets)
+        left, edge_sum = _ends(s.members[alive], number[alive], self.n_instances)
+        root = set_left > 0
+        rounds: list[Round] = []
+        sets, instances = (set_left == 1).nonzero()[:, 0], torch.arange(self.n_instances, device=self.device)
+        while True:
+            if len(sets):
+                edge = set_sum[sets]
+                set_left[sets], root[sets], alive[edge] = 0, False, False
+                instances = s.members[edge] if rounds else instances
+                left.index_add_(0, s.members[edge], torch.full_like(edge, -1))
+                edge_sum.index_add_(0, s.members[edge], -edge)
+                turn = self._turn(sets)
+                spoken = torch.cat([edges for _, _, edges in turn])
+                rounds.append(Round(turn, edge, spoken[~torch.isin(spoken, edge)]))
+            instances = instances.unique()
+            instances = instances[left[instances] == 1]
+            edge = edge_sum[instances]
+            left[instances], alive[edge] = 0, False
+            set_left.index_add_(0, s.sets[edge], torch.full_like(edge, -1))
+            set_sum.index_add_(0, s.sets[edge], -edge)
+            if len(edge):
+                rounds.append(Round([], edge, edge[:0]))
+            sets = s.sets[edge].unique()
+            sets = sets[set_left[sets] == 1]
+            if not len(sets):
+                break
+        core = set_left > 0
+        at = (root & ~core).nonzero()[:, 0]
+        return Plan(rounds, self._turn(at), self._turn(core.nonzero()[:, 0]), alive.nonzero()[:, 0])
+
+    def _turn(self, sets: Tensor) -> Turn:
+        """Some sets, ascending, as kinds of their own with their sets and edges."""
+        turn = []
+        for part, owned, edges in zip(self.parts, self.structure.set_slices, self.structure.edge_slices, strict=True):
+            mine = sets[(sets >= owned.start) & (sets < owned.stop)] - owned.start
+            if len(mine):
+                at = part.sets.edges_of(mine)
+                few = part._take(part.sets.members[at].unique(), mine)
+                turn.append((few, mine + owned.start, at + edges.start))
+        return turn
 
     def _cavities(self, tilted: Tensor, message: Tensor) -> tuple[Tensor, Tensor]:
         """What each edge's instance believes without that edge's set (E, K), unnormalised; and all messages (N, K)."""
@@ -278,6 +447,12 @@ class Factors:
         score = torch.where(self.broken, -torch.inf, torch.where(self.implied, torch.zeros_like(score), score))
         for owned in self.given.set_slices:
             yield score[owned]
+
+
+def _ends(node: Tensor, edge: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """Number of edges of each of n nodes, and the sum of their numbers."""
+    count = torch.bincount(node, minlength=n)
+    return count, torch.zeros_like(count).index_add_(0, node, edge)
 
 
 def enumerable(structure: Structure, n_classes: int) -> Tensor:

@@ -1,6 +1,7 @@
 """Sets that share instances: forests, loops, closures and merges equal enumeration."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -240,3 +241,80 @@ def test_counts_and_any_of_on_the_same_bags_are_merged(seed):
     assert labels.exact
     found = check(labels, log_probs_of(seed, n, k))
     assert found.ok, str(found)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([0.0, 0.1]))
+def test_random_trees_of_bags_and_pairs(seed, error):
+    """Every new set shares one instance with what is there, so there is no loop, whatever the shape."""
+    g = torch.Generator().manual_seed(seed)
+    k, n, sets, pairs = 2, 1, [], []
+    while n < 12:
+        hub, new = int(torch.randint(n, (1,), generator=g)), int(torch.randint(1, 4, (1,), generator=g))
+        if torch.rand((), generator=g) < 0.5:
+            sets.append([hub, *range(n, n + new)])
+        else:
+            pairs += [(hub, n)]
+            new = 1
+        n += new
+    truth = torch.randint(k, (n,), generator=g)
+    labels = Exact(torch.where(torch.arange(n) < 1, truth, -1), k)
+    if pairs:
+        i, j = (torch.tensor(x) for x in zip(*pairs, strict=True))
+        labels = labels & Pairs(i, j, truth[i] == truth[j], n, k, error=error)
+    if sets:
+        sizes = torch.tensor([len(s) for s in sets])
+        bags = Bags(torch.tensor(list(itertools.chain(*sets))), torch.cat([sizes.new_zeros(1), sizes.cumsum(0)]), n)
+        labels = labels & Counts(bags, torch.stack([torch.bincount(truth[s], minlength=k) for s in sets]), error=error)
+    assert labels.exact
+    found = check(labels, log_probs_of(seed, n, k))
+    assert found.ok, str(found)
+
+
+def test_trees_on_a_large_loop_hear_it_and_are_heard():
+    # weak answers round a ring of 12: the loop itself counts for .2 ** 12, what hangs on it must be exact
+    ring, k = torch.arange(12), 2
+    i = torch.cat([ring, torch.tensor([0, 12, 12, 6])])
+    j = torch.cat([(ring + 1) % 12, torch.tensor([12, 13, 14, 15])])
+    labels = Pairs(i, j, torch.tensor([1, 0] * 8), 17, k, error=0.8) & Exact(
+        torch.tensor([-1] * 13 + [0, -1, 1, -1]), k
+    )
+    labels = labels & AtLeastOne(Bags(torch.tensor([3, 16]), torch.tensor([0, 2]), 17), k)
+    assert not labels.exact
+    found = check(labels, log_probs_of(4, 17, k), tolerance=1e-6)
+    assert found.ok, str(found)
+
+
+def test_depth_costs_no_sweeps():
+    """Tracks of 100: messages go along them once, not in a sweep over everything for each step."""
+    n = 5000
+    i = torch.arange(n - 1)
+    i = i[i % 100 != 99]
+    deep = All(Pairs(i, i + 1, torch.ones(len(i)), n, 3, error=0.1))
+    log_probs = log_probs_of(0, n, 3)
+    assert len(deep.factors._plan.rounds) <= 100  # half of 99 pairs and 100 instances, from both ends
+    assert deep.exact
+    last = deep.posterior(log_probs)[98:100]  # the end of a chain, by the forward pass
+    belief = log_probs[0]
+    for t in range(1, 100):
+        ahead = torch.logaddexp(belief + math.log(0.9), torch.logsumexp(belief, 0) + math.log(0.05))
+        belief = torch.log_softmax(log_probs[t] + ahead, 0)
+    torch.testing.assert_close(last[1].log(), belief)
+
+
+def test_a_contradiction_far_away_leaves_the_rest_of_a_tree_alone():
+    k, n = 3, 9
+    i = torch.arange(n - 1)
+    chain = Pairs(i, i + 1, torch.ones(n - 1), n, k)
+    ends = Exact(torch.tensor([0] + [-1] * (n - 2) + [1]), k)
+    both = chain & ends
+    log_probs = log_probs_of(0, n, k)
+    value, posterior = both.infer(log_probs)
+    broken = both.contradictions(log_probs)[: n - 1]
+    assert 1 <= int(broken.sum()) <= 2
+    assert bool(torch.isfinite(value).all())
+    torch.testing.assert_close(posterior[0], torch.tensor([1.0, 0, 0], dtype=torch.float64))
+    torch.testing.assert_close(posterior[-1], torch.tensor([0, 1.0, 0], dtype=torch.float64))
+    kept = (~broken).nonzero()[:, 0]
+    rest = Pairs(i[kept], i[kept] + 1, torch.ones(len(kept)), n, k) & ends
+    torch.testing.assert_close(posterior, rest.posterior(log_probs))
