@@ -14,7 +14,8 @@ from anygrain.data.classes import Classes, Spelling
 from anygrain.data.config import Config
 from anygrain.data.conflicts import Conflict, find_conflicts
 from anygrain.data.error import InputError, counted, quoted, some
-from anygrain.data.evidence import Evidence, Rows, read_evidence
+from anygrain.data.evidence import Evidence, Rows
+from anygrain.data.kinds import read_evidence
 from anygrain.data.table import Table, distinct, read_table
 from anygrain.labels import Labels
 

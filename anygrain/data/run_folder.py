@@ -73,7 +73,8 @@ map_x, map_y        float    place of the row on a map (`anygrain.report.row_map
 - ``classes_table``: a list of {``class``, ``expected`` (sum of posterior), ``exact`` (exact rows), ``labels`` (labels
   that name it)}
 - ``worst``: the 20 most suspect labels, a list of {``row``, ``source``, ``given``, ``proposed``, ``probability``,
-  ``suspect``, ``text``}; ``suspects``: number of labels in doubt (suspect above 3 nats)
+  ``suspect``, ``text``}, with the most probable class by everything else as ``proposed``; ``suspects``: number of
+  labels in doubt (suspect above 3 nats)
 - ``learner``: {``chosen``: what the fit settled on, in words, ``temperature``, ``rounds``, ``exact_only_won`` (bool)}
 - ``history``: per round of the final fit {``round``, ``evidence`` (per row, fitted), ``held_out`` (per row), and
   whatever else the learner tells}

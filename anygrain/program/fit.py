@@ -24,6 +24,7 @@ from anygrain.data.run_folder import FORMAT, RunFolder, fingerprint
 from anygrain.data.table import write_table
 from anygrain.program.measure import Measured
 from anygrain.program.screen import Screen, seconds, size
+from anygrain.program.threads import threads_for
 
 PACKAGES = ("anygrain", "torch", "numpy", "scikit-learn", "pyarrow", "narwhals", "safetensors")
 
@@ -114,7 +115,8 @@ def _run(
         state.history.append(facts)
     if earlier:
         screen.line(f"goes on after {counted(len(earlier), 'finished step')}")
-    with screen.progress("fit") as steps, warnings.catch_warnings(record=True) as caught:
+    work = float(len(dataset)) * len(dataset.classes) * _dimensions(dataset, config)
+    with threads_for(work), screen.progress("fit") as steps, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         at = time.monotonic()
 
@@ -142,7 +144,8 @@ def _run(
     if config.output.report and config.output.map:
         from anygrain.report import row_map
 
-        places = row_map(features, measured.posterior.numpy(), seed=config.learn.seed)
+        with threads_for(work):
+            places = row_map(features, measured.posterior.numpy(), seed=config.learn.seed)
         stages["map"] = time.monotonic() - at
     learner.save(folder.path / "model")
     write_table(measured.table(places), folder.path / "labels.parquet")
@@ -236,15 +239,20 @@ def estimate(dataset: Dataset, config: Config) -> tuple[float, float]:
     """Seconds and bytes that a fit needs, roughly; measured on two cores with text and tables."""
     n, k = len(dataset), len(dataset.classes)
     text, features = bool(dataset.columns.text), len(dataset.columns.all)
-    d = (config.encoder.dim if text else 0) + features
+    d = _dimensions(dataset, config)
     steps = config.learn.rounds * (2 if config.learn.neighbours else 1) + 2 * config.learn.exact_folds + 2
     heads = 25.0 * n * d * k * steps / 4e9
     graph = 2.0 * n * n * d / 2e10 if config.learn.neighbours else 0.0
     encode = 4e-4 * n if text else 1e-6 * n * features
     tables = 6e-8 * n * k * steps * 60
-    duration = 2 + heads + graph + encode + tables
+    duration = 4 + heads + graph + encode + tables
     memory = 2.5e8 + 4.0 * n * (3 * d + 30 * k) + (12_000.0 * n if text else 0)
     return duration, memory
+
+
+def _dimensions(dataset: Dataset, config: Config) -> int:
+    """Number of features after the encoder, roughly."""
+    return (config.encoder.dim if dataset.columns.text else 0) + len(dataset.columns.all)
 
 
 def _say_data(dataset: Dataset, screen: Screen, took: float) -> None:

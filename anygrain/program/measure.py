@@ -35,6 +35,7 @@ class Records:
         suspect: max_k log P(r | k) - log P(r | features, other labels), in nats.
         right: probability that it is right, given features and all other labels.
         voted: class that it names, -1 where it names none or several.
+        proposed, probability: the most probable class by everything else, and its probability.
     """
 
     part: np.ndarray
@@ -44,6 +45,8 @@ class Records:
     suspect: np.ndarray
     right: np.ndarray
     voted: np.ndarray
+    proposed: np.ndarray
+    probability: np.ndarray
 
 
 class Measured:
@@ -83,13 +86,23 @@ class Measured:
             said = (evidence.record_value != "").nonzero()[0]
             others = self.total - self.own[at]
             others = torch.where(torch.isnan(others), self._without(at), others)
-            best, right = self._judge(evidence, labels, others, said)
+            best, right, proposed, probability = self._judge(evidence, labels, others, said)
             voted = self._voted(evidence)[said]
             row = evidence.record_row[said]
             suspect = np.clip(best - score[said], 0, None)
             n = np.full(len(said), at)
             out.append(
-                Records(n, row, evidence.record_source[said], evidence.record_value[said], suspect, right, voted)
+                Records(
+                    n,
+                    row,
+                    evidence.record_source[said],
+                    evidence.record_value[said],
+                    suspect,
+                    right,
+                    voted,
+                    proposed,
+                    probability,
+                )
             )
         return Records(*(np.concatenate([getattr(r, f) for r in out]) if out else np.zeros(0) for f in _FIELDS))
 
@@ -100,12 +113,12 @@ class Measured:
 
     def _judge(
         self, evidence: Evidence, labels: InstanceLabels, others: Tensor, said: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """max_k log P(r | k), and the probability that the record is right by everything else, of records (n,)."""
+    ) -> tuple[np.ndarray, ...]:
+        """Of records (n,), by everything else: max_k log P(r | k), P(it is right), the likeliest class and its P."""
         table = labels.record_log_prob(torch.float64)
         several = labels.record_instances is not None
         voted = torch.from_numpy(self._voted(evidence))
-        best, right = [], []
+        best, right, likeliest = [], [], []
         for chunk in torch.from_numpy(said).split(max(1, CHUNK // len(self.names))):
             here = table[chunk]
             row = torch.from_numpy(evidence.record_row)[chunk]
@@ -121,9 +134,12 @@ class Measured:
             inside = (belief * possible).sum(dim=1)
             named = belief.gather(1, vote.clamp(min=0)[:, None])[:, 0]
             right.append(torch.where(vote >= 0, named, inside))
+            likeliest.append(belief.max(dim=1))
         if not best:
-            return np.zeros(0), np.zeros(0)
-        return torch.cat(best).numpy(), torch.cat(right).numpy()
+            return (np.zeros(0),) * 4
+        top = torch.cat([found.indices for found in likeliest]).numpy()
+        sure = torch.cat([found.values for found in likeliest]).numpy()
+        return torch.cat(best).numpy(), torch.cat(right).numpy(), top, sure
 
     def _voted(self, evidence: Evidence) -> np.ndarray:
         if evidence.kind not in CLASS_KINDS:
@@ -192,14 +208,13 @@ class Measured:
             if r.suspect[at] <= 0:
                 break
             row = int(r.row[at])
-            best = self.posterior[row].max(dim=0)
             out.append(
                 {
                     "row": str(self.dataset.ids[row]),
                     "source": str(r.source[at]),
                     "given": str(r.value[at]),
-                    "proposed": self.names[int(best.indices)],
-                    "probability": float(best.values),
+                    "proposed": self.names[int(r.proposed[at])],
+                    "probability": float(r.probability[at]),
                     "suspect": float(r.suspect[at]),
                     "text": str(text[row]),
                 }
@@ -365,7 +380,7 @@ class Measured:
         ]
 
 
-_FIELDS = ("part", "row", "source", "value", "suspect", "right", "voted")
+_FIELDS = ("part", "row", "source", "value", "suspect", "right", "voted", "proposed", "probability")
 
 
 def labels_own(own: dict[int, Tensor], dataset: Dataset, evidence: Evidence) -> Tensor:

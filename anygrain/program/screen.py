@@ -93,7 +93,7 @@ def seconds(value: float) -> str:
 def size(value: float) -> str:
     """Bytes in words."""
     for unit, many in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if value >= many:
+        if value >= (0.1 * many if unit == "GB" else many):
             return f"{value / many:.1f} {unit}"
     return f"{value:.0f} B"
 

@@ -1,0 +1,124 @@
+"""How each kind of label is read from its columns, and all of them over one list of classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from anygrain.data import config as settings
+from anygrain.data.classes import Classes, Spelling
+from anygrain.data.error import InputError, did_you_mean, quoted
+from anygrain.data.evidence import (
+    Draft,
+    Evidence,
+    Rows,
+    places_of,
+)
+from anygrain.data.kinds.bags import read_any_of, read_counts, read_pairs, read_proportions
+from anygrain.data.kinds.class_sets import read_interval, read_sets, read_soft
+from anygrain.data.kinds.one_class import read_coarse, read_exact, read_noisy
+from anygrain.data.kinds.votes import read_crowd, read_rules
+from anygrain.data.table import Table, read_table
+from anygrain.labels.error import LabelError
+from anygrain.labels.taxonomy import Taxonomy
+
+_READERS: dict[str, Callable[..., Draft]] = {
+    "Exact": read_exact,
+    "Soft": read_soft,
+    "Coarse": read_coarse,
+    "Candidates": read_sets,
+    "Complementary": read_sets,
+    "Interval": read_interval,
+    "Noisy": read_noisy,
+    "Crowd": read_crowd,
+    "Rules": read_rules,
+    "AnyOf": read_any_of,
+    "Counts": read_counts,
+    "Proportions": read_proportions,
+    "Pairs": read_pairs,
+}
+
+
+def read_evidence(
+    entries: Sequence[settings.LabelColumns], rows: Rows, class_names: Sequence[str], taxonomy_path: str
+) -> tuple[list[Evidence], Classes]:
+    """Every entry of a configuration read, over one list of classes.
+
+    The classes are those of the configuration, else those of the taxonomy, else the values that occur.
+
+    Raises:
+        InputError: whatever is wrong with files, columns, cells or ids; see the messages.
+    """
+    taxonomies = _taxonomies([taxonomy_path, *(getattr(entry, "taxonomy", "") for entry in entries)])
+    drafts = [_READERS[entry.kind](entry, *_joined(entry, rows), rows) for entry in entries]
+    first = next(iter(taxonomies), None)
+    if class_names:
+        names, origin = tuple(class_names), "the setting classes"
+    elif first is not None:
+        names, origin = taxonomies[first].classes, Path(first).name
+    else:
+        names, origin = _found(drafts, rows.spelling), ""
+    if len(names) < 2:
+        found = f"only {quoted(names[0])}" if names else "none"
+        raise InputError(
+            f"Two classes or more are needed, and there is {found}. Name them: classes = [...] or a taxonomy"
+        )
+    for path, taxonomy in taxonomies.items():
+        if tuple(taxonomy.classes) != tuple(names):
+            try:
+                taxonomies[path] = taxonomy.relabel(names)
+            except LabelError as error:
+                raise InputError(f"{Path(path).name} and {origin} list different classes: {error}") from error
+    common = taxonomies.get(first) if first else None
+    out = []
+    for entry, draft in zip(entries, drafts, strict=True):
+        own = taxonomies.get(getattr(entry, "taxonomy", "") or taxonomy_path, common)
+        try:
+            out.append(draft.build(Classes(names, origin, rows.spelling, own)))
+        except LabelError as error:
+            raise InputError(f"labels {quoted(entry.name)} ({entry.kind}): {error}") from error
+    return out, Classes(names, origin, rows.spelling, common)
+
+
+def _taxonomies(paths: Sequence[str]) -> dict[str, Taxonomy]:
+    out: dict[str, Taxonomy] = {}
+    for path in dict.fromkeys(p for p in paths if p):
+        if not Path(path).is_file():
+            near = [p.name for p in Path(path).parent.glob("*")] if Path(path).parent.is_dir() else []
+            raise InputError(f"There is no file {path}.{did_you_mean(Path(path).name, near)}")
+        try:
+            out[path] = Taxonomy.from_csv(path)
+        except LabelError as error:
+            raise InputError(str(error)) from error
+    return out
+
+
+def _found(drafts: Sequence[Draft], spelling: Spelling) -> tuple[str, ...]:
+    from anygrain.labels.frame import class_list
+
+    values = np.array([v for draft in drafts for v in draft.classes], dtype=object)
+    if spelling.fold_case:
+        first: dict[str, str] = {}
+        for value in values.tolist():
+            first.setdefault(spelling.fold(value), value)
+        values = np.array(list(first.values()), dtype=object)
+    return class_list([values.astype(str)]) if len(values) else ()
+
+
+def _joined(entry: settings.LabelColumns, rows: Rows) -> tuple[Table, np.ndarray, list[str]]:
+    """The table an entry is read from, the data row of each of its rows (-1: dropped), and notes."""
+    if not entry.source:
+        return rows.table, np.arange(len(rows)), []
+    table = read_table(entry.source)
+    if isinstance(entry, settings.BagColumns | settings.PairsColumns):
+        return table, np.full(len(table), -1), []
+    column = entry.id or getattr(entry, "item", "") or rows.id_column
+    if not column:
+        raise InputError(
+            f"labels {quoted(entry.name)} stand in {table.name}, but {rows.table.name} has no row ids to join them by. "
+            'Expected [data] id = "..." and the column of row ids in both'
+        )
+    ids = table.strings(column)
+    return table, *places_of(ids, table.name, column, rows, entry)

@@ -1,0 +1,181 @@
+"""Kinds with several sources: the annotators of a Crowd, the rules of Rules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from anygrain import labels as kinds
+from anygrain.data import config as settings
+from anygrain.data.classes import Classes
+from anygrain.data.error import InputError, counted, number, quoted, some
+from anygrain.data.evidence import (
+    Draft,
+    Evidence,
+    Rows,
+    weights,
+)
+from anygrain.data.table import Table, distinct
+
+#: channels by the names that a configuration gives them
+CHANNELS = {
+    "OneCoin": "one_coin",
+    "ClassCoin": "class_coin",
+    "Confusion": "confusion",
+    "Spammer": "spammer",
+    "Difficulty": "difficulty",
+}
+
+
+def read_crowd(entry: settings.CrowdColumns, table: Table, places: np.ndarray, notes: list[str], rows: Rows) -> Draft:
+    if entry.columns:
+        columns = table.matching(entry.columns)
+        grid = np.stack([rows.spelling.read(table.strings(c)) for c in columns], axis=1)
+        at, who = np.nonzero((grid != "") & (places >= 0)[:, None])
+        items, votes, names, total = places[at], grid[at, who], np.array(columns, dtype=object), grid.size
+    else:
+        for setting in ("annotator", "vote"):
+            if not getattr(entry, setting):
+                raise InputError(
+                    f'labels {quoted(entry.name)} (Crowd) have no {setting}. Expected columns = ["worker_1", ...], '
+                    "or source = "
+                    '"votes.csv" with item, annotator and vote naming its columns'
+                )
+        columns = [entry.item or entry.id or rows.id_column, entry.annotator, entry.vote]
+        text = rows.spelling.read(table.strings(entry.vote))
+        people = table.strings(entry.annotator)
+        kept = (text != "") & (places >= 0) & (people != "")
+        names = np.array(distinct(people[kept]), dtype=object)
+        code = {name: i for i, name in enumerate(names.tolist())}
+        items, votes, total = places[kept], text[kept], len(text)
+        who = np.array([code[p] for p in people[kept].tolist()], dtype=np.int64)
+        if len(votes) < total:
+            lost = len(set(places[places >= 0].tolist()) - set(items.tolist()))
+            notes = [
+                *notes,
+                f"{table.name}: {number(total - len(votes))} of {counted(total, 'vote')} are empty; "
+                f"{counted(lost, 'row')} "
+                f"would have no vote left. They are kept as unlabelled.",
+            ]
+        items, who, votes = _without_repeats(items, who, votes, names, entry, table, rows)
+    if not len(votes):
+        raise InputError(f"{table.name}: there is no vote in {some(map(quoted, columns))}")
+
+    def build(classes: Classes) -> Evidence:
+        index = torch.from_numpy(classes.encode(votes, entry.vote or entry.name, table.name))
+        made = kinds.Crowd(
+            torch.from_numpy(items),
+            torch.from_numpy(who),
+            index,
+            len(classes),
+            len(rows),
+            channel=CHANNELS[entry.channel],
+            weight=weights(entry, len(rows)),
+            class_names=classes.names,
+            annotator_names=names.tolist(),
+            item_names=rows.ids.tolist(),
+        )
+        filled = np.zeros(len(rows), dtype=bool)
+        filled[items] = True
+        return Evidence(
+            entry.name,
+            entry.kind,
+            table.name,
+            list(columns),
+            f"votes of {counted(len(names), 'annotator')}",
+            made,
+            len(votes),
+            filled,
+            len(distinct(votes)),
+            items,
+            names[who],
+            votes,
+            entry.simulated,
+            notes,
+        )
+
+    return Draft(distinct(votes), build)
+
+
+def _without_repeats(
+    items: np.ndarray, who: np.ndarray, votes: np.ndarray, names: np.ndarray, entry: Any, table: Table, rows: Rows
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Votes of which an annotator gives one per row, or both where asked for.
+
+    Raises:
+        InputError: repeated votes, unless `repeats` says which to keep.
+    """
+    if entry.repeats == "both":
+        return items, who, votes
+    key = items * max(len(names), 1) + who
+    order = np.argsort(key, kind="stable")
+    again = np.zeros(len(key), dtype=bool)
+    again[order[1:]] = key[order][1:] == key[order][:-1]
+    if not again.any():
+        return items, who, votes
+    if entry.repeats == "stop":
+        at = int(again.argmax())
+        first = int((key == key[at]).argmax())
+        raise InputError(
+            f"{table.name}: {counted(int(again.sum()), 'repeated (annotator, row) pair')}, first {names[who[at]]} "
+            "on row "
+            f"{rows.ids[items[at]]}: {quoted(votes[first])} and {quoted(votes[at])}. Keep last, first or both? "
+            f'--set labels.{entry.name}.repeats="last"'
+        )
+    last_first = order if entry.repeats == "first" else order[::-1]
+    _, kept = np.unique(key[last_first], return_index=True)
+    chosen = np.sort(last_first[kept])
+    return items[chosen], who[chosen], votes[chosen]
+
+
+def read_rules(entry: settings.RulesColumns, table: Table, places: np.ndarray, notes: list[str], rows: Rows) -> Draft:
+    columns = table.matching(entry.columns)
+    grid = np.full((len(rows), len(columns)), "", dtype=object)
+    kept = places >= 0
+    grid[places[kept]] = np.stack([rows.spelling.read(table.strings(c)) for c in columns], axis=1)[kept]
+
+    def build(classes: Classes) -> Evidence:
+        index = classes.encode(grid.reshape(-1), entry.name, table.name).reshape(grid.shape)
+        made = kinds.Rules(
+            torch.from_numpy(index),
+            len(classes),
+            given_x=entry.given_x,
+            weight=weights(entry, len(rows)),
+            class_names=classes.names,
+        )
+        part, _ = made.records()
+        at, which = np.nonzero(index >= 0)
+        n = grid.size
+        if len(part) == len(rows) != n:  # one record per row
+            text = np.array(
+                ["; ".join(f"{c}={v}" for c, v in zip(columns, line, strict=True) if v) for line in grid], dtype=object
+            )
+            owner, source = np.arange(len(rows)), np.full(len(rows), entry.name, dtype=object)
+        elif len(part) == len(at):
+            owner, source, text = at, np.array(columns, dtype=object)[which], grid[at, which]
+        else:
+            owner, source = (
+                np.repeat(np.arange(len(rows)), len(columns)),
+                np.tile(np.array(columns, dtype=object), len(rows)),
+            )
+            text = grid.reshape(-1)
+        return Evidence(
+            entry.name,
+            entry.kind,
+            table.name,
+            columns,
+            f"what {counted(len(columns), 'rule')} say",
+            made,
+            len(at),
+            np.asarray((index >= 0).any(axis=1)),
+            len(distinct(grid.reshape(-1))),
+            owner,
+            source,
+            text,
+            entry.simulated,
+            notes,
+        )
+
+    return Draft(distinct(grid.reshape(-1)), build)
