@@ -123,27 +123,43 @@ class Lattice:
         radix = numbers[:, 1:] + 1
         stride = torch.cat([torch.ones_like(radix[:, :1]), radix.cumprod(dim=1)[:, :-1]], dim=1)
         self.size = radix.prod(dim=1)  # (B,)
-        self.states = int(self.size.max())
-        state = torch.arange(self.states, device=numbers.device)
-        inside = state < self.size[:, None]
-        digit = state[:, None] // stride[:, None] % radix[:, None]  # (B, S, D)
-        nowhere = self.states
-        up = (digit < radix[:, None] - 1) & inside[..., None]
-        down = (digit > 0) & inside[..., None]
-        # where a state came from, and goes to, by one more of each digit: (B, D, S); `nowhere` is an empty place
-        self.source = torch.where(down, state[:, None] - stride[:, None], nowhere).transpose(1, 2).contiguous()
-        self.target = torch.where(up, state[:, None] + stride[:, None], nowhere).transpose(1, 2).contiguous()
-        self.digits = torch.where(inside[..., None], digit, 0)  # (B, S, D)
-        self.inside = inside
-        self.last = self.size - 1
-        # the state that is left to reach: n - s
-        self.left = torch.where(inside, self.last[:, None] - state, nowhere)
+        self.states = nowhere = int(self.size.max())
         self.runs = 1 if one_run or n <= 128 else max(1, min(int(math.sqrt(n)), n // (4 * self.states)))
         self.length = -(-n // self.runs)
+        flat = torch.arange(self.states, device=numbers.device)
+        # states stand in the order of their total, so that those of use after i members are a range
+        digit = flat[:, None] // stride[:, None] % radix[:, None]  # (B, S, D)
+        beyond = int(radix.sum(dim=1).max())
+        level, order = torch.where(flat < self.size[:, None], digit.sum(dim=2), beyond).sort(dim=1, stable=True)
+        place = torch.nn.functional.pad(
+            torch.empty_like(order).scatter_(1, order, flat.expand_as(order)), (0, 1), value=nowhere
+        )
+        self.inside = flat < self.size[:, None]
+        digit = digit.gather(1, order[..., None].expand_as(digit))
+        self.digits = torch.where(self.inside[..., None], digit, 0)  # (B, S, D)
+
+        def where(allowed: Tensor, number: Tensor) -> Tensor:
+            shape, number = number.shape, torch.where(allowed, number, nowhere)
+            return place.gather(1, number.flatten(1)).view(shape)
+
+        # where a state came from, and goes to, by one more of each digit: (B, S, D); `nowhere` is an empty place
+        here, inside = order[..., None], self.inside[..., None]
+        self.source = where((digit > 0) & inside, here - stride[:, None])
+        self.target = where((digit < radix[:, None] - 1) & inside, here + stride[:, None])
+        # the state that is left to reach: n - s
+        self.left = where(self.inside, (self.size - 1)[:, None] - order)
         self.difference = None
         if self.runs > 1:
-            fits = (digit[:, :, None] >= digit[:, None]).all(dim=-1) & inside[:, :, None] & inside[:, None]
-            self.difference = torch.where(fits, state[:, None] - state, nowhere)  # (B, S, S)
+            fits = (digit[:, :, None] >= digit[:, None]).all(dim=-1) & inside & self.inside[:, None]
+            self.difference = where(fits, here - order[:, None])  # (B, S, S)
+        # ranges of states that i members can have made, and that the rest can still complete
+        steps = torch.arange(self.length + 1, device=numbers.device).expand(len(numbers), -1).contiguous()
+        last = torch.searchsorted(level, steps, right=True).amax(dim=0)
+        first = torch.zeros_like(last)
+        if self.runs == 1 and not one_run:
+            missing = (radix - 1).sum(dim=1, keepdim=True) - (n - steps)
+            first = torch.searchsorted(level, missing).amin(dim=0)
+        self.ranges = list(zip(first.tolist(), last.clamp(max=self.states).tolist(), strict=True))
 
     def times(self, a: Tensor, b: Tensor) -> Tensor:
         """Product (B, S) of two polynomials (B, S), cut to the lattice."""
@@ -165,25 +181,28 @@ class Lattice:
             q = torch.cat([q, pad], dim=1)
         runs = sets * self.runs
         q = q.view(runs, self.length, c)
-        source, target = (t.repeat_interleave(self.runs, dim=0).flatten(1) for t in (self.source, self.target))
-        shape = (runs, c - 1, self.states)
+        source, target = self.source, self.target
+        if self.runs > 1:
+            source, target = (t.repeat_interleave(self.runs, dim=0) for t in (source, target))
         forward = q.new_zeros(self.length + 1, runs, self.states + 1)
         forward[0, :, 0] = 1.0
-        for i in range(self.length):
-            here, p = forward[i], q[:, i]
-            moved = here.gather(1, source).view(shape)
-            step = torch.bmm(p[:, None, 1:], moved)[:, 0]
-            forward[i + 1, :, : self.states] = torch.addcmul(step, here[:, : self.states], p[:, :1])
+        for i, (first, last) in enumerate(self.ranges[1:]):
+            p = q[:, i, :, None]
+            moved = forward[i].gather(1, source[:, first:last].flatten(1)).view(runs, -1, c - 1)
+            step = torch.bmm(moved, p[:, 1:])[..., 0]
+            forward[i + 1, :, first:last] = torch.addcmul(step, forward[i, :, first:last], p[:, 0])
         backward = torch.nn.functional.pad(self._context(forward[-1, :, :-1]) if end is None else end, (0, 1))
         given = torch.empty_like(q)
         total = (forward[-1] * backward).sum(dim=1).view(sets, self.runs)[:, 0]
         for i in reversed(range(self.length)):
-            here, p = forward[i, :, :-1], q[:, i]
-            moved = backward.gather(1, target).view(shape)
-            given[:, i, 0] = (here * backward[:, :-1]).sum(dim=1)
-            given[:, i, 1:] = torch.bmm(moved, here[..., None])[..., 0]
-            step = torch.bmm(p[:, None, 1:], moved)[:, 0]
-            backward = torch.nn.functional.pad(torch.addcmul(step, backward[:, :-1], p[:, :1]), (0, 1))
+            first, last = self.ranges[i]
+            p, here, stay = q[:, i, :, None], forward[i, :, None, first:last], backward[:, first:last]
+            moved = backward.gather(1, target[:, first:last].flatten(1)).view(runs, -1, c - 1)
+            given[:, i, :1] = torch.bmm(here, stay[..., None])[:, 0]
+            given[:, i, 1:] = torch.bmm(here, moved)[:, 0]
+            before = torch.zeros_like(backward)
+            before[:, first:last] = torch.addcmul(torch.bmm(moved, p[:, 1:])[..., 0], stay, p[:, 0])
+            backward = before
         return total, given.view(sets, -1, c)[:, :n]
 
     def _context(self, ends: Tensor) -> Tensor:
