@@ -182,9 +182,6 @@ class All(Labels):
         total = _LeaveOneOut(log_probs)
         total.add(messages.incoming)
         for own in self.instance_parts:
-            if own.joint_records:
-                total.add(own.log_evidence(dtype))
-                continue
             total.add_records(own.record_log_prob(dtype), own.record_instances)
             silence = own.unrecorded_evidence(dtype)
             if silence is not None:

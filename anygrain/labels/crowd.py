@@ -112,15 +112,22 @@ class Crowd(InstanceLabels):
             self.__dict__["_channel_records"] = kept
         return kept
 
-    def log_evidence(self, dtype: torch.dtype = torch.float32) -> Tensor:  # type: ignore[override]
+    def log_evidence(self, dtype: torch.dtype = torch.float32) -> Tensor:
         return self._moved(self.channel.log_evidence(self.channel_records, self.n_instances, dtype))
 
     def record_log_prob(self, dtype: torch.dtype = torch.float32) -> Tensor:
         return self._moved(self.channel.log_prob(self.channel_records).to(dtype))
 
-    @property
-    def joint_records(self) -> bool:
-        return self.channel.joint_records
+    def unrecorded_evidence(self, dtype: torch.dtype = torch.float32) -> Tensor | None:
+        """What the votes say together beyond what each says given the others; None where they are independent."""
+        if not self.channel.joint_records:
+            return None
+        alone = self.channel.log_prob(self.channel_records).to(dtype)
+        whole = self.channel.log_evidence(self.channel_records, self.n_instances, dtype)
+        rest = whole.index_add_(0, self.items, alone, alpha=-1)
+        return (
+            rest if self._columns is None else torch.zeros_like(self._moved(rest)).index_copy_(1, self._columns, rest)
+        )
 
     def update(self, posterior: Tensor, log_probs: Tensor | None = None) -> None:
         if self._columns is not None:
@@ -311,7 +318,7 @@ def make_channel(channel: str | Channel | type[Channel], n_sources: int, n_class
             raise LabelError(f'no channel "{channel}"; there are {", ".join(CHANNELS)}')
         channel = CHANNELS[channel]
     if not isinstance(channel, Channel):
-        return channel(n_sources, n_classes, history=history)  # type: ignore[call-arg]
+        return channel(n_sources, n_classes, history=history)
     if history is not None:
         raise LabelError("give the history to the channel, or name the channel by its class")
     for what, ours in (("n_sources", n_sources), ("n_classes", n_classes)):

@@ -60,11 +60,6 @@ class InstanceLabels(Labels):
 
     record_instances: Tensor | None
 
-    @property
-    def joint_records(self) -> bool:
-        """Whether the records of an instance depend on each other given its class."""
-        return False
-
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         own = cls.__dict__.get("log_evidence")
@@ -125,7 +120,7 @@ class InstanceLabels(Labels):
         """
 
     def record_log_prob(self, dtype: torch.dtype = torch.float32) -> Tensor:
-        """log P(o_r | y = k) of every record, shape (R, K); given the others of its instance where `joint_records`."""
+        """log P(o_r | y = k) of every record, shape (R, K)."""
         return self.log_evidence(dtype)
 
     def unrecorded_evidence(self, dtype: torch.dtype = torch.float32) -> Tensor | None:

@@ -187,8 +187,8 @@ def main() -> None:
     has_peer = all(importlib.util.find_spec(m) for m in ("crowdkit", "attr", "nltk"))
     remarks = [
         "Hard items (15 %) err towards the next class, any, one of their own, the most common, or nothing at all. The "
-        "last way of the synthetic crowds counts the annotators' confusions with the truth of every item; its votes are "
-        "independent given the class, so it is a ceiling for such models only.",
+        "last way of the synthetic crowds counts the annotators' confusions with the truth of every item; its votes "
+        "are independent given the class, so it is a ceiling for such models only.",
     ]
     if not has_peer:
         remarks.append("crowd-kit skipped: not installed (`pip install --no-deps crowd-kit attrs nltk`).")

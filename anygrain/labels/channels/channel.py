@@ -88,7 +88,7 @@ class Channel(nn.Module, ABC):
     def update(self, statistics: dict[str, Tensor]) -> None:
         """Maximise the penalised expected log-likelihood."""
 
-    def learn_prior(self, statistics: dict[str, Tensor]) -> None:  # noqa: B027  (a channel may have nothing to learn)
+    def learn_prior(self, statistics: dict[str, Tensor]) -> None:
         """Estimate the penalty from the same statistics: pooled parameters and how far sources shrink to them."""
 
     def fit(self, statistics: dict[str, Tensor]) -> None:
