@@ -144,23 +144,10 @@ def read_rules(entry: settings.RulesColumns, table: Table, places: np.ndarray, n
             given_x=entry.given_x,
             weight=weights(entry, len(rows)),
             class_names=classes.names,
+            rule_names=columns,
         )
-        part, _ = made.records()
-        at, which = np.nonzero(index >= 0)
-        n = grid.size
-        if len(part) == len(rows) != n:  # one record per row
-            text = np.array(
-                ["; ".join(f"{c}={v}" for c, v in zip(columns, line, strict=True) if v) for line in grid], dtype=object
-            )
-            owner, source = np.arange(len(rows)), np.full(len(rows), entry.name, dtype=object)
-        elif len(part) == len(at):
-            owner, source, text = at, np.array(columns, dtype=object)[which], grid[at, which]
-        else:
-            owner, source = (
-                np.repeat(np.arange(len(rows)), len(columns)),
-                np.tile(np.array(columns, dtype=object), len(rows)),
-            )
-            text = grid.reshape(-1)
+        at, which = np.nonzero(index >= 0)  # only votes cast are records
+        owner, source, text = at, np.array(columns, dtype=object)[which], grid[at, which]
         return Evidence(
             entry.name,
             entry.kind,
