@@ -138,10 +138,12 @@ def _spanning_forest(n: int, left: Tensor, right: Tensor) -> tuple[Tensor, Tenso
         new = ~seen[other[at]]
         at = at[new]
         above = torch.repeat_interleave(level, sizes)[new]
-        choice = torch.full((n,), len(at), device=device)
-        choice = choice.scatter_reduce(0, other[at], torch.arange(len(at), device=device), "amin")
-        level = (choice < len(at)).nonzero()[:, 0]
-        parent[level], parent_edge[level] = above[choice[level]], edge[at[choice[level]]]
+        level, place = torch.unique(
+            other[at], return_inverse=True
+        )  # costs what the level holds, not what the graph does
+        choice = torch.full((len(level),), len(at), device=device)
+        choice = choice.scatter_reduce(0, place, torch.arange(len(at), device=device), "amin")
+        parent[level], parent_edge[level] = above[choice], edge[at[choice]]
         seen[level] = True
         levels.append(level)
     return parent, parent_edge, levels
