@@ -5,9 +5,11 @@ import importlib.util
 import re
 from pathlib import Path
 
+import pyarrow.parquet as parquet
 import pytest
 
 import anygrain
+from anygrain.cli import run
 from anygrain.data.config import load_config
 from anygrain.data.dataset import read_dataset
 from anygrain.demo import copy_demo
@@ -100,3 +102,25 @@ def test_configurations_of_the_examples_read_their_data(name, kinds, classes):
     assert [e.kind for e in dataset.evidence] == kinds
     assert len(dataset.classes) == classes
     assert not dataset.conflicts
+
+
+def test_the_program_fits_the_clinics(tmp_path):
+    out = tmp_path / "clinics"
+    assert run(["fit", str(FIT / "proportions_table.toml"), "--out", str(out)]) == 0
+    _, diagnosis, _ = load("proportions_table").patients()
+    found = parquet.read_table(out / "labels.parquet").to_pydict()
+    truth = [["malignant", "benign"][diagnosis[int(row[1:])]] for row in found["row"]]
+    right = [a == b for a, b in zip(found["predicted"], truth, strict=True)]
+    assert sum(right) / len(right) > 0.93  # by models that saw neither the row nor its clinic
+    assert "accuracy could not be measured" in (out / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_program_fits_the_tickets_and_predicts_new_ones(tmp_path, capsys):
+    out = tmp_path / "tickets"
+    assert run(["fit", str(FIT / "tickets.toml"), "--out", str(out)]) == 0
+    new = str(ROOT / "anygrain" / "demo" / "tickets" / "new.csv")
+    assert run(["predict", str(out), new, "--out", str(tmp_path / "new.parquet"), "--truth", "product"]) == 0
+    assert float(re.search(r"accuracy (0\.\d+)", capsys.readouterr().out)[1]) > 0.93
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "simulated" in page
+    assert len(page) < 1_000_000

@@ -19,7 +19,8 @@ def row_map(features: Any, posterior: Any, *, limit: int = MANY, seed: int = 0) 
     r"""Places (N, 2) of rows on a map; NaN for rows beyond `limit`, which are left out at random.
 
     Features are projected on the span of the class means :math:`m_k = \sum_i q_{ik} x_i / \sum_i q_{ik}`, at most 20
-    directions, largest first; then neighbours are kept near each other by t-SNE.
+    directions, largest first (where classes are few, on the largest singular directions as well); then neighbours are
+    kept near each other by t-SNE.
 
     Args:
         features: array or sparse matrix, shape (N, D).
@@ -29,6 +30,7 @@ def row_map(features: Any, posterior: Any, *, limit: int = MANY, seed: int = 0) 
 
     Source: van der Maaten and Hinton, Visualizing Data using t-SNE, 2008.
     """
+    from sklearn.decomposition import TruncatedSVD
     from sklearn.manifold import TSNE
 
     q = np.asarray(posterior, dtype=np.float64)
@@ -40,16 +42,26 @@ def row_map(features: Any, posterior: Any, *, limit: int = MANY, seed: int = 0) 
     chosen = np.arange(len(q))
     if len(chosen) > limit:
         chosen = np.sort(np.random.default_rng(seed).choice(len(q), limit, replace=False))
-    scores = np.asarray(features[chosen] @ directions.T, dtype=np.float64) - centre @ directions.T
+    some = features[chosen]
+    scores = _unit(np.asarray(some @ directions.T, dtype=np.float64) - centre @ directions.T)
+    more = min(8 - scores.shape[1], some.shape[1] - 1, len(chosen) - 1)
+    if more > 0:  # few classes span few directions
+        found = TruncatedSVD(more, random_state=seed).fit_transform(some)
+        scores = np.concatenate([scores, 0.5 * _unit(found - found.mean(axis=0))], axis=1)
     places = np.full((len(q), 2), np.nan)
     if scores.shape[1] >= 2 and len(chosen) > 10:
-        scores /= np.sqrt((scores**2).sum(axis=1).mean()) or 1.0
         near = min(30.0, (len(chosen) - 1) / 3)
-        places[chosen] = TSNE(perplexity=near, init="pca", max_iter=500, random_state=seed).fit_transform(scores)
-    elif len(scores):
-        places[chosen, : min(2, scores.shape[1])] = scores[:, :2]
-        places[chosen] = np.nan_to_num(places[chosen])
+        fitted = TSNE(perplexity=near, init="pca", max_iter=500, random_state=seed).fit_transform(scores)
+        places[chosen] = fitted
+    elif len(chosen):
+        places[chosen] = np.pad(scores[:, :2], ((0, 0), (0, max(0, 2 - scores.shape[1]))))
     return places
+
+
+def _unit(scores: np.ndarray) -> np.ndarray:
+    """Scores (n, d) with rows of mean square 1."""
+    size = float(np.sqrt((scores**2).sum(axis=1).mean())) if scores.size else 0.0
+    return scores / size if size > 0 else scores
 
 
 class MapDisplay:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
 from sklearn.metrics import confusion_matrix
 
 from anygrain.metrics import expected_calibration_error, wilson_interval
@@ -165,8 +166,10 @@ def test_row_map_keeps_groups_apart():
     assert (classes[gap.argmin(axis=1)] == classes).mean() > 0.95
     limited = row_map(features, np.eye(4)[classes], limit=50)
     assert np.isfinite(limited).all(axis=1).sum() == 50
-    two = row_map(features[:, :1], np.eye(4)[classes])
-    assert np.isfinite(two).all()
+    assert np.isfinite(row_map(features[:, :1], np.eye(4)[classes])).all()
+    two = row_map(features, np.eye(2)[classes // 2])  # a plane, though two means span a line
+    assert min(np.linalg.svd(two - two.mean(axis=0), compute_uv=False)) > 10
+    np.testing.assert_array_equal(row_map(csr_array(features), np.eye(4)[classes]).shape, (160, 2))
 
 
 @pytest.mark.parametrize(
