@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 a fault of the program, 2 bad input and nothing written, 3
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -33,7 +34,8 @@ Settings = Annotated[
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the program and leave it with its exit code."""
+    """Run the program and leave it with its exit code; a polite kill stops it as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 

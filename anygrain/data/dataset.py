@@ -15,6 +15,7 @@ from anygrain.data.config import Config
 from anygrain.data.conflicts import Conflict, find_conflicts
 from anygrain.data.error import InputError, counted, quoted, some
 from anygrain.data.evidence import Evidence, Rows
+from anygrain.data.groups import Grouped
 from anygrain.data.kinds import read_evidence
 from anygrain.data.table import Table, distinct, read_table
 from anygrain.labels import Labels
@@ -72,8 +73,9 @@ class Dataset:
 
     @property
     def labels(self) -> Labels:
-        """All labels together."""
-        return combined([e.labels for e in self.evidence])
+        """All labels together, rows of one group joined."""
+        parts = [e.labels for e in self.evidence]
+        return combined(parts) if self.groups is None else Grouped(parts, torch.from_numpy(self.groups))
 
     @property
     def labelled(self) -> np.ndarray:
@@ -311,19 +313,3 @@ def softened(dataset: Dataset) -> Dataset:
         dataset.conflicts,
         [*dataset.notes, note],
     )
-
-
-def tensor_groups(dataset: Dataset) -> torch.Tensor:
-    """Rows that stay together when rows are held out, shape (N,): those of a group, a bag, or a pair."""
-    from anygrain.labels.structure import connected_components
-
-    joined = dataset.labels.groups()
-    if dataset.groups is None:
-        return joined
-    n = len(dataset)
-    own = torch.from_numpy(dataset.groups) + n
-    shift = int(own.max()) + 1
-    nodes = torch.arange(n)
-    left = torch.cat([nodes, nodes])
-    right = torch.cat([own, joined + shift])
-    return connected_components(shift + int(joined.max()) + 1, left, right)[:n]

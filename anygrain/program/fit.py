@@ -120,8 +120,17 @@ def _run(
         warnings.simplefilter("always")
         at = time.monotonic()
 
+        numbers = {facts["step"]: at for at, (_, facts) in enumerate(earlier, start=1)}
+        whole = {step for step, tensors in state.steps.items() if set(tensors) != {"done"}}
+
         def keep(done: int, total: int, facts: dict[str, Any]) -> None:
             folder.keep_step(done, state.steps[facts["step"]], facts)
+            numbers[facts["step"]] = done
+            for step in [s for s in whole if set(state.steps[s]) == {"done"}]:  # its tensors are not needed any more
+                past = next(h for h in state.history if h["step"] == step)
+                folder.keep_step(numbers[step], state.steps[step], past)
+                whole.discard(step)
+            whole.add(facts["step"])
             folder.say_progress(done, total, seconds=spent + time.monotonic() - began)
             folder.log("step", done=done, total=total, **facts)
             value = facts.get("held_out_evidence")
