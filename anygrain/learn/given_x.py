@@ -22,7 +22,9 @@ def target_from_sources(labels: Labels) -> Labels:
     if not sources:
         return labels
     posterior = aggregate(labels).posterior.to(torch.get_default_dtype())
-    spoken = torch.stack([(p.log_evidence() - p.log_evidence()[:, :1]).abs().amax(dim=1) > 1e-6 for p in sources]).any(0)
+    spoken = torch.stack([(p.log_evidence() - p.log_evidence()[:, :1]).abs().amax(dim=1) > 1e-6 for p in sources]).any(
+        0
+    )
     target = Soft(
         torch.where(spoken[:, None], posterior, torch.nan),
         kind="target",

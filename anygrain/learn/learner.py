@@ -18,10 +18,12 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 from torch import Tensor
 
-from anygrain.encoders import Encoder, Pretrained, Text, encoder_for, encoder_from
+from anygrain.encoders import Encoder, Frame, Pretrained, Text, encoder_for, encoder_from
 from anygrain.encoders.choose import ENCODERS, is_mixed, is_text
 from anygrain.labels import All, Exact, LabelError, Labels, Taxonomy
 from anygrain.learn.calibration import confidence_temperature, evidence_score
+from anygrain.learn.common_error import common_error
+from anygrain.learn.given_x import target_from_sources
 from anygrain.learn.head import HEADS, Head, make_head
 from anygrain.learn.loop import objective, train
 from anygrain.learn.loss import Loss, cross_entropy
@@ -62,6 +64,7 @@ class Learner(ClassifierMixin, BaseEstimator):
         n_features_in_: number of columns of X, for arrays and tables.
         taxonomy_: the taxonomy, or None.
         head_, encoder_, temperature_: the fitted parts.
+        error_: the small error that hard kinds share, 0 where they never contradict each other.
         chosen_: whether "evidence" or "exact only" won, and why.
         history_: one dict per step: track, round, temperature, held-out evidence per row.
         held_out_log_probs_: (N, K) of the training instances, from heads that saw neither row nor evidence; where
@@ -131,6 +134,10 @@ class Learner(ClassifierMixin, BaseEstimator):
             LabelError: lengths that differ.  ValueError: NaN or infinite features.
         """
         data, labels = self._read(X, y)
+        labels = target_from_sources(labels)
+        self.error_ = common_error(labels)
+        if self.error_:
+            labels = labels.with_error(self.error_)
         self._seed = int(self.seed)
         self.encoder_ = self._make_encoder(data)
         encoded = self._learn_encoder(data)
@@ -279,7 +286,9 @@ class Learner(ClassifierMixin, BaseEstimator):
     def _check(self, X: Any, *, reset: bool) -> Any:
         if is_text(X):
             return [None if v is None or v != v else str(v) for v in X]
-        if is_mixed(X):
+        # a Frame reads columns by name and fills gaps, also where all of them are numbers
+        by_name = isinstance(self.encoder if reset else self.encoder_, Frame) and hasattr(X, "columns")
+        if by_name or is_mixed(X):
             if reset:
                 self.feature_names_in_ = np.array([str(c) for c in X.columns], dtype=object)
                 self.n_features_in_ = len(self.feature_names_in_)
@@ -513,7 +522,8 @@ def missing_classes(values: np.ndarray) -> np.ndarray:
         return np.isnan(values) | ((values == -1) & (not set(np.unique(known)) <= {-1.0, 1.0}))
     if values.dtype.kind == "b":
         return np.zeros(len(values), bool)
-    return np.array([v is None or v != v or v == "" for v in values.tolist()], dtype=bool)
+    empty: np.ndarray = np.array([v is None or v != v or v == "" for v in values.tolist()], dtype=bool)
+    return empty
 
 
 def read_classes(y: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -443,13 +443,21 @@ class Recipe:
             found[name] = log_probs
         return {name: log_probs[out] for name, log_probs in found.items()}
 
+    def told(self) -> bool:
+        """Whether rows without an anchor carry evidence, beyond being there."""
+        rest = self.alone[~self.anchors]
+        return bool(((rest - 1 / self.k).abs().amax(dim=1) > 1e-6).float().mean() > 0.01)
+
     # -- choosing -----------------------------------------------------------------------------------------------------
 
     def graph_weight_from_evidence(self) -> float:
         """Weight of the graph track where no exact label can be held out.
 
-        The evidence of the rows without an anchor decides: do neighbours, or a cross-fitted head, say it better?
+        The evidence of the rows without an anchor decides: do neighbours, or a cross-fitted head, say it better? Where
+        these rows carry none, the graph leads, which is right more often than not.
         """
+        if not self.told():
+            return 0.75
         rows = ~self.anchors
         near = self.graph.walk @ self.alone
         logits = torch.zeros_like(self.uniform)
@@ -466,8 +474,6 @@ class Recipe:
         floor = self.alone.mean(dim=0)
         shares = (0.01, 0.03, 0.1, 0.3)
         by_graph = max(evidence_score(self.evidence.view, log((1 - e) * near + e * floor), rows) for e in shares)
-        if abs(by_head - by_graph) < 1e-3:
-            return 0.5
         return 0.75 if by_graph > by_head else 0.25
 
     def run(self) -> RecipeResult:
@@ -539,8 +545,9 @@ class Recipe:
         """Compare candidates on held-out exact labels, at instances `order` (n,).
 
         Candidates are scored by the log-probability of the held-out class, given all other evidence, each at its best
-        temperature, classes weighted by their estimated size. Of the pools within one standard error of the best the
-        one with least weight on the graph is taken; exact only wins where its score is highest.
+        temperature, classes weighted by their estimated size. Of the pools within half a standard error of the best the
+        one with least weight on the graph is taken. Exact only wins where unlabelled rows alone do not put the pool
+        ahead by one standard error, and, where these rows carry evidence, when the pool is behind by two.
         """
         evidence = Evidence(without_exact(self.labels, self.exact_fold >= 0), self.features.dtype)
         truth = self.given[order]
@@ -576,15 +583,20 @@ class Recipe:
             gap = scores[best_pool] - scores[w]
             mean = float(weight @ gap)
             error = float((weight.square() * (gap - mean).square()).sum().sqrt())
-            if mean <= error:
+            if mean <= error / 2:
                 taken = w
                 break
+        ahead = scores[taken] - scores["exact only"]
+        lead = float(weight @ ahead)
+        doubt = float((weight.square() * (ahead - lead).square()).sum().sqrt())
         exact_score, pool_score = float(weight @ scores["exact only"]), float(weight @ scores[taken])
         chosen: dict[str, Any] = {
-            "chosen": "evidence" if pool_score >= exact_score else "exact only",
+            "chosen": "evidence" if lead >= (-2 if self.told() else 1) * doubt else "exact only",
             "why": f"on {len(order)} exact labels held out, log-probability {pool_score:.3f} with all evidence and "
             f"{exact_score:.3f} with exact labels only",
             "graph_weight": taken,
+            "lead": lead,
+            "doubt": doubt,
             "held_out_accuracy": accuracy[taken],
             "held_out_accuracy_exact_only": accuracy["exact only"],
         }
