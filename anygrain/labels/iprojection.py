@@ -97,10 +97,12 @@ def i_projection(log_p: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     r"""Joint counts by the I-projection :math:`q_i(k) \propto p_i(k) e^{\lambda_k}` with the counts as its means.
 
     .. math:: \log P(o) \approx -\mathrm{KL}(q \| p) - \tfrac12 \log \det(2 \pi H), \qquad
-              \log P(o \mid y_i = k) - \log P(o) \approx \log q_i(k) - \log p_i(k) = \lambda_k - \log Z_i
+              \log P(o \mid y_i = k) - \log P(o) \approx \lambda_k - \log Z_i + \log(1 + u_{ik} - q_i \cdot u_i), \quad
+              u_{ik} = (W q_i)_k - \tfrac12 W_{kk} - (W g)_k
 
-    H is the covariance of the tilted counts without the first column; its term is left out unless every variance
-    exceeds 1. Without it the value is an upper bound.
+    H is the covariance of the tilted counts without the first column, W its inverse, and g the derivative of
+    :math:`-\tfrac12 \log \det H` in the tilt: the posterior is the gradient of log P. The terms of H are left out
+    unless every variance exceeds 1; then the value is an upper bound and the posterior is q.
 
     Args:
         log_p: (B, n, C), see `tilt_to_counts`.
@@ -129,5 +131,18 @@ def i_projection(log_p: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     # counts are integers, so expectations that cannot reach them miss by one or more
     missed = (tilted.expected - counts).masked_fill(~used, 0.0).abs().amax(dim=1) > 0.4
     impossible = missed | torch.isneginf(tilted.log_z).any(dim=1)
-    message = (tilted.tilt[:, None] - tilted.log_z[..., None]).masked_fill(~used[:, None], -torch.inf)
+    ratio = torch.where(wide[:, None, None], _gradient_of_spread(tilted, spread, both), 1.0)
+    # far below 1 the expansion is no guide: a ratio of .1 goes on as its tangent in logs
+    log_ratio = torch.where(ratio > 0.1, torch.log(ratio.clamp(min=0.1)), math.log(0.1) + (ratio - 0.1) / 0.1)
+    message = (tilted.tilt[:, None] - tilted.log_z[..., None] + log_ratio).masked_fill(~used[:, None], -torch.inf)
     return value.masked_fill(impossible, -torch.inf), message.masked_fill(impossible[:, None, None], 0.0)
+
+
+def _gradient_of_spread(tilted: Tilt, spread: Tensor, digits: Tensor) -> Tensor:
+    """1 + u - q . u (B, n, C), the factor by which -1/2 log det H changes the posterior q; see `i_projection`."""
+    q = tilted.log_q.exp()
+    inverse = torch.where(digits, torch.linalg.inv_ex(spread).inverse, 0.0)
+    own = q @ inverse - 0.5 * torch.diagonal(inverse, dim1=1, dim2=2)[:, None]
+    g = (q * (own - (q * own).sum(dim=2, keepdim=True))).sum(dim=1)
+    u = own - (inverse @ g[..., None])[:, None, :, 0]
+    return 1.0 + u - (q * u).sum(dim=2, keepdim=True)
