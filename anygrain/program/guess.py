@@ -130,8 +130,8 @@ def guess(
         rows[group[0]] = row
         labels.append(label)
         left = [n for n in left if n not in group]
-    if not labels and taxonomy is None:
-        found_name = _plain_label(left, columns, said)
+    if taxonomy is None and not any(label["kind"] in ("Exact", "Crowd", "Noisy") for label in labels):
+        found_name = _plain_label(left, columns, said, by_name_only=bool(labels))
         if found_name:
             column = columns[found_name]
             labels.append({"kind": "Exact", "column": found_name})
@@ -141,7 +141,8 @@ def guess(
 
     _inputs(left, columns, table, said, data, rows)
     if not labels:
-        likely = [n for n in left if not columns[n].is_text and _is_categorical(columns[n])] or left
+        likely = [n for n in left if not columns[n].is_text and _is_categorical(columns[n])]
+        likely = [n for n in likely if not set(columns[n].distinct) <= _SPLITS] or left
         raise InputError(
             f"{table.name}: no column looks like a label. Say which one is, such as --column {likely[-1]}=Exact "
             f"(columns that could be: {some(likely, 6)}). Kinds of label: anygrain labels"
@@ -300,12 +301,16 @@ def _soft(
     return out
 
 
-def _plain_label(left: list[str], columns: dict[str, _Column], said: dict[str, str]) -> str | None:
+def _plain_label(
+    left: list[str], columns: dict[str, _Column], said: dict[str, str], *, by_name_only: bool
+) -> str | None:
     """Without a taxonomy: a column named like a label, else one that is partly empty, else nothing."""
     likely = [n for n in left if n not in said and not columns[n].is_text and _is_categorical(columns[n])]
     named = [n for n in likely if _LABEL.search(n)]
     partly = [n for n in likely if columns[n].missing > 0.2 and not columns[n].is_number]
-    return named[-1] if named else partly[0] if partly else None
+    if named:
+        return named[-1]
+    return partly[0] if partly and not by_name_only else None
 
 
 def _inputs(
