@@ -93,6 +93,7 @@ class _Said:
         from anygrain.labels.counts import Counts
         from anygrain.labels.instance import InstanceLabels
         from anygrain.labels.pairs import Pairs
+        from anygrain.labels.proportions import Proportions
         from anygrain.labels.sets import SetLabels
 
         named = _named_outright(part)
@@ -106,11 +107,11 @@ class _Said:
                 self.clusters[:] = True
         elif isinstance(part, AnyOf):
             self._read_any_of(part.present, part.target)
+        elif isinstance(part, Proportions) and part.is_noisy:
+            self._read_counts(part.proportions.double() * part.sets.sizes[:, None], part.sets.sizes)
         elif isinstance(part, Counts):
             counts = part.counts.double()
             self._read_counts(torch.where(counts < 0, torch.nan, counts), part.sets.sizes)
-        elif isinstance(shares := getattr(part, "proportions", None), Tensor) and isinstance(part, SetLabels):
-            self._read_counts(shares.double() * part.sets.sizes[:, None], part.sets.sizes)
         elif isinstance(part, SetLabels):
             self._read_sets(part)
         else:  # a kind of which nothing is known but its likelihood: give it the benefit of the doubt

@@ -14,6 +14,7 @@ from anygrain.labels import (
     InstanceLabels,
     Interval,
     Pairs,
+    Proportions,
     SetLabels,
     Soft,
     Taxonomy,
@@ -174,6 +175,14 @@ def test_constant_shares_are_named(counts):
     bags = Bags.from_ids(torch.arange(len(counts)).repeat_interleave(counts.sum(1)))
     (message,) = identifiability(Counts(bags, counts, class_names=["yes", "no"]))
     assert message.startswith('the shares of classes "yes", "no" are nearly the same in every bag')
+
+
+@pytest.mark.parametrize("noise", [None, 50.0])
+def test_shares_are_read_as_counts_are(noise):
+    varied = torch.tensor([[0.2, 0.3, 0.5], [0.6, 0.1, 0.3], [0.1, 0.8, 0.1]])
+    assert identifiability(Proportions(bags_of(30, 10), varied, noise)) == []
+    (message,) = identifiability(Proportions(bags_of(30, 10), varied[:1].expand(3, 3), noise))
+    assert message.startswith("the shares of classes 0, 1, 2 are nearly the same")
 
 
 def test_constant_shares_beside_labels_that_name_only_some():
