@@ -19,7 +19,11 @@ from anygrain.labels.channels.difficulty import Difficulty
 from anygrain.labels.channels.tabular import TabularChannel
 from anygrain.labels.crowd import Crowd
 from anygrain.labels.error import LabelError
+from anygrain.labels.exact import Exact
 from anygrain.labels.identifiability import warn_of_permutation, warn_unidentified
+
+#: items from which the rivals of the classes are learnt
+_ENOUGH = 20_000
 
 
 @dataclass(frozen=True)
@@ -232,6 +236,10 @@ def _fit(
 
     was_settled = [c.prior_is_settled for c in channels]
     value, posterior = _e_step(labels, shares.log().to(dtype))
+    gold = _gold(labels)
+    if learning and gold is not None:  # what is known for certain comes first, so that it names the classes
+        labels.update(posterior * gold[:, None])
+        value, posterior = _e_step(labels, shares.log().to(dtype))
     try:
         for _ in range(learning if channels else 0):
             m_step(posterior)
@@ -278,11 +286,24 @@ def _pool(
     posterior = torch.zeros_like(own.posterior)
     for fit, weight in zip(fits, share.tolist(), strict=True):
         if weight:
-            hard = _fit(_with_hard_items(fit.labels), prior, 5, tolerance, dtype, start=fit.prior, learning=0)
-            posterior += weight * hard.posterior
+            hard = _with_hard_items(fit.labels)
+            few = hard[:: max(hard.n_rows // _ENOUGH, 1)] if isinstance(hard, Crowd) else hard
+            rivals = _fit(few, prior, 5, tolerance, dtype, start=fit.prior, learning=0)
+            log_prior = rivals.prior.log().to(posterior.dtype)
+            posterior += weight * (rivals.posterior if few is hard else _e_step(hard, log_prior)[1])
     names = [type(crowds[0].channel).__name__, "OneCoin"]
     pool = dict(zip(names, share.tolist(), strict=False))
     return dataclasses.replace(own.result(pool=pool), posterior=posterior)
+
+
+def _gold(labels: Labels) -> Tensor | None:
+    """bool, shape (N,): items whose class is given outright beside votes; None where there are none."""
+    parts = _parts(labels)
+    given = [p.labels >= 0 for p in parts if isinstance(p, Exact)]
+    if not given or not any(isinstance(p, Crowd) for p in parts):
+        return None
+    gold = torch.stack(given).any(dim=0)
+    return gold if bool(gold.any()) else None
 
 
 def _with_hard_items(labels: Labels) -> Labels:

@@ -50,8 +50,9 @@ class Confusion(TabularChannel):
         mean = draws.sum(dim=0) + 2 * self.base
         self.strength, self.mean = strength, mean / mean.sum(dim=1, keepdim=True)
 
-    def prior_votes(self) -> Tensor:
-        return self.strength
+    def accuracy_variance(self, weight: Tensor) -> Tensor:
+        right = torch.diagonal(self.confusion, dim1=1, dim2=2)
+        return (right * (1 - right) / (self.counts.sum(dim=2) + self.strength + 1)) @ weight.square()
 
     def log_prior(self) -> Tensor:
         penalty = self.strength * (self.mean * self.confusion.clamp(min=1e-300).log()).sum()

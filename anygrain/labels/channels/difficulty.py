@@ -92,10 +92,15 @@ class Difficulty(Channel):
     def _columns(self, dtype: torch.dtype) -> Tensor:
         """log P(vote | what the item looks like), shape (cells, K + P): each class, then each pair of classes."""
         log_prob = self.votes.table
+        kept: tuple[Tensor, Tensor, Tensor] | None = self.__dict__.get("_kept")
+        if kept is not None and kept[0] is log_prob and kept[1] is self.pairs and kept[2].dtype == dtype:
+            return kept[2]
         either = torch.logaddexp(log_prob[:, self.pairs[:, 0]], log_prob[:, self.pairs[:, 1]])
         either -= torch.log(torch.tensor(2.0, dtype=either.dtype))
         either[-1] = 0.0
-        return torch.cat([log_prob, either], dim=1).to(dtype)
+        columns = torch.cat([log_prob, either], dim=1).to(dtype)
+        self.__dict__["_kept"] = (log_prob, self.pairs, columns)
+        return columns
 
     def _looks(self, dtype: torch.dtype) -> Tensor:
         """P(what the item looks like | class), shape (K + P, K)."""

@@ -49,10 +49,9 @@ class OneCoin(TabularChannel):
         mean = draws.sum(dim=0) + torch.tensor([1.2, 0.8], dtype=draws.dtype, device=draws.device)
         self.strength, self.mean = strength, mean / mean.sum()
 
-    def prior_votes(self) -> Tensor:
-        # every class tells about the one accuracy: as many votes as all classes together, less those of its own
-        total = self.counts.sum(dim=(1, 2), keepdim=True)[:, 0] + self.strength
-        return self.n_classes * total - self.counts.sum(dim=2)
+    def accuracy_variance(self, weight: Tensor) -> Tensor:
+        right = self.accuracy(weight)
+        return right * (1 - right) / (self.counts.sum(dim=(1, 2)) + self.strength + 1)
 
     def log_prior(self) -> Tensor:
         matrices = self.confusion.clamp(min=1e-300).log()

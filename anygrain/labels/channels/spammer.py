@@ -73,9 +73,9 @@ class Spammer(TabularChannel):
         habit = habits.sum(dim=0) + 2 / self.n_classes
         self.mean, self.mean_habit = mean / mean.sum(), habit / habit.sum()
 
-    def prior_votes(self) -> Tensor:
-        total = self.counts.sum(dim=(1, 2), keepdim=True)[:, 0] + self.strength
-        return self.n_classes * total - self.counts.sum(dim=2)
+    def accuracy_variance(self, weight: Tensor) -> Tensor:
+        right = self.accuracy(weight)
+        return right * (1 - right) / (self.counts.sum(dim=(1, 2)) + self.strength + 1)
 
     def log_prior(self) -> Tensor:
         knows = torch.stack([self.knows, 1 - self.knows], dim=1).clamp(min=1e-300).log()

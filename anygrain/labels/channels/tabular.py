@@ -119,20 +119,17 @@ class TabularChannel(Channel):
     def accuracy_interval(self, prior: Tensor | None = None, level: float = 0.95) -> tuple[Tensor, Tensor]:
         r"""Lower and upper end, both (S,), of a credible interval of the accuracy.
 
-        The diagonal of each row is Beta distributed given expected counts and shrinkage; the accuracy, their weighted
-        sum, gets its mean and variance and the Beta distribution that has them.
+        The Beta distribution that has the mean and the variance of the accuracy, given expected counts and shrinkage.
         """
-        right = torch.diagonal(self.confusion, dim1=1, dim2=2)
-        weight = torch.full_like(right[0], 1 / self.n_classes) if prior is None else prior.to(right)
-        seen = self.counts.sum(dim=2) + self.prior_votes()
-        mean = right @ weight
-        variance = (right * (1 - right) / (seen + 1)) @ weight.square()
+        weight = torch.full_like(self.table[0], 1 / self.n_classes) if prior is None else prior.to(self.table)
+        mean = self.accuracy(weight)
+        variance = self.accuracy_variance(weight)
         size = (mean * (1 - mean) / variance.clamp(min=1e-300) - 1).clamp(min=1e-3)
         return _beta_interval(mean * size, (1 - mean) * size, level)
 
     @abstractmethod
-    def prior_votes(self) -> Tensor:
-        """How many votes the shrinkage is worth on each class, broadcast against (S, K)."""
+    def accuracy_variance(self, weight: Tensor) -> Tensor:
+        """Posterior variance of every accuracy, shape (S,), given the expected counts; classes weighted (K,)."""
 
 
 def _beta_interval(a: Tensor, b: Tensor, level: float) -> tuple[Tensor, Tensor]:
