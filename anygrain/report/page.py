@@ -20,7 +20,7 @@ from anygrain.report.rowmap import MANY, MapDisplay
 FORMAT = "anygrain-run-1"
 IN_DOUBT = 3.0  # nats; the run folder counts suspects by the same limit
 MOST_BARS = 40
-WIDE = 980  # user units of the pictures that span the page
+WIDE, TEXT = 980, 740  # user units of pictures that span the page, and of those that shrink with a small screen
 MOST_PANELS = 12
 MOST_CELLS = 4000
 MOST_LINES = 30
@@ -182,7 +182,7 @@ def _compared(evaluation: Mapping[str, Any] | None) -> str | None:
     display = IntervalDisplay(
         names, _floats(e["accuracy"] for e in entries), low, high, ours=[e["ours"] for e in entries]
     )
-    return display.to_svg(WIDE, title="Accuracy of ours and of the baselines, with intervals", line=34)
+    return display.to_svg(TEXT, title="Accuracy of ours and of the baselines, with intervals", line=34)
 
 
 def _reliability(evaluation: Mapping[str, Any] | None, key: str) -> str | None:
@@ -202,7 +202,7 @@ def _agreement(pairs: Sequence[Mapping[str, Any]]) -> str | None:
     names = [f"{pair['first']} and {pair['second']}" for pair in pairs]
     values = _floats(pair["share"] for pair in pairs)
     return IntervalDisplay(names, values, low, high, label="share of rows that agree").to_svg(
-        WIDE, title="How often two kinds of label agree"
+        TEXT, title="How often two kinds of label agree"
     )
 
 
@@ -216,7 +216,7 @@ def _sources(sources: Sequence[Mapping[str, Any]]) -> str | None:
     values = _floats(source["accuracy"] for source in shown)
     return IntervalDisplay(
         [s["name"] for s in shown], values, low, high, label="share of labels that are right"
-    ).to_svg(WIDE, title="Accuracy of every source of labels", line=26)
+    ).to_svg(TEXT, title="Accuracy of every source of labels", line=26)
 
 
 def _history(rounds: Sequence[Mapping[str, Any]]) -> str | None:
