@@ -269,6 +269,8 @@ class Recipe:
                     {key: found[f"channel{i}.{key}"] for key in channel.state_dict() if f"channel{i}.{key}" in found},
                     strict=False,
                 )
+            if self.labels.channels and not name.startswith("without"):  # those leave this evidence as it was
+                self.evidence = Evidence(self.labels, self.features.dtype)
             return found
         found, info = compute()
         for i, channel in enumerate(self.labels.channels):
