@@ -42,12 +42,14 @@ class All(Labels):
             flat += part.parts if isinstance(part, All) else [part]
         if not flat:
             raise LabelError("All needs at least one kind of label")
+        for part in flat:
+            if not isinstance(part, InstanceLabels | SetLabels):
+                kind = type(part).__name__
+                raise LabelError(f"{kind} is neither InstanceLabels nor SetLabels and cannot be combined")
         first = flat[0]
         names = next((p.class_names for p in flat if p.class_names is not None), None)
         for part in flat:
             ours, theirs = type(first).__name__, type(part).__name__
-            if not isinstance(part, InstanceLabels | SetLabels):
-                raise LabelError(f"{theirs} is neither InstanceLabels nor SetLabels and cannot be combined")
             for what in ("n_classes", "n_instances", "n_rows"):
                 if getattr(part, what) != getattr(first, what):
                     values = f"{getattr(first, what)} and {getattr(part, what)}"

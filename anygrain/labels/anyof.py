@@ -11,7 +11,7 @@ from torch import Tensor
 
 from anygrain.labels.bags import Bags
 from anygrain.labels.counting import any_of, mix_error
-from anygrain.labels.error import LabelError, require
+from anygrain.labels.error import LabelError, require, whole_numbers
 from anygrain.labels.frame import as_strings, read_column
 from anygrain.labels.instance import check_error, check_mapping
 from anygrain.labels.random_bags import random_bags
@@ -57,7 +57,7 @@ class AnyOf(SetLabels):
         weight: Tensor | None = None,
         class_names: Sequence[str] | None = None,
     ):
-        present = torch.as_tensor(present).to(torch.int8)
+        present = whole_numbers(present, "answers of bags").to(torch.int8)
         if present.shape != (len(bags),):
             raise LabelError(f"present has shape {tuple(present.shape)}; expected ({len(bags)},), one answer per bag")
         require(

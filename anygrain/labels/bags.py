@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from anygrain.labels.error import LabelError, require
+from anygrain.labels.error import LabelError, require, whole_numbers
 
 
 class Bags:
@@ -24,7 +24,7 @@ class Bags:
     """
 
     def __init__(self, members: Tensor, offsets: Tensor, n_instances: int | None = None):
-        members, offsets = torch.as_tensor(members).long(), torch.as_tensor(offsets).long()
+        members, offsets = whole_numbers(members, "members of bags"), whole_numbers(offsets, "offsets of bags")
         if offsets.ndim != 1 or members.ndim != 1 or len(offsets) == 0:
             raise LabelError("bags need members of shape (E,) and offsets of shape (M + 1,)")
         if int(offsets[0]) != 0 or int(offsets[-1]) != len(members):
@@ -50,7 +50,7 @@ class Bags:
         Raises:
             LabelError: an id below -1, or a gap: every id of 0..M-1 must occur.
         """
-        ids = torch.as_tensor(ids).long()
+        ids = whole_numbers(ids, "bag ids")
         if ids.ndim != 1:
             raise LabelError("bag ids have the shape (N,): one id per instance, -1 for none")
         require(ids >= -1, "has a bag id below -1", noun="instance")

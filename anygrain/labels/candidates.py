@@ -14,7 +14,7 @@ from anygrain.labels.channels.channel import Channel, Records
 from anygrain.labels.channels.inclusion_rates import InclusionRates
 from anygrain.labels.error import LabelError
 from anygrain.labels.frame import as_strings, class_list, encode, read_column
-from anygrain.labels.instance import InstanceLabels, check_error, relabelled_columns, require
+from anygrain.labels.instance import InstanceLabels, as_mask, check_error, relabelled_columns, require
 
 if TYPE_CHECKING:
     from anygrain.labels.taxonomy import Taxonomy
@@ -53,10 +53,7 @@ class Candidates(InstanceLabels):
         weight: Tensor | None = None,
         class_names: Sequence[str] | None = None,
     ):
-        candidates = torch.as_tensor(candidates)
-        if candidates.ndim != 2:
-            raise LabelError(f"candidates have shape {tuple(candidates.shape)}; expected (N, K), True where possible")
-        candidates = candidates.bool()
+        candidates = as_mask(candidates, "candidates")
         require(candidates.any(dim=1), "has no candidate class")
         super().__init__(
             candidates.shape[1],

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from anygrain.labels.candidates import read_sets
 from anygrain.labels.error import LabelError
-from anygrain.labels.instance import InstanceLabels, as_classes, check_error, relabelled_columns, require
+from anygrain.labels.instance import InstanceLabels, as_classes, as_mask, check_error, relabelled_columns, require
 
 if TYPE_CHECKING:
     from anygrain.labels.taxonomy import Taxonomy
@@ -52,9 +52,9 @@ class Complementary(InstanceLabels):
             index = as_classes(excluded, n_classes)
             excluded = torch.zeros(len(index), n_classes, dtype=torch.bool, device=index.device)
             excluded[(index >= 0).nonzero()[:, 0], index[index >= 0]] = True
-        elif n_classes is not None and excluded.shape[1] != n_classes:
+        excluded = as_mask(excluded, "excluded classes")
+        if n_classes is not None and excluded.shape[1] != n_classes:
             raise LabelError(f"excluded classes have {excluded.shape[1]} columns; expected {n_classes}")
-        excluded = excluded.bool()
         require(~excluded.all(dim=1), "rules out every class")
         super().__init__(
             excluded.shape[1],

@@ -1,5 +1,8 @@
 """The error of bad labels, and the check that names the rows at fault."""
 
+from typing import Any
+
+import torch
 from torch import Tensor
 
 
@@ -34,3 +37,17 @@ def check_error(error: float) -> float:
     if not 0.0 <= float(error) < 1.0:
         raise LabelError(f"error is {error}; expected a probability of at least 0 and below 1")
     return float(error)
+
+
+def whole_numbers(values: Any, what: str) -> Tensor:
+    """Values as int64; numbers such as 3.0 are whole.
+
+    Raises:
+        LabelError: a number that is not whole, naming the first.
+    """
+    given = torch.as_tensor(values)
+    index = given.long()
+    odd = given[index != given]
+    if len(odd):
+        raise LabelError(f"{what} must be whole numbers; {float(odd[0]):g} is not")
+    return index

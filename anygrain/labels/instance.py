@@ -14,14 +14,29 @@ from torch import Tensor
 from anygrain.labels.base import IMPOSSIBLE, Labels
 from anygrain.labels.error import LabelError, check_error, require
 
-__all__ = ["InstanceLabels", "as_classes", "check_error", "check_mapping", "relabelled_columns", "require", "tilt"]
+__all__ = [
+    "InstanceLabels",
+    "as_classes",
+    "as_mask",
+    "check_error",
+    "check_mapping",
+    "relabelled_columns",
+    "require",
+    "tilt",
+]
 
 
 def tilt(log_probs: Tensor, evidence: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """log softmax(log_probs + evidence) (N, K), its log normaliser (N,), and where the two contradict each other (N,).
 
     Where they do, log_probs stay as they are and the normaliser is 0.
+
+    Raises:
+        LabelError: tables of different shapes.
     """
+    if log_probs.shape != evidence.shape:
+        expected = f"{tuple(evidence.shape)}, instances by classes"
+        raise LabelError(f"log_probs have shape {tuple(log_probs.shape)}; expected {expected}")
     joint = log_probs + evidence
     normaliser = torch.logsumexp(joint, dim=-1)
     against = normaliser == -torch.inf
@@ -219,18 +234,35 @@ def check_mapping(mapping: Tensor, old: int, n_classes: int, kind: str, *, injec
     return mapping
 
 
-def as_classes(classes: Any, n_classes: int, what: str = "class") -> Tensor:
-    """Class indices (N,) as int64; -1 is missing.
+def as_classes(classes: Any, n_classes: int, what: str = "class", *, ndim: int = 1) -> Tensor:
+    """Class indices (N,), or a table of them, as int64; -1 is missing.
 
     Raises:
-        LabelError: not whole numbers, or outside -1..n_classes-1, naming the first rows and values.
+        LabelError: another number of dimensions, not whole numbers, or outside -1..n_classes-1, naming the first rows
+            and values.
     """
     given = torch.as_tensor(classes)
     if given.is_floating_point() or given.is_complex():
         raise LabelError(f"{what} indices must be whole numbers, not {given.dtype} (-1 is missing)")
+    if given.ndim != ndim:
+        expected = "one number per row" if ndim == 1 else "a table"
+        raise LabelError(f"{what} indices have shape {tuple(given.shape)}; expected {expected}")
     index = given.long()
     bad = ((index < -1) | (index >= n_classes)).nonzero()
     if len(bad):
         first = ", ".join(f"{int(index[tuple(b)])} in row {int(b[0])}" for b in bad[:3])
         raise LabelError(f"{len(bad)} {what} values are outside 0..{n_classes - 1} (or -1, missing): {first}")
     return index
+
+
+def as_mask(table: Any, what: str) -> Tensor:
+    """A table of True and False, or 1 and 0, as bool (N, K).
+
+    Raises:
+        LabelError: another number of dimensions, or other numbers, naming the first such rows.
+    """
+    given = torch.as_tensor(table)
+    if given.ndim != 2:
+        raise LabelError(f"{what} have shape {tuple(given.shape)}; expected (N, K), one column per class")
+    require(((given == 0) | (given == 1)).all(dim=1), f"of {what} holds something other than 0 and 1")
+    return given.bool()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from anygrain.labels.bags import Bags
-from anygrain.labels.error import LabelError, require
+from anygrain.labels.error import LabelError, require, whole_numbers
 from anygrain.labels.instance import check_error, check_mapping
 from anygrain.labels.sets import SetLabels
 
@@ -51,7 +51,8 @@ class Pairs(SetLabels):
         weight: Tensor | None = None,
         class_names: Sequence[str] | None = None,
     ):
-        i, j, same = torch.as_tensor(i).long(), torch.as_tensor(j).long(), torch.as_tensor(same)
+        i, j = whole_numbers(i, "instances of pairs"), whole_numbers(j, "instances of pairs")
+        same = whole_numbers(same, "answers of pairs")
         if i.ndim != 1 or i.shape != j.shape or i.shape != same.shape:
             raise LabelError(
                 f"i, j and same have {len(i)}, {len(j)} and {len(same)} entries; expected one of each a pair"

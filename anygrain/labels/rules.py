@@ -300,7 +300,7 @@ def _votes_cast(votes: Any, n_classes: int) -> Votes:
         dense = torch.as_tensor(votes)
         if dense.ndim != 2:
             raise LabelError(f"votes have shape {tuple(dense.shape)}; expected (N, R): a row per instance")
-        dense = as_classes(dense, n_classes, "vote")
+        dense = as_classes(dense, n_classes, "vote", ndim=2)
         rows, rules = (dense >= 0).nonzero(as_tuple=True)
         return Votes(rows, rules, dense[rows, rules], len(dense), dense.shape[1])
     if values.is_floating_point() and bool((values != values.round()).any()):

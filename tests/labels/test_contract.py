@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import pickle
 import time
 
 import pytest
@@ -675,6 +676,56 @@ def test_nested_and_overlapping_bags():
 def test_bad_sets_are_named(make, message):
     with pytest.raises(LabelError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Exact(torch.zeros(2, 3, dtype=torch.long), K), "expected one number per row"),
+        (lambda: Candidates(torch.tensor([[0.5, 0.2]])), "other than 0 and 1"),
+        (lambda: Candidates(torch.ones(3)), "expected .N, K."),
+        (lambda: Complementary(torch.tensor([[1, -1, 0]])), "other than 0 and 1"),
+        (lambda: Pairs([0.7], [1.0], [1], 3, 2), "0.7 is not"),
+        (lambda: Pairs([0], [1], [0.5], 3, 2), "0.5 is not"),
+        (lambda: AnyOf(Bags.from_ids([0, 0]), [0.5], 0, 2), "0.5 is not"),
+        (lambda: Bags.from_ids([0.0, 1.0, float("nan")]), "nan is not"),
+        (lambda: Exact(truth_of(), K) & 3, "int is neither"),
+        (lambda: Exact(truth_of(), K).infer(log_probs_of(n=5)), r"shape .5, 3.; expected .6, 3."),
+        (lambda: pairs(0).infer(log_probs_of(k=4)), r"shape .6, 4.; expected .6, 3."),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(make, message):
+    with pytest.raises(LabelError, match=message) as caught:
+        make()
+    assert "\n" not in str(caught.value)
+
+
+@of_every_kind
+def test_labels_can_be_copied_and_pickled(make):
+    labels, log_probs = make(0), log_probs_of()
+    posterior = labels.posterior(log_probs)
+    for other in (copy.deepcopy(labels), pickle.loads(pickle.dumps(labels))):
+        torch.testing.assert_close(other.posterior(log_probs), posterior)
+
+
+@pytest.mark.parametrize("error", [0.0, 0.3])
+def test_all_answers_together_have_probability_one(error):
+    log_probs = log_probs_of(1)
+    bags = Bags.from_ids(torch.tensor([0, 0, 0, 0, -1, -1]))
+    said = [
+        [Exact(torch.tensor([c] * N), K, error=error)[[0]] for c in range(K)],
+        [Pairs([0], [1], [a], N, K, error=error) for a in (0, 1)],
+        [AnyOf(bags, [a], [0, 2], K, error=error) for a in (0, 1)],
+        [
+            Counts(bags, torch.tensor([[a, b, 4 - a - b]]), error=error)
+            for a, b in itertools.product(range(5), range(5))
+            if a + b <= 4
+        ],
+        [Counts(bags, torch.tensor([[a, -1, -1]]), error=error) for a in range(5)],
+    ]
+    for kinds in said:
+        total = sum(float(o.log_likelihood(log_probs[: o.n_instances])[0].exp()) for o in kinds)
+        assert total == pytest.approx(1.0, abs=1e-12)
 
 
 # -- how much it costs ------------------------------------------------------------------------------------------------
