@@ -93,8 +93,8 @@ def aggregate(
         tolerance: stop once the objective rises by less than this per item.
         dtype: of the posterior; float64 for up to 200,000 entries, else float32.
         seed: of the folds of items.
-        pool: for labels with votes and no `channel`: the average described above; False: the labels' own channels as
-            they are.
+        pool: the average described above, for labels with votes, without other channels, when no `channel` is asked
+            for; False: the labels' own channels as they are.
 
     Warns:
         IdentifiabilityWarning: where the labels leave the answer open, and where classes seem to have traded places.
@@ -269,12 +269,13 @@ def _pool(
     """The labels' own fit, its posterior averaged with that of one-coin annotators, hard items allowed for."""
     own = _fit(labels, prior, iterations, tolerance, dtype)
     crowds = [p for p in _parts(labels) if isinstance(p, Crowd)]
-    if not crowds or not all(isinstance(p.channel, TabularChannel | Difficulty) for p in crowds):
+    of_crowds = {id(p.channel) for p in crowds}
+    # other channels, of rules or noise, would have to be fitted anew with each model of the annotators
+    others = any(id(c) not in of_crowds for c in labels.channels)
+    if not crowds or others or not all(isinstance(p.channel, TabularChannel | Difficulty) for p in crowds):
         return own.result()
     fits = [own]
-    of_crowds = {id(p.channel) for p in crowds}
-    alone = all(id(c) in of_crowds for c in labels.channels)  # other channels must not be fitted twice
-    if alone and all(isinstance(p.channel, Confusion | Difficulty) for p in crowds):
+    if all(isinstance(p.channel, Confusion | Difficulty) for p in crowds):
         fits.append(_fit(_with_channel(labels, "one_coin"), prior, iterations, tolerance, dtype))
     voted = torch.zeros(labels.n_instances, dtype=torch.bool, device=labels.device)
     for p in crowds:

@@ -204,7 +204,7 @@ def test_hard_items_keep_the_average_calibrated():
 
 
 def test_the_simplest_channel_that_fits_is_chosen():
-    truth = truth_of(1500, 3)
+    truth = truth_of(1500, 3, 17)
     even = Crowd.simulate(truth, 3, generator=generator(1), n_annotators=8, votes_per_item=5, accuracy=0.7)
     found = aggregate(even, channel="auto")
     assert found.channel_name == "one_coin"

@@ -16,6 +16,8 @@ from anygrain.labels.error import LabelError
 _CHUNK = 2**21
 #: up to so many classes every other class can be a rival; beyond, those with which annotators confuse it most
 _ALL_PAIRS, _RIVALS = 32, 8
+#: largest table of votes by what an item looks like, in entries
+_TABLE = 2**26
 
 
 class Difficulty(Channel):
@@ -29,8 +31,8 @@ class Difficulty(Channel):
     channel); the rivals D are learnt. The shares s of the states are not: votes do not tell an item that everybody
     mistakes from one that nobody does, so they are what they were found to be on crowds with known truth.
 
-    The records of an item must be in one shard. Above 32 classes each class has the 8 rivals that the pooled
-    annotator confuses it with most.
+    The records of an item must be in one shard. Above 32 classes (or with very many annotators) each class has the 8
+    rivals, or fewer, that the pooled annotator confuses it with most.
 
     Args:
         n_sources: S.
@@ -74,14 +76,20 @@ class Difficulty(Channel):
     def history(self) -> Tensor:
         return self.votes.history
 
+    @property
+    def _every_pair(self) -> bool:
+        k = self.n_classes
+        return k <= _ALL_PAIRS and len(self.votes.table) * k * (k - 1) // 2 <= _TABLE
+
     def _choose_rivals(self) -> None:
         """Pairs of classes (P, 2) that an item can be torn between, and even rivals (K, K) among them."""
         k, device = self.n_classes, self.shares.device
         near = torch.ones(k, k, dtype=torch.bool, device=device)
-        if k > _ALL_PAIRS:
+        if not self._every_pair:
             confused = self.votes.pooled + self.votes.pooled.T
             confused.fill_diagonal_(-1)
-            near = torch.zeros_like(near).scatter_(1, confused.topk(_RIVALS, dim=1).indices, True)
+            rivals = min(max(_TABLE // (len(self.votes.table) * k), 1), _RIVALS, k - 1)
+            near = torch.zeros_like(near).scatter_(1, confused.topk(rivals, dim=1).indices, True)
             near |= near.T.clone()
         near.fill_diagonal_(False)
         self.register_buffer("pairs", near.triu().nonzero())
@@ -212,7 +220,7 @@ class Difficulty(Channel):
         if self.votes_are_settled:
             return
         self.votes.learn_prior(statistics)
-        if self.n_classes > _ALL_PAIRS:
+        if not self._every_pair:
             self._choose_rivals()
 
     def update(self, statistics: dict[str, Tensor]) -> None:
