@@ -413,15 +413,17 @@ def _say_result(metrics: dict[str, Any], dataset: Dataset, screen: Screen) -> No
         screen.line(f"* {evaluation['method']}")
     else:
         held = metrics["held_out"]
+        if any(e["kind"] == "Exact" for e in metrics["evidence"]):
+            screen.line("too few exact rows to keep some apart: at least two of half of the classes are needed")
         screen.line(
-            f"no exact rows to measure accuracy on; held-out evidence per row {held['evidence_per_row']:.2f} "
+            f"accuracy was not measured; held-out evidence per row {held['evidence_per_row']:.2f} "
             f"(chance {held['chance']:.2f})"
         )
     if metrics["learner"]["exact_only_won"]:
         screen.line(f"the other labels did not help, so they were left out: {metrics['learner']['chosen']}")
     said = []
     if metrics["suspects"]:
-        said.append(f"{counted(metrics['suspects'], 'label')} look wrong (report.html, labels.parquet)")
+        said.append(f"{counted(metrics['suspects'], 'label looks', 'labels look')} wrong (report.html, labels.parquet)")
     crowd = [s for s in metrics["sources"] if s["kind"] == "Crowd" and s["agreement"] is not None]
     if len(crowd) > 1:
         least = min(crowd, key=lambda s: s["agreement"])

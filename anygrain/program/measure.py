@@ -65,7 +65,7 @@ class Measured:
         self.labels = dataset.labels
         self.names = dataset.classes.names
         self.exact = dataset.exact()
-        self.posterior = self.labels.posterior(self.log_probs)
+        self.posterior = _joined(dataset.evidence, self.log_probs)
         self.single = [(at, e) for at, e in enumerate(dataset.evidence) if isinstance(e.labels, InstanceLabels)]
         self.own = {at: e.labels.log_evidence(torch.float64) for at, e in self.single}
         self.total = sum(self.own.values(), torch.zeros_like(self.log_probs))
@@ -229,35 +229,35 @@ class Measured:
         if not len(rows):
             return None
         truth = self.exact[rows]
-        rest = [without_exact(e) for e in self.dataset.evidence]
-        others = [e for e in rest if e is not None]
-        known = combined([e.labels for e in others]) if others else None
+        others = [e for e in self.dataset.evidence if e.kind != "Exact"]
         entries = []
         features_only = self.log_probs.exp().numpy()[rows]
-        if known is not None:
-            held = known.posterior(self.log_probs).numpy()[rows]
+        held = features_only
+        if any(not e.labels.given_x for e in others):
+            held = _joined(others, self.log_probs).numpy()[rows]
             entries.append(_entry("posterior", "features and other labels", held, truth, ours=True))
         entries.append(_entry("features", "features alone", features_only, truth, ours=True))
         alone = _exact_only(features, self.exact, rows, seed)
         if alone is not None:
             entries.append(_entry("exact_only", f"{len(rows)} exact rows alone", alone, truth))
-        if known is not None and len(others) > 1:
+        if len(others) > 1:
             entries.append(
                 _entry("labels", "other labels, no features", _alone([e.labels for e in others])[rows], truth)
             )
         for evidence in others:
             if evidence.rows[rows].any():
                 said = _alone([evidence.labels])[rows]
-                entries.append(_entry(f"labels:{evidence.name}", f"{evidence.name} alone", said, truth))
+                entries.append(
+                    _entry(f"labels:{evidence.name}", f"{evidence.name} ({evidence.kind}) alone", said, truth)
+                )
         share = np.bincount(self.exact[self.exact >= 0], minlength=len(self.names)).astype(np.float64)
         entries.append(_entry("majority", "most frequent class", np.tile(share / share.sum(), (len(rows), 1)), truth))
-        best = held if known is not None else features_only
         return {
             "rows": len(rows),
             "folds": folds,
             "method": f"each row was scored by models that did not see its exact label ({folds} parts)",
             "entries": entries,
-            "reliability": _reliability(best, truth),
+            "reliability": _reliability(held, truth),
             "reliability_features": _reliability(features_only, truth),
         }
 
@@ -388,9 +388,10 @@ def labels_own(own: dict[int, Tensor], dataset: Dataset, evidence: Evidence) -> 
     return own[next(at for at, e in enumerate(dataset.evidence) if e is evidence)]
 
 
-def without_exact(evidence: Evidence) -> Evidence | None:
-    """Evidence that is not the exact class itself."""
-    return None if evidence.kind == "Exact" else evidence
+def _joined(evidence: Sequence[Evidence], log_probs: Tensor) -> Tensor:
+    """P(class | features and labels), (N, K). Rules and teachers saw the features: they are not counted again."""
+    parts = [e.labels for e in evidence if not e.labels.given_x]
+    return combined(parts).posterior(log_probs) if parts else log_probs.exp()
 
 
 def _alone(labels: Sequence[Labels]) -> np.ndarray:
@@ -445,7 +446,7 @@ def _entry(key: str, name: str, probs: np.ndarray, truth: np.ndarray, *, ours: b
         "correct": right,
         "accuracy": right / n,
         "interval": list(wilson_interval(round(right), n)),
-        "log_loss": float(-np.log(own.clip(1e-12)).mean()),
+        "log_loss": max(0.0, float(-np.log(own.clip(1e-12)).mean())),
         "ece": _calibration_error(probs, truth),
     }
 
