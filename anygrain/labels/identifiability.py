@@ -378,42 +378,6 @@ def source_messages(
     ]
 
 
-def warn_of_votes(
-    items: Tensor,
-    annotators: Tensor,
-    votes: Tensor,
-    n_classes: int,
-    *,
-    n_annotators: int,
-    class_names: Sequence[str] | None = None,
-    annotator_names: Sequence[str] | None = None,
-    anchored: bool = False,
-) -> list[str]:
-    """Warn where votes alone cannot tell classes or annotators apart; returns the messages.
-
-    Two conditionally independent sources leave their error rates open (three are needed); groups of annotators that
-    share no item cannot be compared; a class that nobody votes for cannot be found.
-
-    Args:
-        items, annotators, votes: one entry per vote, all (R,); -1 is missing.
-        n_classes: K.
-        n_annotators: number of annotators, those without a vote included.
-        class_names, annotator_names: for the message.
-        anchored: gold items or an annotator's history fix the scale, so numbers of annotators do not matter.
-    """
-    messages = []
-    given = (votes >= 0) & (annotators >= 0)
-    items, annotators, votes = items[given], annotators[given], votes[given]
-    silent = (torch.bincount(votes, minlength=n_classes) == 0).nonzero()[:, 0]
-    if len(silent):
-        messages.append(f"nobody votes for {_named(silent, class_names, 'class')}: it cannot be found from the votes")
-    if not anchored:
-        messages += source_messages(items, annotators, votes, n_annotators, annotator_names)
-    for message in messages:
-        warnings.warn(message, IdentifiabilityWarning, stacklevel=3)
-    return messages
-
-
 def warn_of_permutation(confusion: Tensor, class_names: Sequence[str] | None = None) -> list[str]:
     """Warn of classes that the estimated pooled channel mostly calls by another name; returns the messages.
 
