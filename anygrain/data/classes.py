@@ -74,9 +74,9 @@ class Classes:
             more = f" and {len(odd) - 3} more" if len(odd) > 3 else ""
             where = self.origin or "the classes"
             verb = "is" if len(odd) == 1 else "are"
-            place = "" if what.startswith(table) else f"{table}: "
             raise InputError(
-                f"{place}{counted(len(odd), 'value')} of {quoted(what)} {verb} not in {where}: {', '.join(shown)}{more}"
+                f"{table}: {counted(len(odd), 'value')} of {quoted(what)} {verb} not in {where}: "
+                f"{', '.join(shown)}{more}"
             )
         return places[inverse.reshape(values.shape)]
 

@@ -160,6 +160,10 @@ class CrowdColumns(LabelColumns):
 
     kind: Literal["Crowd"] = "Crowd"
     columns: Names = []
+    #: or how many votes each class got, one column per class; who gave them is not known
+    counts: Names = []
+    #: the class of each column of counts; what the pattern's star stands for when left out
+    classes: Names = []
     item: str = ""
     annotator: str = ""
     vote: str = ""

@@ -75,7 +75,7 @@ class Dataset:
     def labels(self) -> Labels:
         """All labels together, rows of one group joined."""
         parts = [e.labels for e in self.evidence]
-        return combined(parts) if self.groups is None else Grouped(parts, torch.from_numpy(self.groups))
+        return combined(parts) if self.groups is None else Grouped(*parts, group=torch.from_numpy(self.groups))
 
     @property
     def labelled(self) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
@@ -17,12 +16,12 @@ class Grouped(All):
 
     Args:
         parts: as for `All`.
-        group: group of every data row, shape (rows,), whole numbers of 0 or more.
+        group: group of every data row, shape (rows,), whole numbers of 0 or more; None: every row is one of its own.
     """
 
-    def __init__(self, parts: Sequence[Labels], group: Tensor):
+    def __init__(self, *parts: Labels, group: Tensor | None = None):
         super().__init__(*parts)
-        self.group = torch.as_tensor(group).long()
+        self.group = torch.arange(self.n_rows) if group is None else torch.as_tensor(group).long()
 
     def groups(self) -> Tensor:
         """Group of every data row, shape (rows,): the user's groups, joined where a set holds rows of several."""

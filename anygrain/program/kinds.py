@@ -106,6 +106,8 @@ columns = ["worker_*"]
 # item = "item"
 # annotator = "annotator"
 # vote = "vote"
+# or, where only the numbers of votes are known, one column per class:
+# counts = ["votes_*"]
 repeats = "stop"              # several votes of one annotator on a row: "last", "first", "both"
 channel = "Confusion"         # or "OneCoin", "ClassCoin", "Spammer", "Difficulty\"""",
     ),

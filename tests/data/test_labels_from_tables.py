@@ -184,6 +184,14 @@ def test_repeated_votes(tmp_path: Path, keep: str, votes: list[int]) -> None:
     assert sorted(labels.votes.tolist()) == sorted(votes)
 
 
+def test_counts_of_votes(tmp_path: Path) -> None:
+    table = "id,x,n_phone,n_modem\na,1,2,1\nb,2,,\nc,3,0,1\n"
+    found = dataset(tmp_path, table, {"kind": "Crowd", "counts": ["n_*"], "channel": "OneCoin"})
+    items, votes = torch.tensor([0, 0, 0, 2]), torch.tensor([1, 1, 0, 0])
+    same(only(found), Crowd(items, torch.zeros(4, dtype=torch.long), votes, 3, 3, "one_coin"))
+    assert found.evidence[0].rows.tolist() == [True, False, True]
+
+
 def test_rules(tmp_path: Path) -> None:
     table = "id,x,r_1,r_2\na,1,modem,\nb,2,,\nc,3,phone,router\n"
     found = dataset(tmp_path, table, {"kind": "Rules", "columns": ["r_*"]})

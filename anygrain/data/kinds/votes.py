@@ -11,12 +11,7 @@ from anygrain import labels as kinds
 from anygrain.data import config as settings
 from anygrain.data.classes import Classes
 from anygrain.data.error import InputError, counted, number, quoted, some
-from anygrain.data.evidence import (
-    Draft,
-    Evidence,
-    Rows,
-    weights,
-)
+from anygrain.data.evidence import Draft, Evidence, Rows, row_names, starred, weights
 from anygrain.data.table import Table, distinct
 
 #: channels by the names that a configuration gives them
@@ -30,7 +25,10 @@ CHANNELS = {
 
 
 def read_crowd(entry: settings.CrowdColumns, table: Table, places: np.ndarray, notes: list[str], rows: Rows) -> Draft:
-    if entry.columns:
+    if entry.counts:
+        columns, items, votes = _counted_votes(entry, table, places, rows)
+        names, who, total = np.array([entry.name], dtype=object), np.zeros(len(items), dtype=np.int64), len(items)
+    elif entry.columns:
         columns = table.matching(entry.columns)
         grid = np.stack([rows.spelling.read(table.strings(c)) for c in columns], axis=1)
         at, who = np.nonzero((grid != "") & (places >= 0)[:, None])
@@ -97,6 +95,34 @@ def read_crowd(entry: settings.CrowdColumns, table: Table, places: np.ndarray, n
         )
 
     return Draft(distinct(votes), build)
+
+
+def _counted_votes(
+    entry: settings.CrowdColumns, table: Table, places: np.ndarray, rows: Rows
+) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Columns of vote counts as single votes: the columns, data row (R,) and class (R,) of every vote."""
+    columns = table.matching(entry.counts)
+    named = list(entry.classes) or starred(entry.counts, columns)
+    if len(named) != len(columns):
+        raise InputError(
+            f"labels {quoted(entry.name)} have {len(columns)} columns of counts and {len(named)} classes. Expected "
+            "one class per "
+            "column"
+        )
+    ids = row_names(table, entry, rows)
+    values = np.nan_to_num(np.stack([table.numbers(c, ids) for c in columns], axis=1))
+    odd = (values < 0) | (values != np.floor(values))
+    if odd.any():
+        at = np.argwhere(odd)[0]
+        raise InputError(
+            f"{table.name}: {counted(int(odd.sum()), 'count')} of votes {'is' if odd.sum() == 1 else 'are'} no "
+            "whole number of 0 or "
+            f"more (first: {values[tuple(at)]:g} of {quoted(columns[at[1]])} in row {ids[at[0]]})"
+        )
+    values[places < 0] = 0
+    row, which = np.nonzero(values)
+    times = values[row, which].astype(np.int64)
+    return columns, np.repeat(places[row], times), np.repeat(np.array(named, dtype=object)[which], times)
 
 
 def _without_repeats(
