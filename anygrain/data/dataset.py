@@ -136,8 +136,8 @@ def model_input(table: Table, columns: Columns, ids: np.ndarray) -> Any:
     import pyarrow as pa
 
     frame: dict[str, Any] = {}
-    if columns.text:
-        frame["text"] = pa.array(texts(table, columns.text))
+    for name in columns.text:
+        frame[name] = pa.array(table.strings(name).tolist(), type=pa.string())
     for name in [*columns.numbers, *columns.features]:
         frame[name] = pa.array(table.numbers(name, ids), from_pandas=True)
     for name in columns.categories:

@@ -136,7 +136,7 @@ def test_columns_of_every_type_go_to_the_model(tmp_path: Path) -> None:
     found = read(tmp_path, columns, EXACT, columns=["size", "city", "when"])
     assert (found.columns.numbers, found.columns.categories, found.columns.dates) == (["size"], ["city"], ["when"])
     frame = model_input(found.table, found.columns, found.ids)
-    assert frame.columns == ["text", "size", "city", "when"]
+    assert frame.columns == ["words", "size", "city", "when"]
     assert frame["size"].null_count() == 1
     assert frame["city"].null_count() == 20
     assert [str(frame[c].dtype) for c in ("size", "when")] == ["Float64", "Datetime(time_unit='us', time_zone=None)"]
