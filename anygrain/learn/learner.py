@@ -21,6 +21,7 @@ from torch import Tensor
 from anygrain.encoders import Encoder, Frame, Pretrained, Text, encoder_for, encoder_from
 from anygrain.encoders.choose import ENCODERS, is_mixed, is_text
 from anygrain.labels import All, Exact, LabelError, Labels, Taxonomy
+from anygrain.labels.identifiability import warn_unidentified
 from anygrain.learn.calibration import confidence_temperature, evidence_score
 from anygrain.learn.common_error import common_error
 from anygrain.learn.given_x import target_from_sources
@@ -29,6 +30,7 @@ from anygrain.learn.loop import objective, train
 from anygrain.learn.loss import Loss, cross_entropy
 from anygrain.learn.procedure import Procedure
 from anygrain.learn.recipe import Callback, Recipe, RecipeState, Settings
+from anygrain.learn.started_channels import with_started_channels
 from anygrain.learn.step import Step
 from anygrain.learn.term import Term
 from anygrain.learn.weighting import Weighting
@@ -134,7 +136,8 @@ class Learner(ClassifierMixin, BaseEstimator):
             LabelError: lengths that differ.  ValueError: NaN or infinite features.
         """
         data, labels = self._read(X, y)
-        labels = target_from_sources(labels)
+        warn_unidentified(labels, stacklevel=2)
+        labels = with_started_channels(target_from_sources(labels))
         self.error_ = common_error(labels)
         if self.error_:
             labels = labels.with_error(self.error_)

@@ -8,8 +8,8 @@ expectation-maximisation with four changes, each of which was needed in experime
 3. *Two starts, pooled*: one spreads evidence along the graph of nearest neighbours, one starts from the exact labels
    alone and never uses the graph. What is held out decides their weights, so neither a misleading graph nor a poor
    first head can spoil the result; the head of the exact labels alone stays a candidate.
-4. *Class balance*: where only few exact labels tell classes apart, soft class counts are pulled towards equal ones as
-   far as two heads, trained on one half of the exact labels each, disagree about them.
+4. *Class balance*: where only few exact labels tell classes apart, soft class counts are pulled towards those of the
+   evidence alone, as far as two heads, trained on one half of the exact labels each, disagree about the difference.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Settings:
     neighbours: int = 10
     penalty: float = 0.01
     head_steps: int = 8
-    final_steps: int = 12
+    final_steps: int = 40
     temperature: float = 2.0
 
 
@@ -194,6 +194,7 @@ class Recipe:
         self.uniform = features.new_full((self.n, self.k), -math.log(self.k))
         self.evidence = Evidence(labels, features.dtype)
         self.alone = self.evidence.posterior(self.uniform)  # what the evidence says without features
+        self.expected = self.alone.sum(dim=0)  # class counts by the evidence alone
         self.given = exact_classes(labels)
         generator = torch.Generator().manual_seed(seed)
         group = labels.groups()[labels.rows]
@@ -300,16 +301,18 @@ class Recipe:
     def balanced(self, evidence: Evidence, log_probs: Tensor, steps: int = 8) -> Tensor:
         r"""log_probs + lambda such that the mean posterior meets its target, shape (N, K).
 
-        The target is the soft count :math:`n_k` shrunk towards equal counts: :math:`\propto n_k^w`, or, where w is not
-        known, the mean of both.
+        The target is the soft count :math:`n_k` shrunk towards :math:`m_k`, what the evidence alone counts (equal
+        counts where it is silent, those of the parent where it is coarse): :math:`\propto n_k^w m_k^{1-w}`, or, where w
+        is not known, the mean of both.
         """
         if not self.few:
             return log_probs
         count = evidence.posterior(log_probs).sum(dim=0)
         if self.shrink is None:
-            target = (count + self.n / self.k) / 2
+            target = (count + self.expected) / 2
         else:
-            target = torch.softmax(self.shrink * (count + 1).log(), dim=0) * self.n
+            mixed = self.shrink * (count + 1).log() + (1 - self.shrink) * (self.expected + 1).log()
+            target = torch.softmax(mixed, dim=0) * self.n
         shift = torch.zeros_like(count)
         for _ in range(steps):
             now = evidence.posterior(log_probs + shift).sum(dim=0)
@@ -317,25 +320,35 @@ class Recipe:
         return log_probs + shift
 
     def size_reliability(self) -> float | None:
-        r"""How far differences in log class size can be believed, in [0, 1]; None where it cannot be told.
+        r"""How far the soft class counts can be believed against the expected ones, in [0, 1]; None if unknown.
 
-        Two heads, trained on one half of the exact labels each, count the classes; with a and b the centred logarithms
-        of their counts, :math:`w = \mathrm{cov}(a, b) / \sqrt{\mathrm{var}(a) \mathrm{var}(b)}`.
+        .. math:: w = \frac{\max(c, v)}{\max(c, v) + \tau^2}
+
+        Two heads, trained on one half of the exact labels each, count the classes; a and b are the centred logarithms
+        of their counts relative to the expected ones, :math:`c = \mathrm{cov}(a, b)` and
+        :math:`\tau^2 = \sqrt{\mathrm{var}(a)\,\mathrm{var}(b)} - c`. v is the variance of the logarithms of the
+        expected counts: where coarse classes differ in size, so will those below them. With one exact label per class
+        there are no halves, c is 0 and :math:`\tau^2` one half.
         """
+        expected = (self.expected + 1).log()
+        between = float(expected.var(correction=0))
         anchors = self.anchors & (self.given >= 0)
         both = torch.bincount(self.given[anchors & (self.half == 1)], minlength=self.k) > 0
         if int(both.sum()) < self.k / 2:
-            return None
+            return between / (between + 0.5) if self.told() else None
         counts = []
         for half in (0, 1):
             head = self.head_from(anchors & (self.half == half), self.alone, steps=30)
             scores = (4 * self.logits(head)).log_softmax(dim=1)
-            shift = torch.zeros(self.k, dtype=scores.dtype)
+            shift = torch.zeros_like(expected)
             for _ in range(10):
                 shift = (self.evidence.posterior(scores + shift).sum(dim=0) + 1).log()
-            counts.append(shift - shift.mean())
+            counts.append((shift - expected) - (shift - expected).mean())
         a, b = counts
-        return float(((a * b).mean() / (a.square().mean() * b.square().mean()).sqrt().clamp(min=1e-12)).clamp(0, 1))
+        shared = float((a * b).mean())
+        noise = max(float((a.square().mean() * b.square().mean()).sqrt()) - shared, 1e-6)
+        signal = max(shared, between, 0.0)
+        return signal / (signal + noise)
 
     def spread(self, evidence: Evidence, anchors: Tensor, steps: int = 30) -> Tensor:
         """Posteriors (N, K) after evidence has walked from the anchors along the graph."""
@@ -555,7 +568,8 @@ class Recipe:
         truth = self.given[order]
         guess = (4 * self.log_exact_only(self.evidence, self.anchors)[1]).log_softmax(dim=1)
         count = (self.evidence.posterior(guess).sum(dim=0) + 1).log()
-        share = torch.softmax((0.5 if self.shrink is None else self.shrink) * count, dim=0)
+        believed = 0.5 if self.shrink is None else self.shrink
+        share = torch.softmax(believed * count + (1 - believed) * (self.expected + 1).log(), dim=0)
         seen = torch.bincount(truth, minlength=self.k).clamp(min=1)
         weight = share[truth] / seen[truth]
         weight = weight / weight.sum()
