@@ -1,8 +1,10 @@
 """What happens to labels before a Learner fits them: a common error, targets from rules, channels of its own."""
 
+import numpy as np
 import torch
 
 from anygrain.labels import All, Coarse, Crowd, Exact, Rules, Soft, aggregate
+from anygrain.learn import Learner
 from anygrain.learn.common_error import common_error
 from anygrain.learn.given_x import target_from_sources
 
@@ -54,3 +56,16 @@ def test_copies_of_channels_leave_the_users_as_they_are():
     own.update(torch.softmax(torch.randn(60, 3), 1))
     assert all(torch.equal(before[k], v) for k, v in crowd.channels[0].state_dict().items())
     assert any(not torch.equal(before[k], v) for k, v in own.channels[0].state_dict().items())
+
+
+def test_a_second_fit_of_the_same_labels_gives_the_same_model():
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.arange(120) % 3
+    crowd = Crowd.simulate(truth, 3, generator=generator, n_annotators=6)
+    features = torch.nn.functional.one_hot(truth, 3) + 0.3 * torch.randn(120, 3, generator=generator)
+    first = Learner(seed=0).fit(features.numpy(), crowd).predict_proba(features.numpy())
+    second = Learner(seed=0).fit(features.numpy(), crowd).predict_proba(features.numpy())
+    np.testing.assert_array_equal(first, second)
+    fresh = Crowd.simulate(truth, 3, generator=torch.Generator().manual_seed(0), n_annotators=6)
+    for key, value in crowd.channels[0].state_dict().items():
+        torch.testing.assert_close(value, fresh.channels[0].state_dict()[key], equal_nan=True)
