@@ -148,7 +148,7 @@ class All(Labels):
         posterior = torch.softmax(torch.where(messages.against[:, None], tilted, tilted + messages.incoming), dim=-1)
         free = self.structure.free
         alone = torch.where(against, torch.full_like(normaliser, IMPOSSIBLE), normaliser)[free]
-        value = self.factors.values(messages, normaliser)
+        value = self.factors.values(messages, normaliser, against)
         value = torch.cat([value, alone])
         target = self._target(log_probs.dtype)
         if target is None:

@@ -409,13 +409,17 @@ class Factors:
 
     # -- back to the sets that were given -----------------------------------------------------------------------------
 
-    def values(self, messages: Messages, normaliser: Tensor) -> Tensor:
-        """Log-likelihood (M,) of the sets given: their share, and their members' normalisers (N,) of own evidence."""
+    def values(self, messages: Messages, normaliser: Tensor, against: Tensor) -> Tensor:
+        """Log-likelihood (M,) of the sets given: their share, and their members' normalisers (N,) of own evidence.
+
+        A set that has to speak for an instance whose own evidence contradicts itself (`against`) is impossible too.
+        """
         given = self.given
         value = normaliser.new_zeros(given.n_sets).index_add(0, self.owner, messages.value)
         impossible = self.broken | (value == -torch.inf)
         held = self._given_first(impossible)
         value = value.index_add(0, given.sets[held], normaliser[given.members[held]])
+        impossible[given.sets[held][against[given.members[held]]]] = True
         return torch.where(impossible, torch.full_like(value, IMPOSSIBLE), value)
 
     def owner_of_instance(self, impossible: Tensor) -> Tensor:

@@ -280,6 +280,16 @@ def test_evidence_against_itself_is_dropped_and_impossible_sets_are_silent():
     torch.testing.assert_close(posterior[2], torch.eye(K, dtype=torch.float64)[2])  # the bag that is possible speaks
 
 
+def test_a_member_whose_evidence_contradicts_itself_is_listed_with_its_set():
+    log_probs = log_probs_of(0)
+    against = Exact(torch.tensor([0, -1, -1, -1, -1, -1]), K) & Exact(torch.tensor([1, -1, -1, -1, -1, -1]), K)
+    labels = against & Pairs([0, 2], [1, 3], [1, 1], N, K)
+    assert labels.contradictions(log_probs).tolist() == [True, False, False, False]
+    pair_alone = Pairs([0, 2], [1, 3], [1, 1], N, K)
+    torch.testing.assert_close(labels.posterior(log_probs), pair_alone.posterior(log_probs))  # the evidence is dropped
+    assert check(labels, log_probs).ok
+
+
 def test_a_large_set_may_be_unlikelier_than_a_contradiction():
     n = 2000
     log_probs = torch.tensor([[0.0, -69.0]], dtype=torch.float64).log_softmax(1).expand(n, 2)
