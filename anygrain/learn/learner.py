@@ -518,15 +518,14 @@ def load(folder: str | os.PathLike[str]) -> Learner:
 
 def missing_classes(values: np.ndarray) -> np.ndarray:
     """bool (N,): None, NaN, "" or -1; -1 is a class where -1 and 1 are the only values."""
-    if values.dtype.kind in "iu":
-        return np.zeros(len(values), bool) if set(np.unique(values)) <= {-1, 1} else values == -1
-    if values.dtype.kind == "f":
-        known = values[~np.isnan(values)]
-        return np.isnan(values) | ((values == -1) & (not set(np.unique(known)) <= {-1.0, 1.0}))
-    if values.dtype.kind == "b":
-        return np.zeros(len(values), bool)
-    empty: np.ndarray = np.array([v is None or v != v or v == "" for v in values.tolist()], dtype=bool)
-    return empty
+    missing = np.zeros(len(values), dtype=bool)
+    if values.dtype.kind in "iuf":
+        missing |= values != values
+        if not set(np.unique(values[~missing])) <= {-1, 1}:
+            missing |= values == -1
+    elif values.dtype.kind != "b":
+        missing |= np.array([v is None or v != v or v == "" for v in values.tolist()], dtype=bool)
+    return missing
 
 
 def read_classes(y: Any) -> tuple[np.ndarray, np.ndarray]:

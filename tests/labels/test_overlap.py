@@ -227,11 +227,11 @@ def test_all_equal_equals_enumeration():
     assert check(labels, log_probs_of(0, 5, 3)).ok
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.integers(0, 10**6))
 def test_counts_and_any_of_on_the_same_bags_are_merged(seed):
     g = torch.Generator().manual_seed(seed)
-    n, k = 12, 3  # a bag of 12 is too large to enumerate: without merging these would be loops
+    n, k = 11, 3  # a bag of 11 is too large to enumerate: without merging these would be loops
     bags = Bags.from_ids(torch.zeros(n, dtype=torch.long))
     truth = torch.randint(k, (n,), generator=g)
     counts = torch.nn.functional.one_hot(truth, k).sum(0)[None]
