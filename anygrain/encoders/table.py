@@ -48,5 +48,5 @@ class Table(Encoder):
         return self
 
     def forward(self, data: Any) -> Tensor:
-        values = torch.from_numpy(np.asarray(data, dtype=np.float64))
+        values = torch.from_numpy(np.require(data, dtype=np.float64, requirements="W"))
         return ((values - self.mean.cpu()) / self.scale.cpu()).float()
