@@ -313,10 +313,16 @@ def stopped_after(folder: Path, out: str, steps: int, how: signal.Signals) -> su
     return process
 
 
+@pytest.fixture(scope="module")
+def whole(here: Path) -> Path:
+    """A run like those that are stopped, which was not."""
+    process = start(here, "runs/whole")
+    assert process.wait(240) == 0, process.stderr and process.stderr.read()
+    return here / "runs/whole"
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_stopped_run_goes_on_to_the_same_result(inside: Path, how: signal.Signals) -> None:
-    whole = start(inside, "runs/whole")
-    assert whole.wait(240) == 0, whole.stderr and whole.stderr.read()
+def test_a_stopped_run_goes_on_to_the_same_result(inside: Path, whole: Path, how: signal.Signals) -> None:
     process = stopped_after(inside, "runs/broken", 4, how)
     if how == signal.SIGINT:
         assert process.returncode == 3
@@ -327,21 +333,21 @@ def test_a_stopped_run_goes_on_to_the_same_result(inside: Path, how: signal.Sign
             "Go on with: anygrain fit tickets.toml --out runs/broken --set learn.rounds=2 --set output.map=false --set "
             "output.report=false --resume"
         )
+        refused = start(inside, "runs/broken")
+        assert refused.wait(120) == 2
+        assert refused.stderr is not None
+        assert "holds an unfinished run (step" in refused.stderr.read()
     assert not (inside / "runs/broken/metrics.json").exists()
-    refused = start(inside, "runs/broken")
-    assert refused.wait(120) == 2
-    assert refused.stderr is not None
-    assert "holds an unfinished run (step" in refused.stderr.read()
     resumed = start(inside, "runs/broken", "--resume")
     assert resumed.wait(240) == 0
     assert resumed.stdout is not None
     assert "goes on after" in resumed.stdout.read()
-    for name in ("whole", "broken"):
-        assert not (inside / "runs" / name / ".state").exists()
-    one, two = (parquet.read_table(inside / "runs" / name / "labels.parquet") for name in ("whole", "broken"))
+    broken = inside / "runs/broken"
+    one, two = (parquet.read_table(folder / "labels.parquet") for folder in (whole, broken))
     assert one.equals(two)
-    models = [anygrain.load(inside / "runs" / name) for name in ("whole", "broken")]
+    models = [anygrain.load(folder) for folder in (whole, broken)]
     for key, value in models[0].head_.state_dict().items():
         assert torch.equal(value, models[1].head_.state_dict()[key])
-    shutil.rmtree(inside / "runs/whole")
-    shutil.rmtree(inside / "runs/broken")
+    for folder in (whole, broken):
+        assert not (folder / ".state").exists()
+    shutil.rmtree(broken)

@@ -250,12 +250,12 @@ def estimate(dataset: Dataset, config: Config) -> tuple[float, float]:
     text, features = bool(dataset.columns.text), len(dataset.columns.all)
     d = _dimensions(dataset, config)
     steps = config.learn.rounds * (2 if config.learn.neighbours else 1) + 2 * config.learn.exact_folds + 2
-    heads = 25.0 * n * d * k * steps / 4e9
+    heads = 2.5e-9 * n * d * k * steps
     graph = 2.0 * n * n * d / 2e10 if config.learn.neighbours else 0.0
     encode = 4e-4 * n if text else 1e-6 * n * features
-    tables = 6e-8 * n * k * steps * 60
+    tables = 6e-7 * n * k * steps
     duration = 4 + heads + graph + encode + tables
-    memory = 2.5e8 + 4.0 * n * (3 * d + 30 * k) + (12_000.0 * n if text else 0)
+    memory = 4e8 + 4.0 * n * (3 * d + 60 * k) + (12_000.0 * n if text else 0)
     return duration, memory
 
 

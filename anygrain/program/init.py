@@ -48,7 +48,8 @@ def init(
         screen.line(f"worth knowing: {note}")
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(
-        f"# guessed by anygrain init from {source.name}; every setting: anygrain labels\n{text}", encoding="utf-8"
+        f"# guessed by anygrain init from {source.name}; all settings: config.toml of a run\n{text}",
+        encoding="utf-8",
     )
     screen.line(f"-> {target} (edit it, or pass --set). Next:  anygrain fit {target} --out {next_out}")
     return target
