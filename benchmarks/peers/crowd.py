@@ -198,8 +198,8 @@ def main() -> None:
     if given.only != "synthetic" and "ANYGRAIN_DATA" in os.environ:
         table = real([w for w in REAL_WAYS if w not in CROWDKIT or has_peer])
         remark = (
-            "Accuracy / log loss / calibration error against gold, ties shared out evenly. ± is the half width of a 95 % "
-            "interval of majority's accuracy over items. Probabilities are clipped at 1e-12. The last column is not "
+            "Accuracy / log loss / calibration error against gold, ties shared out evenly. ± is the half width of a 95 "
+            "% interval of majority's accuracy over items. Probabilities are clipped at 1e-12. The last column is not "
             "ranked."
         )
         write_section("crowd_real", f"## Crowds, real\n\n{table}\n\n{remark}{skipped}")

@@ -146,6 +146,17 @@ def test_one_coin_accuracies_lie_in_their_intervals():
         assert float((high - low).mean()) < 0.15
 
 
+@pytest.mark.parametrize("name", ["one_coin", "confusion", "difficulty"])
+def test_careful_and_careless_annotators_are_told_apart_where_classes_are_many(name):
+    """Some 40 votes on each class say little about a row of the matrix, but much about the annotator."""
+    truth, accuracy = truth_of(1500, 24, 3), torch.linspace(0.5, 0.95, 6).double()
+    labels = Crowd.simulate(truth, 24, generator=generator(4), n_annotators=6, accuracy=accuracy, channel=name)
+    channel = aggregate(labels, pool=False).channels[0]
+    found = (channel.votes if name == "difficulty" else channel).accuracy()
+    assert float((found - accuracy).abs().max()) < 0.1
+    assert torch.equal(found.argsort(), torch.arange(6))
+
+
 def test_gold_items_name_classes_that_votes_alone_get_wrong():
     """Most annotators call class 0 by the name of 1 and the other way round; a few gold items put it right."""
     truth = truth_of(600, 2)

@@ -295,6 +295,22 @@ def test_simulated_votes_have_the_given_confusions():
         Crowd.simulate(truth, k, generator=generator(0), n_annotators=2, votes_per_item=3)
 
 
+def test_a_matrix_leans_on_the_pooled_one_made_as_careless_as_its_source():
+    counts = torch.tensor([[[6, 2, 0], [1, 5, 0], [0, 0, 4]], [[1, 2, 1], [2, 1, 3], [1, 3, 2]]]).double()
+    channel = Confusion(2, 3, strength=1e4)  # so strong that the prior is all there is
+    channel.learn_prior({"counts": counts})
+    pooled = torch.full((3, 3), 0.2).double().fill_diagonal_(0.6)
+    for source, wrong, expected in ((0, 3, 18 * 0.4), (1, 12, 16 * 0.4)):
+        assert float(channel.carelessness[source]) == pytest.approx((wrong + 2) / (expected + 2))
+    channel.mean = pooled
+    for source, row in itertools.product(range(2), range(3)):
+        rate = float(channel.carelessness[source])
+        want = rate * pooled[row]
+        want[row] = 1 - rate * 0.4
+        assert torch.allclose(channel.means()[source, row], want)
+        assert float(want.sum()) == pytest.approx(1.0)
+
+
 def test_one_coin_errs_evenly():
     channel = OneCoin(2, 3)
     channel.update({"counts": torch.tensor([[[5, 1, 0], [0, 4, 2], [3, 0, 9]]] * 2).double()})
