@@ -255,7 +255,7 @@ class Measured:
         return {
             "rows": len(rows),
             "folds": folds,
-            "method": f"each row was scored by models that did not see its exact label ({folds} parts)",
+            "method": f"each row was scored by models that were not trained on it ({folds} parts)",
             "entries": entries,
             "reliability": _reliability(held, truth),
             "reliability_features": _reliability(features_only, truth),
