@@ -466,7 +466,9 @@ def run_other_plain(task: Task, kind: str) -> dict[str, Any]:
 # -- running and telling -----------------------------------------------------------------------------------------------
 
 
-def jobs(names: list[str], seeds: int, peers: bool, others: bool) -> Iterator[tuple[str, str, int, int, str]]:
+def jobs(
+    names: list[str], seeds: int, peers: bool, others: bool, pairs: bool
+) -> Iterator[tuple[str, str, int, int, str]]:
     """(data, kind, exact labels per class, seed, method), ours first."""
     for seed in range(seeds):
         for name in names:
@@ -477,7 +479,7 @@ def jobs(names: list[str], seeds: int, peers: bool, others: bool) -> Iterator[tu
     if others:
         for seed in range(seeds):
             for name, kind in OTHER_TARGETS:
-                if name in names:
+                if name in names and (pairs or kind != "pairs"):
                     yield name, kind, 0, seed, "other"
                     yield name, kind, 0, seed, "other plain"
     for seed in range(seeds):
@@ -616,6 +618,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--peers", action="store_true", help="also LabelSpreading and SelfTraining (slow)")
     parser.add_argument("--no-others", action="store_true", help="leave the other kinds out")
+    parser.add_argument("--pairs", action="store_true", help="also 10,000 pairs (propagation over loops: slow)")
     parser.add_argument("--only", default="", help="one method: recipe, full supervision, other, plain gradient, ...")
     parser.add_argument("--tables", action="store_true", help="run nothing, write the tables")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("RECIPE_RESULTS.md"))
@@ -631,7 +634,7 @@ def main() -> None:
         results[tuple(entry["job"])] = entry["result"]  # type: ignore[index]
     data: dict[str, dict[str, np.ndarray]] = {}
     task: Task | None = None
-    for job in [] if args.tables else jobs(names, args.seeds, args.peers, not args.no_others):
+    for job in [] if args.tables else jobs(names, args.seeds, args.peers, not args.no_others, args.pairs):
         name, kind, per_class, seed, method = job
         if job in results or (args.only and method != args.only):
             continue

@@ -25,11 +25,12 @@ class Graph:
         return int(self.walk.shape[0])
 
 
-def nearest(features: Tensor, k: int, *, chunk: int = 1024) -> tuple[Tensor, Tensor]:
+def nearest(features: Tensor, k: int, *, chunk: int | None = None) -> tuple[Tensor, Tensor]:
     """The k nearest other rows of every row: squared distances and indices, both (N, k), nearest first.
 
-    Exact, by blocks of ``chunk`` rows: memory is chunk x N, never N x N.
+    Exact, by blocks of ``chunk`` rows (2^25 / N when not given): memory is chunk x N, never N x N.
     """
+    chunk = chunk or max(1, 2**25 // max(len(features), 1))
     norms = features.square().sum(dim=1)
     distances, indices = [], []
     for start in range(0, len(features), chunk):
@@ -44,7 +45,7 @@ def nearest(features: Tensor, k: int, *, chunk: int = 1024) -> tuple[Tensor, Ten
 
 
 def neighbour_graph(
-    features: Tensor, k: int = 10, *, edges: Tensor | None = None, edge_weight: float = 3.0, chunk: int = 1024
+    features: Tensor, k: int = 10, *, edges: Tensor | None = None, edge_weight: float = 3.0, chunk: int | None = None
 ) -> Graph:
     r"""Join every row with its k nearest neighbours, with self-tuned weights.
 

@@ -197,8 +197,8 @@ class Recipe:
         self.expected = self.alone.sum(dim=0)  # class counts by the evidence alone
         self.given = exact_classes(labels)
         generator = torch.Generator().manual_seed(seed)
-        group = labels.groups()[labels.rows]
-        self.fold = split_groups(group, self.settings.folds, generator)
+        group = labels.groups()[labels.rows].cpu()
+        self.fold = split_groups(group, self.settings.folds, generator).to(features.device)
         self.exact_fold = self._exact_folds(generator)
         self.half = self._order_in_class(generator) % 2
         self._graph = graph
@@ -211,13 +211,13 @@ class Recipe:
 
     def _order_in_class(self, generator: torch.Generator) -> Tensor:
         """Random rank of every exact label among those of its class, (N,); 0 elsewhere."""
-        order = torch.randperm(self.n, generator=generator)
+        order = torch.randperm(self.n, generator=generator).to(self.given.device)
         order = order[torch.argsort(self.given[order], stable=True)]
         classes = self.given[order]
         count = torch.bincount(classes + 1, minlength=self.k + 1)
         first = torch.cat([count.new_zeros(1), count.cumsum(0)])[classes + 1]
         rank = torch.empty_like(order)
-        rank[order] = torch.arange(self.n) - first
+        rank[order] = torch.arange(self.n, device=first.device) - first
         return torch.where(self.given >= 0, rank, 0)
 
     def _exact_folds(self, generator: torch.Generator) -> Tensor:
@@ -508,7 +508,7 @@ class Recipe:
         self.total = len(names) * self.settings.rounds + 1
         log_probs = {name: self.run_track(name) for name in names}
         weight, scores = 0.0, {}
-        everything = torch.ones(self.n, dtype=torch.bool)
+        everything = torch.ones_like(self.anchors)
         if GRAPH_TRACK in log_probs:
             for w in WEIGHTS:
                 pooled = ((1 - w) * log_probs[HEAD_TRACK] + w * log_probs[GRAPH_TRACK]).log_softmax(dim=1)
@@ -587,7 +587,7 @@ class Recipe:
                 scaled_logits = (t * logits).log_softmax(dim=1)
                 full[order] = scaled_logits
                 posterior = evidence.posterior(full)[order]
-                value = log(posterior[torch.arange(len(order)), truth]).clamp(min=-12)
+                value = log(posterior.gather(1, truth[:, None])[:, 0]).clamp(min=-12)
                 if float(weight @ value) > best:
                     best = float(weight @ value)
                     scores[name], scaled[name] = value, scaled_logits
@@ -639,7 +639,7 @@ class Recipe:
     def _finish(self, posterior: Tensor, chosen: dict[str, Any], held: tuple[Tensor, Tensor] | None) -> RecipeResult:
         """The head that stays, its temperature and the held-out log-probabilities."""
         steps = self.settings.final_steps
-        rows = torch.ones(self.n, dtype=torch.bool)
+        rows = torch.ones_like(self.anchors)
         target, learn_from = posterior, rows
         if chosen["chosen"] == "exact only":
             target, learn_from = self.alone, self.anchors
@@ -666,7 +666,7 @@ class Recipe:
         found = self.step("final", compute)
         head = self.make()
         head.load_state_dict({key: found[f"head.{key}"] for key in head.state_dict()})
-        held_out = torch.ones(self.n, dtype=torch.bool)
+        held_out = torch.ones_like(self.anchors)
         if self.few and held is None:
             held_out = ~self.anchors
         return RecipeResult(
