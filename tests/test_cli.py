@@ -17,6 +17,7 @@ import torch
 from pyarrow import parquet
 
 import anygrain
+import anygrain.labels
 from anygrain.cli import run
 from anygrain.demo import copy_demo
 
@@ -255,6 +256,17 @@ def test_bad_input_writes_nothing(
         '"prefix_*"'
     )
     assert sorted(p.name for p in Path("runs").iterdir()) == before
+
+
+def test_bad_input_that_shows_in_the_fit_leaves_nothing(
+    inside: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*given: object, **more: object) -> None:
+        raise anygrain.labels.LabelError("these labels cannot be")
+
+    monkeypatch.setattr("anygrain.learn.learner.Learner.fit", refuse)
+    assert fails(capsys, ["fit", "tickets.toml", "--out", "runs/refused"]) == "these labels cannot be"
+    assert not Path("runs/refused").exists()
 
 
 def test_a_model_folder_with_a_pickle(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:

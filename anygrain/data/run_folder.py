@@ -260,6 +260,12 @@ class RunFolder:
             self._lock = None
             (self.path / ".lock").unlink(missing_ok=True)
 
+    def discard(self) -> None:
+        """Take back what an opened folder holds, because the input turned out to be bad."""
+        self.close()
+        self._clear()
+        self.path.rmdir()
+
     def size(self) -> int:
         """Bytes of everything in the folder."""
         return sum(p.stat().st_size for p in self.path.rglob("*") if p.is_file())

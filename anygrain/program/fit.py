@@ -22,6 +22,7 @@ from anygrain.data.dataset import Columns, Dataset, model_input, read_dataset, s
 from anygrain.data.error import InputError, counted, number
 from anygrain.data.run_folder import FORMAT, RunFolder, fingerprint
 from anygrain.data.table import write_table
+from anygrain.labels.error import LabelError
 from anygrain.program.measure import Measured
 from anygrain.program.screen import Screen, seconds, size
 from anygrain.program.threads import threads_for
@@ -87,6 +88,9 @@ def fit(
             part for part in ("anygrain fit", str(config_path), "--out", str(out), flags, "--resume") if part
         )
         raise Stopped(f"stopped {at}. Go on with:  {again}") from None
+    except (InputError, LabelError):  # what only shows in the fit is bad input all the same: nothing stays
+        folder.discard()
+        raise
     finally:
         folder.close()
 

@@ -1,0 +1,150 @@
+"""Every kind of label goes from tables to a model that predicts, a report, and numbers that are what they say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pyarrow import parquet
+from sklearn.datasets import load_breast_cancer
+
+from anygrain.cli import run
+from anygrain.data.config import parse_config, with_paths
+from anygrain.data.dataset import read_dataset
+from anygrain.data.table import write_table
+from anygrain.program.measure import Measured
+
+NAMES = np.array(["malignant", "benign"])
+HEAD = 'classes = ["malignant", "benign"]\n[data]\nsource = "rows.csv"\nid = "id"\ncolumns = ["x_*"]\nbag = "bag"\n'
+GOLD = '[[labels]]\nkind = "Exact"\nsource = "gold.csv"\ncolumn = "truth"\n'
+CASES = {
+    "Exact": GOLD,
+    "Soft": '[[labels]]\nkind = "Soft"\nsource = "weak.csv"\ncolumns = ["p_*"]\n',
+    "Candidates": GOLD + '[[labels]]\nkind = "Candidates"\nsource = "weak.csv"\ncolumn = "maybe"\n',
+    "Complementary": '[[labels]]\nkind = "Complementary"\nsource = "weak.csv"\ncolumn = "not"\n',
+    "Interval": GOLD + '[[labels]]\nkind = "Interval"\nsource = "weak.csv"\nlow = "low"\nhigh = "high"\n',
+    "Noisy": '[[labels]]\nkind = "Noisy"\nsource = "weak.csv"\ncolumn = "guess"\n',
+    "Crowd": '[[labels]]\nkind = "Crowd"\nsource = "weak.csv"\ncolumns = ["w_*"]\n',
+    "Rules": '[[labels]]\nkind = "Rules"\nsource = "weak.csv"\ncolumns = ["w_*"]\n',
+    "AnyOf": GOLD + '[[labels]]\nkind = "AnyOf"\nsource = "bags.csv"\ncolumn = "any"\ntarget = "malignant"\n',
+    "Counts": '[[labels]]\nkind = "Counts"\nsource = "bags.csv"\ncolumns = ["n_*"]\n',
+    "Proportions": '[[labels]]\nkind = "Proportions"\nsource = "bags.csv"\ncolumns = ["p_*"]\n',
+    "Pairs": GOLD + '[[labels]]\nkind = "Pairs"\nsource = "pairs.csv"\nfirst = "a"\nsecond = "b"\ncolumn = "same"\n',
+}
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """240 rows of the breast cancer data in bags of 8, with labels of every kind."""
+    folder = tmp_path_factory.mktemp("kinds")
+    random = np.random.default_rng(0)
+    features, truth = load_breast_cancer(return_X_y=True)
+    chosen = random.permutation(len(truth))[:240]
+    x, y = features[chosen], truth[chosen]
+    n = len(y)
+    ids, bag = [f"r{i}" for i in range(n)], np.arange(n) // 8
+
+    def wrong(share: float) -> np.ndarray:
+        return np.where(random.random(n) < share, 1 - y, y)
+
+    def partly(values: np.ndarray, share: float) -> list[str | None]:
+        return [str(v) if random.random() < share else None for v in values]
+
+    table: dict[str, Any] = {"id": ids, **{f"x_{j}": x[:, j].tolist() for j in range(x.shape[1])}}
+    write_table({**table, "bag": [f"b{b}" for b in bag], "truth": NAMES[y].tolist()}, folder / "rows.csv")
+    gold = random.choice(n, 24, replace=False)
+    write_table({"id": [ids[g] for g in gold], "truth": NAMES[y[gold]].tolist()}, folder / "gold.csv")
+    benign = np.clip(0.2 + 0.6 * y + random.normal(size=n) * 0.05, 0, 1)
+    weak = {
+        "id": ids,
+        "p_benign": benign.tolist(),
+        "p_malignant": (1 - benign).tolist(),
+        "maybe": [str(NAMES[k]) if random.random() < 0.5 else "malignant|benign" for k in y],
+        "not": partly(NAMES[1 - y], 0.5),
+        "low": partly(NAMES[y], 0.5),
+        "high": [None] * n,
+        "guess": NAMES[wrong(0.15)].tolist(),
+        **{f"w_{i}": partly(NAMES[wrong(e)], 0.7) for i, e in enumerate((0.05, 0.2, 0.3))},
+    }
+    write_table(weak, folder / "weak.csv")
+    counts = np.stack([np.bincount(y[bag == b], minlength=2) for b in range(n // 8)])
+    bags = {
+        "bag": [f"b{b}" for b in range(n // 8)],
+        "any": np.where(counts[:, 0] > 0, "yes", "no").tolist(),
+        **{f"n_{name}": counts[:, k].tolist() for k, name in enumerate(NAMES)},
+        **{f"p_{name}": (counts[:, k] / 8).tolist() for k, name in enumerate(NAMES)},
+    }
+    write_table(bags, folder / "bags.csv")
+    i, j = random.integers(0, n, (2, 300))
+    i, j = i[i != j], j[i != j]
+    same = np.where(y[i] == y[j], "yes", "no").tolist()
+    write_table({"a": [ids[a] for a in i], "b": [ids[b] for b in j], "same": same}, folder / "pairs.csv")
+    return folder
+
+
+@pytest.mark.parametrize("kind", list(CASES))
+def test_kind(tables: Path, kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tables)
+    Path("c.toml").write_text(HEAD + CASES[kind])
+    assert run(["fit", "c.toml", "--out", f"runs/{kind}", "--set", "output.map=false"]) == 0, capsys.readouterr().err
+    metrics = json.loads(Path(f"runs/{kind}/metrics.json").read_text())
+    assert kind in [e["kind"] for e in metrics["evidence"]]
+    assert (metrics["evaluation"] is not None) == ("gold" in CASES[kind])
+    if kind != "Pairs":  # one wrong row of a large component makes all of its pairs improbable together
+        assert metrics["held_out"]["evidence_per_row"] > metrics["held_out"]["chance"]
+    assert Path(f"runs/{kind}/report.html").stat().st_size < 1e6
+    out = f"{kind}.parquet"
+    assert run(["predict", f"runs/{kind}", "rows.csv", "--out", out, "--truth", "truth"]) == 0
+    found, rows = parquet.read_table(out).to_pandas(), read(tables)
+    assert (found["class"].to_numpy() == rows).mean() > 0.85
+
+
+def read(folder: Path) -> np.ndarray:
+    from anygrain.data.table import read_table
+
+    return read_table(folder / "rows.csv").strings("truth")
+
+
+def test_numbers_of_single_labels(tmp_path: Path) -> None:
+    """Suspicion, chance of being right, proposal and agreement of a handful of labels, worked out by hand."""
+    (tmp_path / "t.csv").write_text("id,x,y,w_1,w_2\na,0,a,a,b\nb,0,,a,\nc,0,,b,b\n")
+    config = {
+        "data": {"source": "t.csv", "id": "id", "columns": ["x"]},
+        "labels": [
+            {"kind": "Exact", "column": "y", "error": 0.1},
+            {"kind": "Crowd", "columns": ["w_1", "w_2"], "channel": "OneCoin"},
+        ],
+    }
+    dataset = read_dataset(with_paths(parse_config(config), tmp_path))
+    p = torch.tensor([[0.8, 0.2], [0.7, 0.3], [0.6, 0.4]], dtype=torch.float64)
+    measured = Measured(dataset, p.log(), np.ones(3, dtype=bool))
+    confusion = dataset.evidence[1].labels.channel.confusion  # type: ignore[attr-defined]
+    exact = torch.tensor([[0.95, 0.05], [0.05, 0.95]], dtype=torch.float64)  # P(label | class)
+    w1, w2 = confusion[0].T, confusion[1].T  # P(vote | class), a row per vote
+    said = {
+        ("a", "y"): (exact[0], p[0] * w1[0] * w2[1], 0),
+        ("a", "w_1"): (w1[0], p[0] * exact[0] * w2[1], 0),
+        ("a", "w_2"): (w2[1], p[0] * exact[0] * w1[0], 1),
+        ("b", "w_1"): (w1[0], p[1], 0),
+        ("c", "w_1"): (w1[1], p[2] * w2[1], 1),
+        ("c", "w_2"): (w2[1], p[2] * w1[1], 1),
+    }
+    r = measured.records
+    assert {(str(dataset.ids[row]), str(s)) for row, s in zip(r.row, r.source, strict=True)} == set(said)
+    for at in range(len(r.row)):
+        likelihood, rest, vote = said[(str(dataset.ids[r.row[at]]), str(r.source[at]))]
+        others = rest / rest.sum()
+        assert r.suspect[at] == pytest.approx(float(likelihood.max().log() - (likelihood @ others).log()), abs=1e-9)
+        assert r.right[at] == pytest.approx(float(others[vote]), abs=1e-9)
+        assert r.proposed[at] == int(others.argmax())
+        assert r.probability[at] == pytest.approx(float(others.max()), abs=1e-9)
+    sources = {s["name"]: s for s in measured.sources()}
+    assert sources["w_1"]["agreement"] == pytest.approx((0.5 + 1) / 2)  # one of two others, then one of one
+    assert sources["w_1"]["compared"] == 2
+    assert sources["y"]["agreement"] == pytest.approx(0.5)
+    (pair,) = measured.agreement()
+    assert (pair["first"], pair["second"], pair["rows"], pair["agree"]) == ("y", "w", 1, 1)
