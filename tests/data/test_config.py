@@ -167,3 +167,12 @@ def test_lines_of_settings() -> None:
     assert lines[("data", "text")] == 4
     assert lines[("labels", 1, "columns")] == 11
     assert lines[("learn",)] == 12
+
+
+def test_the_configuration_of_the_documentation_names_real_settings() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "program.md").read_text(encoding="utf-8")
+    raw = tomllib.loads(page.split("```toml\n")[1].split("```")[0])
+    config = parse_config(raw)
+    assert config.encoder == parse_config({"data": {"source": "a"}}).encoder
+    assert config.learn == parse_config({"data": {"source": "a"}}).learn
+    assert config.output == parse_config({"data": {"source": "a"}}).output
