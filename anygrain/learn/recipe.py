@@ -199,7 +199,7 @@ class Recipe:
         generator = torch.Generator().manual_seed(seed)
         group = labels.groups()[labels.rows].cpu()
         self.fold = split_groups(group, self.settings.folds, generator).to(features.device)
-        self.exact_fold = self._exact_folds(generator)
+        self.exact_fold = self._exact_folds(generator, group)
         self.half = self._order_in_class(generator) % 2
         self._graph = graph
         self.few, self.anchors = self._anchors()
@@ -220,11 +220,18 @@ class Recipe:
         rank[order] = torch.arange(self.n, device=first.device) - first
         return torch.where(self.given >= 0, rank, 0)
 
-    def _exact_folds(self, generator: torch.Generator) -> Tensor:
-        """Fold (N,) of every exact label, spread over its class; -1 elsewhere."""
+    def _exact_folds(self, generator: torch.Generator, group: Tensor) -> Tensor:
+        """Fold (N,) of every exact label, spread over its class, rows of one group (N,) together; -1 elsewhere."""
         folds = max(self.settings.exact_folds, 1)
-        rank = self._order_in_class(generator)
-        return torch.where(self.given >= 0, (rank + self.given) % folds, -1)
+        exact = self.given >= 0
+        fold = torch.where(exact, (self._order_in_class(generator) + self.given) % folds, -1)
+        _, group = group.to(exact.device).unique(return_inverse=True)
+        if not bool(exact.any()) or int(torch.bincount(group[exact]).max()) > int(exact.sum()) / folds:
+            return fold  # none, or one group that no fold could hold
+        row = torch.arange(self.n, device=group.device)
+        first = torch.full((int(group.max()) + 1,), self.n, device=group.device)
+        first = first.scatter_reduce(0, group[exact], row[exact], "amin")
+        return torch.where(exact, fold[first.clamp(max=self.n - 1)[group]], -1)
 
     def _anchors(self) -> tuple[bool, Tensor]:
         """Whether only few rows tell the classes apart, and which rows do, bool (N,)."""

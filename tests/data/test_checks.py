@@ -130,6 +130,19 @@ def test_rows_of_a_group_stay_together(tmp_path: Path) -> None:
     assert len(part.groups().unique()) == 1
 
 
+def test_exact_labels_of_a_group_are_held_out_together(tmp_path: Path) -> None:
+    from anygrain.learn.head import Linear
+    from anygrain.learn.recipe import Recipe
+
+    columns = {**table(), "patient": [f"p{i // 4}" for i in range(40)]}
+    columns["y"] = [y if i % 4 < 3 else None for i, y in enumerate(columns["y"])]
+    labels = read(tmp_path, columns, EXACT, group="patient").labels
+    fold = Recipe(torch.randn(40, 2), labels, lambda: Linear(2, 2)).exact_fold.view(10, 4)
+    assert bool((fold[:, :3] == fold[:, :1]).all())
+    assert bool((fold[:, 3] == -1).all())
+    assert len(fold[:, 0].unique()) == 3
+
+
 def test_columns_of_every_type_go_to_the_model(tmp_path: Path) -> None:
     columns = {**table(), "city": ["Oslo", None] * 20, "when": ["2024-01-02", "2024-03-04T05:06:07"] * 20}
     columns["size"][3] = None
