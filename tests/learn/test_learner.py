@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
 import anygrain.learn
-from anygrain.labels import Coarse, Exact, LabelError, Taxonomy
+from anygrain.labels import Bags, Coarse, Counts, Exact, LabelError, Noisy, Taxonomy
 from anygrain.learn import Learner, RecipeState
 
 DIGITS, CLASSES = load_digits(return_X_y=True)
@@ -203,3 +203,39 @@ def test_posterior_joins_features_and_evidence(fitted):
     unknown = labels.parts[0].labels[:50].numpy() < 0
     assert np.abs(found - expected)[unknown].max() < 1e-5
     assert (found[~unknown].max(axis=1) > 1 - 1e-6).all()
+
+
+def test_half_of_the_labels_wrong_and_resumed():
+    """Noisy labels: their channel is learnt with the head, and comes back with the state of a fit."""
+    rows, test, _ = digits(3, train=1000)
+    generator = np.random.default_rng(0)
+    y = CLASSES[rows]
+    said = np.where(generator.random(len(y)) < 0.5, (y + generator.integers(1, 10, len(y))) % 10, y)
+
+    def labels():
+        return Noisy(torch.tensor(said), 10)
+
+    trusting = Learner().fit(DIGITS[rows], said).score(DIGITS[test], CLASSES[test])
+    learner = Learner().fit(DIGITS[rows], labels())
+    assert learner.score(DIGITS[test], CLASSES[test]) > trusting + 0.02
+    assert (learner.posterior_.argmax(axis=1) == y).mean() > 0.8
+    tensors = learner.recipe_state_.tensors()
+    seen = []
+    state = RecipeState.from_tensors(tensors, learner.recipe_state_.history)
+    again = Learner().fit(DIGITS[rows], labels(), state=state, callback=lambda *a: seen.append(a))
+    assert seen == []
+    assert np.array_equal(again.predict_proba(DIGITS[test]), learner.predict_proba(DIGITS[test]))
+    assert np.allclose(again.posterior_, learner.posterior_, atol=1e-6)
+
+
+def test_counts_of_bags():
+    """Only class counts of bags of six: nearly as good as every label."""
+    rows, test, _ = digits(4, train=900)
+    y = torch.tensor(CLASSES[rows])
+    bags = Bags.from_ids(torch.arange(900) // 6)
+    counts = torch.zeros(150, 10, dtype=torch.long).index_put_(
+        (torch.arange(900) // 6, y), torch.ones(900, dtype=torch.long), accumulate=True
+    )
+    learner = Learner(rounds=2).fit(DIGITS[rows], Counts(bags, counts))
+    assert learner.score(DIGITS[test], CLASSES[test]) > 0.9
+    assert learner.log_evidence_heldout_ < 0
