@@ -91,3 +91,57 @@ def test_a_text_is_embedded_once(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(LabelError, match="pip install"):
         Pretrained("other/model", cache="")(["a"])
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_a_row_of_a_table_is_read_the_same_alone(library):
+    import datetime as dt
+
+    import pandas as pd
+    import polars as pl
+
+    days = [dt.datetime(2020, 1, 1) + dt.timedelta(days=3 * i) for i in range(12)]
+    cells = {
+        "text": [f"word{i} here is a text of its own" for i in range(12)],
+        "kind": ["x", "y", "z"] * 4,
+        "number": [float(i) for i in range(12)],
+        "day": days,
+        "since": [dt.timedelta(hours=i) for i in range(12)],
+    }
+    for row, name in enumerate(cells):
+        cells[name] = [None if i == row else v for i, v in enumerate(cells[name])]
+    frame = (pd if library == "pandas" else pl).DataFrame(cells)
+    encoder = Frame().learn(frame)
+    assert encoder.columns == [
+        ("text", "text"), ("kind", "category"), ("number", "number"), ("day", "date"), ("since", "number")
+    ]  # fmt: skip
+    assert sorted(encoder.values["kind"]) == ["x", "y", "z"]
+    assert encoder.fills["number"] == pytest.approx(np.mean([i for i in range(12) if i != 2]))
+    assert encoder.fills["since"] == pytest.approx(3600 * np.mean([i for i in range(12) if i != 4]))
+    whole = encoder(frame)
+    alone = torch.cat([encoder(frame[i : i + 1]) for i in range(12)])
+    assert torch.allclose(whole, alone, atol=1e-6)
+    again = encoder_from("frame", encoder.config(), encoder.state_dict())
+    assert torch.equal(again(frame), whole)
+
+
+def test_two_kinds_of_data_frame_are_read_the_same():
+    import pandas as pd
+    import polars as pl
+
+    frame = pd.DataFrame(
+        {
+            0: ["x", "y", None] * 6,
+            "day": [*pd.date_range("2020-01-01", periods=17, tz="Europe/Berlin"), pd.NaT],
+            "whole": pd.array([1, None, 3] * 6, dtype="Int64"),
+        }
+    )
+    other = pl.DataFrame({str(name): pl.from_pandas(frame[name]) for name in frame})
+    encoder = Frame().learn(frame)
+    assert torch.allclose(encoder(frame), encoder(other), atol=1e-6)
+    with pytest.raises(LabelError, match='column "day" held a date per row'):
+        encoder(frame.assign(day="soon"))
+    with pytest.raises(LabelError, match='column "whole" held a number per row'):
+        encoder(frame.assign(whole="many"))
+    with pytest.raises(LabelError, match="no value in any column: a"):
+        Frame().learn(pd.DataFrame({"a": [None, None]}))
