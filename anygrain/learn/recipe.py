@@ -161,6 +161,16 @@ def ambiguity(evidence: Tensor) -> Tensor:
     return torch.where(mass > 0.5, apart / (mass + mass[double]).clamp(min=1e-12), torch.ones_like(apart))
 
 
+def shared_information(posterior: Tensor) -> float:
+    r"""How much posteriors (N, K) tell rows apart, as a share of log K.
+
+    .. math:: \frac{1}{\log K} \Big( H\big(\tfrac1N \sum_i q_i\big) - \tfrac1N \sum_i H(q_i) \Big)
+    """
+    mean = posterior.mean(dim=0)
+    within = (posterior * log(posterior)).sum(dim=1).mean()
+    return float((within - (mean * log(mean)).sum()) / math.log(max(posterior.shape[1], 2)))
+
+
 class Recipe:
     """One fit on frozen features.
 
@@ -357,7 +367,7 @@ class Recipe:
         signal = max(shared, between, 0.0)
         return signal / (signal + noise)
 
-    def spread(self, evidence: Evidence, anchors: Tensor, steps: int = 30) -> Tensor:
+    def spread(self, evidence: Evidence, anchors: Tensor, steps: int = 30, balance: bool = True) -> Tensor:
         """Posteriors (N, K) after evidence has walked from the anchors along the graph."""
         source = evidence.posterior(self.uniform) * anchors[:, None]
         now = source
@@ -366,7 +376,7 @@ class Recipe:
             mass = moved.sum(dim=1, keepdim=True)
             reached = mass > 0
             log_probs = torch.where(reached, log(moved / mass.clamp(min=1e-30)), self.uniform)
-            if step >= 16 and step % 4 == 0:
+            if balance and step >= 16 and step % 4 == 0:
                 log_probs = self.balanced(evidence, log_probs, steps=6)
             now = evidence.posterior(log_probs) * reached
         return torch.where(now.sum(dim=1, keepdim=True) > 0, now, evidence.posterior(self.uniform))
@@ -476,10 +486,11 @@ class Recipe:
         """Weight of the graph track where no exact label can be held out.
 
         The evidence of the rows without an anchor decides: do neighbours, or a cross-fitted head, say it better? Where
-        these rows carry none, the graph leads, which is right more often than not.
+        these rows carry none, the graph is trusted if labels stay unmixed as they walk along it: if rows and classes
+        share a tenth or more of the most information they could, after `spread` without balance.
         """
         if not self.told():
-            return 0.75
+            return 0.9 if shared_information(self.spread(self.evidence, self.anchors, balance=False)) > 0.1 else 0.25
         rows = ~self.anchors
         near = self.graph.walk @ self.alone
         logits = torch.zeros_like(self.uniform)

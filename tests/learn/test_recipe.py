@@ -9,7 +9,7 @@ from anygrain.labels import All, Candidates, Coarse, Exact
 from anygrain.learn.calibration import confidence_temperature, evidence_score, fit_temperature, observed
 from anygrain.learn.evidence import Evidence
 from anygrain.learn.head import Linear
-from anygrain.learn.recipe import Recipe, ambiguity, split_groups, without_exact
+from anygrain.learn.recipe import Recipe, ambiguity, shared_information, split_groups, without_exact
 
 N, K = 60, 6
 PARENTS = (torch.arange(2)[:, None] == torch.arange(K) // 3).double()
@@ -127,3 +127,9 @@ def test_score_counts_whole_observations(truth):
     assert observed(labels, some).tolist() == some.tolist()
     assert evidence_score(labels, log_probs, some) == pytest.approx(-math.log(K))
     assert evidence_score(labels, log_probs, torch.ones(N).bool()) == pytest.approx(-math.log(K) * 2 * K / N)
+
+
+def test_shared_information_at_its_ends():
+    assert shared_information(torch.eye(8)) == pytest.approx(1, abs=1e-5)
+    assert shared_information(torch.full((8, 4), 0.25)) == pytest.approx(0, abs=1e-5)
+    assert shared_information(torch.tensor([[1.0, 0], [1.0, 0]])) == pytest.approx(0, abs=1e-5)
