@@ -26,15 +26,21 @@ ENCODERS: dict[str, type[Encoder]] = {
 
 
 def is_text(data: Any) -> bool:
-    """Whether data is a list, series or array of strings."""
+    """Whether data is a list, series or array of strings; some may be missing."""
     if hasattr(data, "columns") or hasattr(data, "tocsr"):
         return False
     if isinstance(data, list | tuple):
-        return bool(len(data)) and all(isinstance(v, str) or v is None for v in data) and isinstance(data[0], str)
+        return any(isinstance(v, str) for v in data) and all(isinstance(v, str) or _missing(v) for v in data)
     values = np.asarray(data) if hasattr(data, "__array__") else None
     if values is None or values.ndim != 1 or len(values) == 0:
         return False
-    return values.dtype.kind in "UT" or (values.dtype == object and isinstance(values[0], str))
+    if values.dtype == object:
+        return any(isinstance(v, str) for v in values) and all(isinstance(v, str) or _missing(v) for v in values)
+    return values.dtype.kind in "UT"
+
+
+def _missing(value: Any) -> bool:
+    return value is None or str(value) in ("nan", "<NA>")
 
 
 def is_mixed(data: Any) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 
-from anygrain.labels import All, Labels, Soft, aggregate
+from anygrain.labels import All, IdentifiabilityWarning, Labels, Soft, aggregate
 
 
 def target_from_sources(labels: Labels) -> Labels:
@@ -17,11 +19,14 @@ def target_from_sources(labels: Labels) -> Labels:
     Args:
         labels: N instances; returned as they are when no part has `given_x`.
     """
-    parts = labels.parts if isinstance(labels, All) else [labels]
+    own = labels.with_own_channels()  # those that were given stay as they are
+    parts = own.parts if isinstance(own, All) else [own]
     sources = [p for p in parts if p.given_x]
     if not sources:
         return labels
-    posterior = aggregate(labels).posterior.to(torch.get_default_dtype())
+    with warnings.catch_warnings():  # the fit says for all labels together what stays open
+        warnings.simplefilter("ignore", IdentifiabilityWarning)
+        posterior = aggregate(own).posterior.to(torch.get_default_dtype())
     spoken = torch.stack([(p.log_evidence() - p.log_evidence()[:, :1]).abs().amax(dim=1) > 1e-6 for p in sources]).any(
         0
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import shutil
@@ -12,15 +13,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.sparse import csr_matrix
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import TransformerTags
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 from torch import Tensor
 
-from anygrain.encoders import Encoder, Frame, Pretrained, Text, encoder_for, encoder_from
+from anygrain.encoders import Encoder, Frame, Pretrained, Sparse, Table, Text, encoder_for, encoder_from
 from anygrain.encoders.choose import ENCODERS, is_mixed, is_text
 from anygrain.labels import All, Exact, LabelError, Labels, Taxonomy
+from anygrain.labels.frame import as_strings
 from anygrain.labels.identifiability import warn_unidentified
 from anygrain.learn.calibration import confidence_temperature, evidence_score
 from anygrain.learn.common_error import common_error
@@ -36,6 +39,7 @@ from anygrain.learn.term import Term
 from anygrain.learn.weighting import Weighting
 
 FORMAT = 1
+NUMBERS = ("rounds", "folds", "exact_folds", "neighbours", "penalty", "epochs", "batch_size", "learning_rate")
 PICKLES = (".pkl", ".pickle", ".joblib", ".pt", ".pth", ".ckpt", ".bin")
 
 
@@ -73,6 +77,8 @@ class Learner(ClassifierMixin, BaseEstimator):
             `held_out_` (N,) is False that was not possible.
         log_evidence_heldout_: mean log-likelihood of the evidence per row under `held_out_log_probs_`.
         posterior_: (N, K), what all evidence and the features say of the training instances.
+        labels_: the labels as `fit` read them: channels fitted, the common error, sources that saw the features (rules,
+            teachers) as the target that they come to. `labels_.channels` tell what became of the annotators.
         recipe_state_: finished steps, to go on from (`fit(state=...)`).
     """
 
@@ -133,9 +139,14 @@ class Learner(ClassifierMixin, BaseEstimator):
             state: finished steps of an interrupted fit (`RecipeState.from_tensors`); the result is the same.
 
         Raises:
-            LabelError: lengths that differ.  ValueError: NaN or infinite features.
+            LabelError: lengths that differ, a setting outside its range, a taxonomy of other classes.
+            ValueError: NaN or infinite features.
         """
-        data, labels = self._read(X, y)
+        self._check_settings()
+        device = self._device()
+        data, given = self._read(X, y)
+        self._taxonomy_for(given)
+        labels = given
         warn_unidentified(labels, stacklevel=2)
         labels = with_started_channels(target_from_sources(labels))
         self.error_ = common_error(labels)
@@ -146,10 +157,8 @@ class Learner(ClassifierMixin, BaseEstimator):
         encoded = self._learn_encoder(data)
         root = float(encoded.square().mean().sqrt())
         self.feature_scale_ = root if root > 0 else 1.0
-        device = self._device()
         labels = labels.to(device)
         features = (encoded / self.feature_scale_).to(device)[labels.rows]
-        self.taxonomy_ = self._find_taxonomy(labels)
         if self.procedure is not None:
             self._fit_procedure(features, labels)
         else:
@@ -157,7 +166,31 @@ class Learner(ClassifierMixin, BaseEstimator):
         self.log_evidence_heldout_ = evidence_score(
             labels, torch.as_tensor(self.held_out_log_probs_, device=device), torch.ones_like(labels.rows).bool()
         )
+        self.labels_, self._given = labels.to("cpu"), given
         return self
+
+    def _check_settings(self) -> None:
+        """Raises LabelError for a setting outside its range."""
+        if not isinstance(self.seed, int | np.integer) or isinstance(self.seed, bool):
+            raise LabelError(f"seed is {self.seed!r}; expected a whole number")
+        lowest = {
+            "rounds": 0,
+            "folds": 1,
+            "exact_folds": 0,
+            "neighbours": 0,
+            "penalty": 0,
+            "epochs": 0,
+            "batch_size": 1,
+        }
+        for name, least in lowest.items():
+            if not getattr(self, name) >= least:
+                raise LabelError(f"{name} is {getattr(self, name)}; expected {least} or more")
+        if not self.learning_rate > 0:
+            raise LabelError(f"learning_rate is {self.learning_rate}; expected a number above 0")
+        if isinstance(self.terms, Term) or not all(isinstance(term, Term) for term in self.terms):
+            raise LabelError("terms must be a list of Term objects, such as [MyTerm()]")
+        if self.taxonomy is not None and not isinstance(self.taxonomy, Taxonomy):
+            raise LabelError(f"taxonomy is {self.taxonomy!r}; expected a Taxonomy, such as Taxonomy.from_csv(path)")
 
     def _fit_recipe(
         self, features: Tensor, labels: Labels, callback: Callback | None, state: RecipeState | None
@@ -269,17 +302,17 @@ class Learner(ClassifierMixin, BaseEstimator):
         self._forget()
         data = self._check(X, reset=True)
         n = _n_rows(data)
+        if isinstance(y, list | tuple) and any(isinstance(part, Labels) for part in y):
+            raise LabelError("y is a list of labels; join them with &, such as Exact(...) & Coarse(...)")
         if isinstance(y, Labels):
-            if len(y) != n:
-                raise LabelError(f"X has {n} rows and the labels {len(y)}; expected the same rows in the same order")
+            _check_rows(n, len(y), "the labels")
             names = y.class_names
             self.classes_ = np.arange(y.n_classes) if names is None else np.array(names)
             self.named_ = names is not None
             return data, y
         self.classes_, codes = read_classes(y)
         self.named_ = self.classes_.dtype.kind in "UO"
-        if len(codes) != n:
-            raise LabelError(f"X has {n} rows and y {len(codes)}; expected the same rows in the same order")
+        _check_rows(n, len(codes), "y")
         return data, Exact(torch.from_numpy(codes), len(self.classes_))
 
     def _forget(self) -> None:
@@ -287,23 +320,43 @@ class Learner(ClassifierMixin, BaseEstimator):
             self.__dict__.pop(name, None)
 
     def _check(self, X: Any, *, reset: bool) -> Any:
+        encoder = self.encoder if reset else self.encoder_
+        if isinstance(X, str):
+            raise LabelError("X is a single text; expected a list of texts, such as [text]")
         if is_text(X):
-            return [None if v is None or v != v else str(v) for v in X]
+            if isinstance(encoder, Table | Sparse | Frame):
+                raise LabelError("X holds texts; expected a table of numbers, which the model is for")
+            return [str(v) if isinstance(v, str) else None for v in X]
+        if isinstance(encoder, Text | Pretrained):
+            raise LabelError(f"X is {_shown(X)}; expected a list of texts, which the model is for")
         # a Frame reads columns by name and fills gaps, also where all of them are numbers
-        by_name = isinstance(self.encoder if reset else self.encoder_, Frame) and hasattr(X, "columns")
+        by_name = isinstance(encoder, Frame) and hasattr(X, "columns")
         if by_name or is_mixed(X):
             if reset:
-                self.feature_names_in_ = np.array([str(c) for c in X.columns], dtype=object)
+                import narwhals as nw
+
+                names = nw.from_native(X, eager_only=True).columns
+                self.feature_names_in_ = np.array([str(c) for c in names], dtype=object)
                 self.n_features_in_ = len(self.feature_names_in_)
             return X
+        if isinstance(encoder, Frame):
+            raise LabelError(f"X is {_shown(X)}; expected a data frame, which the model is for")
         _name_bad_columns(X)
-        return validate_data(self, X, reset=reset, accept_sparse="csr", dtype=np.float64)
+        data = validate_data(self, X, reset=reset, accept_sparse="csr", dtype=np.float64)
+        if isinstance(encoder, Table) and hasattr(data, "toarray"):
+            return data.toarray()
+        return csr_matrix(data) if isinstance(encoder, Sparse) else data
 
     def _make_encoder(self, data: Any) -> Encoder:
         import copy
 
         if isinstance(self.encoder, str):
-            return Text() if self.encoder == "text" else Pretrained(self.encoder)
+            if self.encoder != "pretrained" and self.encoder in ENCODERS:
+                return ENCODERS[self.encoder]()
+            close = difflib.get_close_matches(self.encoder, ENCODERS, n=1)
+            if close and not Path(self.encoder).exists():
+                raise LabelError(f'encoder "{self.encoder}" is not known. Did you mean "{close[0]}"?')
+            return Pretrained(self.encoder)
         return encoder_for(data) if self.encoder is None else copy.deepcopy(self.encoder)
 
     def _learn_encoder(self, data: Any) -> Tensor:
@@ -315,16 +368,41 @@ class Learner(ClassifierMixin, BaseEstimator):
     def _device(self) -> torch.device:
         if self.device == "auto":
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            torch.zeros(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:
+            raise LabelError(f'device "{self.device}" cannot be used here: {str(error).splitlines()[0]}') from error
         return torch.device(self.device)
 
-    def _find_taxonomy(self, labels: Labels) -> Taxonomy | None:
-        if self.taxonomy is not None:
-            return self.taxonomy
-        for part in labels.parts if isinstance(labels, All) else [labels]:
-            found = getattr(part, "taxonomy", None)
-            if isinstance(found, Taxonomy):
-                return found
-        return None
+    def _taxonomy_for(self, labels: Labels) -> None:
+        """Sets `taxonomy_`, and where its columns are not `classes_` one by one, the column of each class.
+
+        Raises:
+            LabelError: classes that the taxonomy does not have.
+        """
+        parts = labels.parts if isinstance(labels, All) else [labels]
+        found = [self.taxonomy, *(getattr(part, "taxonomy", None) for part in parts)]
+        self.taxonomy_: Taxonomy | None = next((t for t in found if isinstance(t, Taxonomy)), None)
+        self._taxonomy_columns: Tensor | None = None
+        if self.taxonomy_ is None:
+            return
+        position = {name: at for at, name in enumerate(self.taxonomy_.classes)}
+        names = [str(c) for c in self.classes_]
+        odd = [name for name in names if name not in position]
+        if not odd and (self.named_ or len(names) < len(position)):
+            self._taxonomy_columns = torch.tensor([position[name] for name in names])
+        elif self.named_ and odd:
+            raise LabelError(f'the taxonomy has no class "{odd[0]}"; its classes are {_listed(self.taxonomy_.classes)}')
+        elif len(names) != len(position):
+            raise LabelError(f"the taxonomy has {len(position)} classes, the labels {len(names)}")
+
+    def _for_taxonomy(self, log_probs: Tensor) -> Tensor:
+        """Log-probabilities (N, K) in the order of the taxonomy's classes; what the labels leave out has none."""
+        if self.taxonomy_ is None or self._taxonomy_columns is None:
+            return log_probs
+        wide = log_probs.new_full((len(log_probs), len(self.taxonomy_.classes)), -torch.inf)
+        wide[:, self._taxonomy_columns] = log_probs
+        return wide
 
     # -- using --------------------------------------------------------------------------------------------------------
 
@@ -365,8 +443,10 @@ class Learner(ClassifierMixin, BaseEstimator):
             confidence: for level="auto".
 
         Raises:
-            LabelError: a level without a taxonomy.
+            LabelError: a level without a taxonomy, a probability outside 0..1.
         """
+        if unknown is not None and not 0 <= unknown <= 1:
+            raise LabelError(f"unknown is {unknown}; expected a probability, 0 to 1")
         log_probs = self.log_probs(X)
         if level is None:
             best = log_probs.max(dim=1)
@@ -376,9 +456,10 @@ class Learner(ClassifierMixin, BaseEstimator):
                 raise LabelError(
                     f'predict(level="{level}") needs a taxonomy: pass Learner(taxonomy=...) or labels that carry one'
                 )
+            log_probs = self._for_taxonomy(log_probs)
             if level == "auto":
                 node, certain = self.taxonomy_.deepest(log_probs, confidence)
-                names, certainty = np.array(self.taxonomy_.names), certain.numpy()
+                names, certainty = np.array([*self.taxonomy_.names, "unknown"]), certain.numpy()  # node -1: no root
             else:
                 best = self.taxonomy_.at_level(log_probs, level).max(dim=1)
                 node, names, certainty = best.indices, np.array(self.taxonomy_.nodes(level)), best.values.exp().numpy()
@@ -390,21 +471,78 @@ class Learner(ClassifierMixin, BaseEstimator):
             found = found.astype(object)
         return np.where(certainty < unknown, nothing, found)
 
-    def posterior(self, X: Any, labels: Labels) -> np.ndarray:
-        """P(y = k | x, evidence) of every instance of labels of the rows of X, (N, K)."""
+    def posterior(self, X: Any, labels: Any) -> np.ndarray:
+        """P(y = k | x, evidence) of every instance of labels of the rows of X, (N, K).
+
+        The labels of `fit` are read as `fit` read them (`labels_`), others with the channels that they have: make new
+        votes of the same annotators with `channel=model.labels_.channels[0]`.
+
+        Args:
+            X: data.
+            labels: `Labels`, or a vector of classes.
+
+        Raises:
+            LabelError: lengths that differ, classes that the model does not know.
+        """
         log_probs = self.log_probs(X)
-        return np.asarray(labels.to("cpu").posterior(log_probs[labels.rows.cpu()]).numpy())
+        if isinstance(labels, Labels):
+            _check_rows(len(log_probs), len(labels), "the labels")
+            known = self.labels_ if labels is getattr(self, "_given", None) else labels.to("cpu")
+        else:
+            known = Exact(self._codes(labels, len(log_probs)), len(self.classes_))
+        return np.asarray(known.posterior(log_probs[known.rows]).numpy())
+
+    def _codes(self, y: Any, n: int) -> Tensor:
+        """Positions in `classes_` of a vector of classes, (N,); -1 where missing.
+
+        Raises:
+            LabelError: lengths that differ, a class that the model does not know.
+        """
+        given, known = self._values(y, n)
+        position = {value: at for at, value in enumerate(self.classes_.tolist())}
+        codes = [position.get(v, -2) if k else -1 for v, k in zip(given.tolist(), known, strict=True)]
+        if -2 in codes:
+            raise LabelError(
+                f"y holds {given.tolist()[codes.index(-2)]!r}; the classes are {_listed(self.classes_.tolist())}"
+            )
+        return torch.tensor(codes)
+
+    def _values(self, y: Any, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """A vector of classes (N,) in the type of `classes_`, and where it is not missing, bool (N,).
+
+        Raises:
+            LabelError: lengths that differ.  ValueError: numbers where classes are names, or names where numbers are.
+        """
+        given = np.asarray(column_or_1d(y))
+        _check_rows(n, len(given), "y")
+        known = ~missing_classes(given, np.isin(-1, self.classes_).item())
+        as_given = given
+        if self.classes_.dtype.kind == "U":
+            text = as_strings(given) if given.dtype.kind not in "UO" else given
+            given = np.where(known, text, "").astype(str)
+        of_another_sort = as_given.dtype.kind != self.classes_.dtype.kind
+        if of_another_sort and known.any() and not np.isin(given[known], self.classes_).any():
+            shown = as_given[known].tolist()[0]
+            raise ValueError(f"y holds {shown!r}; the classes are {_listed(self.classes_.tolist())}")
+        return given, known
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Accuracy on a vector of classes, missing ones left out; for `Labels` the mean log-likelihood per row."""
+        """Accuracy on a vector of classes, missing ones left out; for `Labels` the mean log-likelihood per row.
+
+        Raises:
+            LabelError: lengths that differ.  ValueError: no class in y, or names where classes are numbers.
+        """
         if isinstance(y, Labels):
-            log_probs = self.log_probs(X)[y.rows.cpu()]
-            return evidence_score(y.to("cpu"), log_probs, torch.ones(y.n_instances, dtype=torch.bool))
-        given = np.asarray(column_or_1d(y))
-        known = ~missing_classes(given)
-        right = np.asarray(self.predict(X))[known] == given[known]
+            log_probs = self.log_probs(X)
+            _check_rows(len(log_probs), len(y), "the labels")
+            instances = torch.ones(y.n_instances, dtype=torch.bool)
+            return evidence_score(y.to("cpu"), log_probs[y.rows.cpu()], instances)
+        predicted = self.predict(X)
+        given, known = self._values(y, len(predicted))
+        if not known.any():
+            raise ValueError("y holds no class: every value is missing")
         weight = None if sample_weight is None else np.asarray(sample_weight)[known]
-        return float(np.average(right, weights=weight))
+        return float(np.average(predicted[known] == given[known], weights=weight))
 
     # -- keeping ------------------------------------------------------------------------------------------------------
 
@@ -412,7 +550,8 @@ class Learner(ClassifierMixin, BaseEstimator):
         """Write config.json and model.safetensors, whole or not at all. An existing model there is replaced.
 
         Raises:
-            LabelError: a head or encoder class that could not be found again on loading.
+            LabelError: a head or encoder class that could not be found again on loading, a file or a folder with other
+                things in the place.
         """
         check_is_fitted(self, "head_")
         from safetensors.torch import save_file
@@ -439,14 +578,14 @@ class Learner(ClassifierMixin, BaseEstimator):
             "chosen": self.chosen_,
             "log_evidence_heldout": self.log_evidence_heldout_,
             "taxonomy": None if self.taxonomy_ is None else self.taxonomy_.state(),
-            "settings": {
-                name: getattr(self, name)
-                for name in ("seed", "rounds", "folds", "exact_folds", "neighbours", "penalty", "epochs")
-            },
+            "taxonomy_columns": None if self._taxonomy_columns is None else self._taxonomy_columns.tolist(),
+            "settings": {name: getattr(self, name) for name in ("seed", *NUMBERS)},
         }
         tensors = {f"head.{k}": v for k, v in self.head_.state_dict().items()}
         tensors.update({f"encoder.{k}": v for k, v in self.encoder_.state_dict().items()})
         target = Path(folder)
+        if target.exists() and not target.is_dir():
+            raise LabelError(f"{target} is a file: choose a folder")
         target.parent.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         try:
@@ -469,8 +608,9 @@ class Learner(ClassifierMixin, BaseEstimator):
         """Read what `save` wrote. Nothing but JSON and tensors is opened; predictions are the same.
 
         Raises:
-            LabelError: no model there, another format, a folder with pickles.
+            LabelError: no model there, another format, half a model, a folder with pickles.
         """
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         path = Path(folder)
@@ -486,10 +626,19 @@ class Learner(ClassifierMixin, BaseEstimator):
         for name in ("config.json", "model.safetensors"):
             if not (path / name).exists():
                 raise LabelError(f"{path} has no {name}. Expected a folder that Learner.save wrote")
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-        if config.get("project") != "anygrain" or config.get("format") != FORMAT:
-            raise LabelError(f"{path}/config.json is not an anygrain model of format {FORMAT}")
-        tensors = load_file(path / "model.safetensors")
+        try:
+            config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+            if config.get("project") != "anygrain" or config.get("format") != FORMAT:
+                raise LabelError(f"{path}/config.json is not an anygrain model of format {FORMAT}")
+            return cls._restored(config, load_file(path / "model.safetensors"))
+        except LabelError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+            raise LabelError(f"{path} holds a damaged model: {str(error).splitlines()[0]}. Save it again") from error
+
+    @classmethod
+    def _restored(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> Learner:
+        """The Learner of a configuration and tensors that `save` wrote."""
         learner = cls(head=config["head"], **config["settings"])
         values = np.array(config["classes"], dtype=object if config["named"] else None)
         learner.classes_ = values.astype(str) if config["named"] and all(isinstance(v, str) for v in values) else values
@@ -501,6 +650,8 @@ class Learner(ClassifierMixin, BaseEstimator):
         learner.feature_scale_, learner.temperature_ = config["feature_scale"], config["temperature"]
         learner.chosen_, learner.log_evidence_heldout_ = config["chosen"], config["log_evidence_heldout"]
         learner.taxonomy_ = None if config["taxonomy"] is None else Taxonomy.from_state(config["taxonomy"])
+        columns = config["taxonomy_columns"]
+        learner._taxonomy_columns = None if columns is None else torch.tensor(columns)
         parts: dict[str, dict[str, Tensor]] = {"head": {}, "encoder": {}}
         for key, tensor in tensors.items():
             part, name = key.split(".", 1)
@@ -516,15 +667,22 @@ def load(folder: str | os.PathLike[str]) -> Learner:
     return Learner.load(folder)
 
 
-def missing_classes(values: np.ndarray) -> np.ndarray:
-    """bool (N,): None, NaN, "" or -1; -1 is a class where -1 and 1 are the only values."""
+def missing_classes(values: np.ndarray, minus_one: bool | None = None) -> np.ndarray:
+    """bool (N,): None, NaN, "" or -1.
+
+    Args:
+        values: (N,).
+        minus_one: whether -1 is a class; where -1 and 1 are the only values when not given.
+    """
     missing = np.zeros(len(values), dtype=bool)
     if values.dtype.kind in "iuf":
         missing |= values != values
-        if not set(np.unique(values[~missing])) <= {-1, 1}:
+        if minus_one is None:
+            minus_one = set(np.unique(values[~missing])) == {-1, 1}
+        if not minus_one:
             missing |= values == -1
     elif values.dtype.kind != "b":
-        missing |= np.array([v is None or v != v or v == "" for v in values.tolist()], dtype=bool)
+        missing |= np.array([v is None or str(v) in ("", "<NA>") or v != v for v in values.tolist()], dtype=bool)
     return missing
 
 
@@ -556,18 +714,37 @@ def _n_rows(data: Any) -> int:
     return int(data.shape[0]) if hasattr(data, "shape") else len(data)
 
 
-def _name_bad_columns(X: Any) -> None:
-    """Raises ValueError that names the columns of a data frame with NaN or infinite values."""
-    if not hasattr(X, "columns"):
-        return
-    import narwhals as nw
+def _check_rows(n: int, given: int, what: str) -> None:
+    if n != given:
+        raise LabelError(f"X has {n} rows and {what} {given}; expected the same rows in the same order")
 
-    frame = nw.from_native(X, eager_only=True)
-    bad = []
-    for column in frame.iter_columns():
-        values = np.array([np.nan if v is None else float(v) for v in column.to_list()])
-        if not np.isfinite(values).all():
-            bad.append(f'"{column.name}" ({int((~np.isfinite(values)).sum())} rows)')
+
+def _listed(names: Sequence[Any]) -> str:
+    """The first names, quoted where they are texts."""
+    shown = ", ".join(f'"{name}"' if isinstance(name, str) else str(name) for name in names[:6])
+    return shown + (f", ... ({len(names) - 6} more)" if len(names) > 6 else "")
+
+
+def _shown(X: Any) -> str:
+    """What kind of thing X is, for messages."""
+    if hasattr(X, "__len__") and not hasattr(X, "shape") and len(X) == 0:
+        return "empty"
+    shape = f" of shape {tuple(X.shape)}" if hasattr(X, "shape") else ""
+    return f"{type(X).__name__}{shape}"
+
+
+def _name_bad_columns(X: Any) -> None:
+    """Raises ValueError that names the columns of a data frame or array with NaN or infinite values."""
+    if hasattr(X, "columns"):
+        import narwhals as nw
+
+        columns = nw.from_native(X, eager_only=True).iter_columns()
+        counts = {f'"{c.name}"': int((~np.isfinite(c.cast(nw.Float64).to_numpy())).sum()) for c in columns}
+    elif isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind == "f":
+        counts = {f"column {at}": int(n) for at, n in enumerate((~np.isfinite(X)).sum(axis=0))}
+    else:
+        return
+    bad = [f"{name} ({n} rows)" for name, n in counts.items() if n]
     if bad:
         more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
         raise ValueError(f"Input X contains NaN or infinity in {', '.join(bad[:3])}{more}. Fill or drop these rows")

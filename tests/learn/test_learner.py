@@ -153,7 +153,7 @@ def test_names_texts_and_levels(tmp_path):
     )
     assert learner.predict(new, level=1).tolist() == ["animal", "vehicle"]
     assert set(learner.predict(new, level="auto", confidence=0.5)) <= set(taxonomy.names)
-    assert learner.predict(new, unknown=1.01).tolist() == ["unknown", "unknown"]
+    assert learner.predict(["", *new], unknown=0.9).tolist() == ["unknown", "dog", "train"]
     learner.save(tmp_path / "m")
     again = Learner.load(tmp_path / "m")
     assert np.array_equal(again.predict_proba(new), learner.predict_proba(new))
