@@ -12,7 +12,7 @@ from torch import Tensor
 
 from anygrain.labels.all import All
 from anygrain.labels.base import Labels
-from anygrain.labels.channels import CHANNELS
+from anygrain.labels.channels import CHANNELS, channel_name
 from anygrain.labels.channels.channel import Channel
 from anygrain.labels.channels.confusion import Confusion
 from anygrain.labels.channels.difficulty import Difficulty
@@ -122,9 +122,9 @@ def _aggregate(
 ) -> Aggregate:
     if channel is not None:
         names = list(CHANNELS) if channel == "auto" else [channel] if isinstance(channel, str) else list(channel)
-        unknown = [n for n in names if n not in CHANNELS]
-        if unknown or not names:
-            raise LabelError(f"no channel {unknown}; there are {', '.join(CHANNELS)}")
+        names = [channel_name(n) for n in names]
+        if not names:
+            raise LabelError(f"no channel to choose from; there are {', '.join(CHANNELS)}")
         if not any(isinstance(p, Crowd) for p in _parts(labels)):
             raise LabelError("there are no votes whose channel could be chosen")
         held_out: dict[str, float] | None = None

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anygrain.labels.channels import CHANNELS
+from anygrain.labels.channels import CHANNELS, channel_name
 from anygrain.labels.channels.channel import Channel, Records
 from anygrain.labels.error import LabelError
 from anygrain.labels.frame import as_strings, class_list, encode, read_column
@@ -25,8 +25,10 @@ class Crowd(InstanceLabels):
     .. math:: P(\text{votes of } i \mid y_i = k) = \prod_{r : i_r = i} P(v_r \mid y_i = k, w_r)
 
     with the annotators' probabilities in a `Channel`; channel "difficulty" lets the votes of one item depend on each
-    other. Which item an annotator answers is taken to say nothing about its class. Before `aggregate` or a `Learner`
-    has fitted the channel, every annotator is the prior one.
+    other. Which item an annotator answers is taken to say nothing about its class; where annotators choose what they
+    answer, give the votes as `Rules(votes, n_classes, given_x=False)`, to which silence is evidence too.
+
+    Before `aggregate` or a `Learner` has fitted the channel, every annotator is the prior one.
 
     Args:
         items: instance of every vote, 0..N-1, shape (R,).
@@ -34,7 +36,8 @@ class Crowd(InstanceLabels):
         votes: the class given, shape (R,); -1 is missing.
         n_classes: K.
         n_items: N; the largest item + 1 when not given.
-        channel: "confusion", "one_coin", "class_coin", "spammer", "difficulty", or a Channel (or its class).
+        channel: "confusion", "one_coin", "class_coin", "spammer", "difficulty", a class of channels (or its name), or
+            a Channel.
         n_annotators: W; the largest annotator + 1 when not given.
         history: counts (W, K, K) of earlier votes whose truth is known: annotator, truth, vote.
         annotator_names, item_names: for messages and reports.
@@ -314,9 +317,7 @@ def make_channel(channel: str | Channel | type[Channel], n_sources: int, n_class
         LabelError: an unknown name, or a channel made for other numbers.
     """
     if isinstance(channel, str):
-        if channel not in CHANNELS:
-            raise LabelError(f'no channel "{channel}"; there are {", ".join(CHANNELS)}')
-        channel = CHANNELS[channel]
+        channel = CHANNELS[channel_name(channel)]
     if not isinstance(channel, Channel):
         return channel(n_sources, n_classes, history=history)
     if history is not None:

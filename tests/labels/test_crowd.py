@@ -317,3 +317,11 @@ def test_one_coin_errs_evenly():
     for w, a, b in itertools.product(range(2), range(3), range(3)):
         right = (18 + 4 * 0.6) / (24 + 4)
         assert float(channel.confusion[w, a, b]) == pytest.approx(right if a == b else (1 - right) / 2)
+
+
+def test_a_channel_goes_by_its_key_or_its_class_name():
+    votes = (torch.tensor([0, 0, 1]), torch.tensor([0, 1, 0]), torch.tensor([0, 0, 1]), 2)
+    for name in ("one_coin", "OneCoin", OneCoin):
+        assert type(Crowd(*votes, channel=name).channel) is OneCoin
+    with pytest.raises(LabelError, match='no channel "TwoCoin"; there are one_coin'):
+        Crowd(*votes, channel="TwoCoin")

@@ -13,6 +13,7 @@ from anygrain.labels.channels.labelling_function import LabellingFunction
 from anygrain.labels.channels.one_coin import OneCoin
 from anygrain.labels.channels.spammer import Spammer
 from anygrain.labels.channels.transition import Transition
+from anygrain.labels.error import LabelError
 
 #: annotator channels by name, the simplest first
 CHANNELS: dict[str, type[Channel]] = {
@@ -22,6 +23,19 @@ CHANNELS: dict[str, type[Channel]] = {
     "confusion": Confusion,
     "difficulty": Difficulty,
 }
+
+
+def channel_name(name: str) -> str:
+    """The key in `CHANNELS` that is meant by a key or a class name: "one_coin" for "OneCoin".
+
+    Raises:
+        LabelError: an unknown name.
+    """
+    for key, channel in CHANNELS.items():
+        if name in (key, channel.__name__):
+            return key
+    raise LabelError(f'no channel "{name}"; there are {", ".join(CHANNELS)}')
+
 
 __all__ = [
     "CHANNELS",
@@ -35,4 +49,5 @@ __all__ = [
     "Records",
     "Spammer",
     "Transition",
+    "channel_name",
 ]
