@@ -27,6 +27,7 @@ from anygrain.labels.frame import as_strings
 from anygrain.labels.identifiability import warn_unidentified
 from anygrain.learn.calibration import confidence_temperature, evidence_score
 from anygrain.learn.common_error import common_error
+from anygrain.learn.fabric import Fabric
 from anygrain.learn.given_x import target_from_sources
 from anygrain.learn.head import HEADS, Head, make_head
 from anygrain.learn.loop import objective, train
@@ -61,6 +62,8 @@ class Learner(ClassifierMixin, BaseEstimator):
         procedure: a `Procedure` in place of the recipe.
         seed: where all that is random comes from.
         device: "auto" (a GPU if there is one), "cpu", "cuda", ...
+        fabric: a launched `lightning.Fabric`, for the loop below on several devices or in mixed precision; every
+            process calls `fit`. None is one device, in plain torch. The recipe runs on every process alike.
         taxonomy: for `predict(level=...)`; taken from the labels if they carry one.
         rounds, folds, exact_folds, neighbours, penalty: of the recipe, see `Settings`.
         epochs, batch_size, learning_rate: of the loop that a loss, terms or a weighting of one's own run in.
@@ -92,6 +95,7 @@ class Learner(ClassifierMixin, BaseEstimator):
         procedure: Procedure | None = None,
         seed: int = 0,
         device: str = "auto",
+        fabric: Fabric | None = None,
         taxonomy: Taxonomy | None = None,
         rounds: int = 4,
         folds: int = 2,
@@ -110,6 +114,7 @@ class Learner(ClassifierMixin, BaseEstimator):
         self.procedure = procedure
         self.seed = seed
         self.device = device
+        self.fabric = fabric
         self.taxonomy = taxonomy
         self.rounds = rounds
         self.folds = folds
@@ -242,6 +247,7 @@ class Learner(ClassifierMixin, BaseEstimator):
             learning_rate=self.learning_rate,
             penalty=self.penalty,
             seed=self._seed,
+            fabric=self.fabric,
             on_epoch=say,
         )
         torch.random.set_rng_state(torch_state)

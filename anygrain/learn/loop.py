@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from anygrain.learn.fabric import Fabric, OneDevice
 from anygrain.learn.head import Head
 from anygrain.learn.loss import Loss
 from anygrain.learn.step import Step
@@ -33,6 +34,26 @@ def objective(step: Step, loss: Loss, terms: Sequence[Term], weighting: Weightin
     return total
 
 
+class Objective(nn.Module):
+    """Head, loss and terms as one module, so that a fabric can wrap all that is trained."""
+
+    step: Step
+
+    def __init__(
+        self, head: Head, loss: Loss, terms: Sequence[Term], weighting: Weighting | None, penalty: float
+    ) -> None:
+        super().__init__()
+        self.head, self.terms, self.penalty = head, nn.ModuleList(terms), penalty
+        self.loss, self.weighting = loss, weighting
+
+    def forward(self, features: Tensor, posterior: Tensor, weight: Tensor, instances: Tensor, epoch: int) -> Tensor:
+        """The objective of a batch, a scalar; the step stays in `step`."""
+        self.step = Step(self.head(features), features, posterior, instances, epoch)
+        terms = [term for term in self.terms if isinstance(term, Term)]
+        value = objective(self.step, self.loss, terms, self.weighting, weight)
+        return value + 0.5 * self.penalty * self.head.penalty()
+
+
 def train(
     learner: Learner,
     head: Head,
@@ -48,34 +69,39 @@ def train(
     learning_rate: float,
     penalty: float,
     seed: int,
+    fabric: Fabric | None = None,
     on_epoch: Callable[[int, float], None] | None = None,
 ) -> None:
     """Adam on the objective plus penalty / 2 x head.penalty(), from where the head stands; order drawn from the seed.
 
+    On several processes every one takes each world-size-th batch of the same order; the fabric averages gradients.
+
     Args:
         features: (N, D).  posterior: (N, K).  weight: (N,).
-        on_epoch: called with the number of finished epochs and the mean objective.
+        fabric: a launched `lightning.Fabric`; None is one device, in plain torch.
+        on_epoch: called with the number of finished epochs and the mean objective of this process.
     """
+    fabric = OneDevice() if fabric is None else fabric
     hooked: list[Term | Weighting] = [*terms, *([weighting] if weighting is not None else [])]
     for part in hooked:
         part.on_fit_start(learner)
-    modules = nn.ModuleList([head, *terms])
-    optimizer = torch.optim.Adam(modules.parameters(), lr=learning_rate)
+    bare = Objective(head, loss, terms, weighting, penalty)
+    module, optimizer = fabric.setup(bare, torch.optim.Adam(bare.parameters(), lr=learning_rate))
     generator = torch.Generator().manual_seed(seed)
-    n = len(features)
+    rank, world = fabric.global_rank, fabric.world_size
     for epoch in range(epochs):
         for part in hooked:
             part.on_epoch_start(epoch)
-        total = 0.0
-        for instances in torch.randperm(n, generator=generator).to(features.device).split(batch_size):
-            batch = features[instances]
-            step = Step(head(batch), batch, posterior[instances], instances, epoch)
-            value = objective(step, loss, terms, weighting, weight[instances]) + 0.5 * penalty * head.penalty()
+        batches = torch.randperm(len(features), generator=generator).to(features.device).split(batch_size)
+        batches += batches[: -len(batches) % world]  # as many for every process
+        total, seen = 0.0, 0
+        for instances in batches[rank::world]:
+            value = module(features[instances], posterior[instances], weight[instances], instances, epoch)
             optimizer.zero_grad()
-            value.backward()
+            fabric.backward(value)
             optimizer.step()
-            total += float(value.detach()) * len(instances)
+            total, seen = total + float(value.detach()) * len(instances), seen + len(instances)
             for part in hooked:
-                part.after_step(step)
+                part.after_step(bare.step)
         if on_epoch is not None:
-            on_epoch(epoch + 1, total / n)
+            on_epoch(epoch + 1, total / seen)
