@@ -580,7 +580,7 @@ class Recipe:
         Candidates are scored by the log-probability of the held-out class, given all other evidence, each at its best
         temperature, classes weighted by their estimated size. Of the pools within half a standard error of the best the
         one with least weight on the graph is taken. Exact only wins where unlabelled rows alone do not put the pool
-        ahead by one standard error, and, where these rows carry evidence, when the pool is behind by two.
+        ahead by two standard errors, and, where these rows carry evidence, when the pool is behind by two.
         """
         evidence = Evidence(without_exact(self.labels, self.exact_fold >= 0), self.features.dtype)
         truth = self.given[order]
@@ -625,7 +625,7 @@ class Recipe:
         doubt = float((weight.square() * (ahead - lead).square()).sum().sqrt())
         exact_score, pool_score = float(weight @ scores["exact only"]), float(weight @ scores[taken])
         chosen: dict[str, Any] = {
-            "chosen": "evidence" if lead >= (-2 if self.told() else 1) * doubt else "exact only",
+            "chosen": "evidence" if lead >= (-2 if self.told() else 2) * doubt else "exact only",
             "why": f"on {len(order)} exact labels held out, log-probability {pool_score:.3f} with all evidence and "
             f"{exact_score:.3f} with exact labels only",
             "graph_weight": taken,
