@@ -57,6 +57,7 @@ class AnyOf(SetLabels):
         weight: Tensor | None = None,
         class_names: Sequence[str] | None = None,
     ):
+        Bags.require(bags)
         present = whole_numbers(present, "answers of bags").to(torch.int8)
         if present.shape != (len(bags),):
             raise LabelError(f"present has shape {tuple(present.shape)}; expected ({len(bags)},), one answer per bag")

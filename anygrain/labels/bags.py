@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -48,8 +49,12 @@ class Bags:
         """Bags from one bag id per instance, shape (N,), -1 for an instance in no bag.
 
         Raises:
-            LabelError: an id below -1, or a gap: every id of 0..M-1 must occur.
+            LabelError: names, an id below -1, or a gap: every id of 0..M-1 must occur.
         """
+        if not isinstance(ids, Tensor) and np.asarray(ids).dtype.kind in "OUT":
+            raise LabelError(
+                "bag ids must be whole numbers; names, ids = numpy.unique(ids, return_inverse=True) counts"
+            )
         ids = whole_numbers(ids, "bag ids")
         if ids.ndim != 1:
             raise LabelError("bag ids have the shape (N,): one id per instance, -1 for none")
@@ -59,6 +64,12 @@ class Bags:
         order = torch.argsort(ids, stable=True)
         offsets = torch.cat([count.new_zeros(1), count.cumsum(0)])
         return cls(order[len(ids) - int(offsets[-1]) :], offsets, len(ids))
+
+    @staticmethod
+    def require(bags: object) -> None:
+        """Raises LabelError where something else than bags was given."""
+        if not isinstance(bags, Bags):
+            raise LabelError(f"bags are {type(bags).__name__}; expected Bags, such as Bags.from_ids(ids)")
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

@@ -205,6 +205,11 @@ class Labels(ABC):
     def __len__(self) -> int:
         return self.n_rows
 
+    @property
+    def shape(self) -> tuple[int]:
+        """(rows,): with it scikit-learn splits labels like a vector."""
+        return (self.n_rows,)
+
     def __and__(self, other: Labels) -> All:
         from anygrain.labels.all import All
 
@@ -229,12 +234,14 @@ class Labels(ABC):
         total = int(self.structure.nodes.max()) + 1 if len(self.structure.nodes) else 0
         return connected_components(self.n_rows + total, self.rows, component + self.n_rows)[: self.n_rows]
 
-    def __getitem__(self, rows: Tensor | Sequence[int] | slice) -> Self:
-        """The labels of some data rows, in the order given.
+    def __getitem__(self, rows: Any) -> Self:
+        """The labels of some data rows, in the order given: whole numbers, a mask, or a slice, also as `(rows, ...)`.
 
         Raises:
             LabelError: a set that the selection would cut, by name.
         """
+        if isinstance(rows, tuple) and len(rows) == 2 and rows[1] is Ellipsis:  # as scikit-learn asks
+            rows = rows[0]
         if isinstance(rows, slice):
             rows = torch.arange(self.n_rows)[rows]
         given = torch.as_tensor(rows, device=self.device)

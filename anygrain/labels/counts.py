@@ -55,6 +55,7 @@ class Counts(SetLabels):
         weight: Tensor | None = None,
         class_names: Sequence[str] | None = None,
     ):
+        Bags.require(bags)
         given = torch.as_tensor(counts)
         if given.ndim != 2 or len(given) != len(bags):
             raise LabelError(f"counts have the shape {tuple(given.shape)}; expected ({len(bags)}, K), one row per bag")

@@ -39,13 +39,27 @@ def check_error(error: float) -> float:
     return float(error)
 
 
+def numbers(values: Any, what: str) -> Tensor:
+    """Values as a tensor.
+
+    Raises:
+        LabelError: values that are not numbers, such as names.
+    """
+    try:
+        return torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        first = next((v for v in values if isinstance(v, str)), None) if hasattr(values, "__iter__") else None
+        shown = "" if first is None else f', not names such as "{first}"'
+        raise LabelError(f"{what} must be numbers{shown}; names are read by from_frame") from error
+
+
 def whole_numbers(values: Any, what: str) -> Tensor:
     """Values as int64; numbers such as 3.0 are whole.
 
     Raises:
         LabelError: a number that is not whole, naming the first.
     """
-    given = torch.as_tensor(values)
+    given = numbers(values, what)
     index = given.long()
     odd = given[index != given]
     if len(odd):

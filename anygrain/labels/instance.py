@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from anygrain.labels.base import IMPOSSIBLE, Labels
-from anygrain.labels.error import LabelError, check_error, require
+from anygrain.labels.error import LabelError, check_error, numbers, require
 
 __all__ = [
     "InstanceLabels",
@@ -241,7 +241,7 @@ def as_classes(classes: Any, n_classes: int, what: str = "class", *, ndim: int =
         LabelError: another number of dimensions, not whole numbers, or outside -1..n_classes-1, naming the first rows
             and values.
     """
-    given = torch.as_tensor(classes)
+    given = numbers(classes, f"{what} indices")
     if given.is_floating_point() or given.is_complex():
         raise LabelError(f"{what} indices must be whole numbers, not {given.dtype} (-1 is missing)")
     if given.ndim != ndim:

@@ -60,6 +60,7 @@ class Proportions(Counts):
         weight: Tensor | None = None,
         class_names: Sequence[str] | None = None,
     ):
+        Bags.require(bags)
         shares = torch.as_tensor(proportions)
         shares = shares if shares.is_floating_point() else shares.to(torch.get_default_dtype())
         if shares.ndim != 2 or len(shares) != len(bags):

@@ -6,9 +6,10 @@ import pytest
 import scipy.sparse as sp
 import torch
 from sklearn.datasets import load_iris
+from sklearn.model_selection import GroupKFold, KFold, cross_val_score
 
 from anygrain.encoders import Table
-from anygrain.labels import Coarse, Crowd, Exact, LabelError, Rules, Taxonomy
+from anygrain.labels import Bags, Coarse, Crowd, Exact, LabelError, Proportions, Rules, Taxonomy
 from anygrain.learn import Learner, Term
 from anygrain.learn.learner import read_classes
 
@@ -184,3 +185,16 @@ def test_half_a_model_is_refused(model, tmp_path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(LabelError, match="is a file: choose a folder"):
         model.save(tmp_path / "file")
+
+
+def test_cross_validation_of_labels():
+    folds = KFold(3, shuffle=True, random_state=0)
+    found = cross_val_score(Learner(rounds=1), X, Exact(torch.tensor(Y), 3), cv=folds)
+    for score, (train, test) in zip(found, folds.split(X), strict=True):
+        learner = Learner(rounds=1).fit(X[train], Y[train])
+        truth = learner.log_probs(X[test])[torch.arange(len(test)), torch.tensor(Y[test])]
+        assert score == pytest.approx(float(truth.mean()), abs=1e-5)
+    bags = Bags.from_ids(torch.randperm(150, generator=torch.Generator().manual_seed(0)) // 5)
+    shares = Proportions.simulate(torch.tensor(Y), 3, generator=torch.Generator().manual_seed(0), bags=bags)
+    scores = cross_val_score(Learner(rounds=1), X, shares, groups=shares.groups().numpy(), cv=GroupKFold(2))
+    assert np.isfinite(scores).all()
