@@ -419,8 +419,8 @@ def other_kind(task: Task, kind: str) -> tuple[Labels, Tensor, Tensor]:
         pairs = Pairs(i, j, y[i] == y[j], n, k)
         return pairs & Exact(task.exact(1), k), y, task.y_test
     if name == "any-of":
-        target = (task.parents[y] == 0) if task.name == "clinc150" else (y == 3)
-        target_test = (task.parents[task.y_test] == 0) if task.name == "clinc150" else (task.y_test == 3)
+        target = (task.parents[y] == 0) if task.name == "clinc150" else (y == 0)
+        target_test = (task.parents[task.y_test] == 0) if task.name == "clinc150" else (task.y_test == 0)
         bags = random_bags(task, 10)
         present = torch.zeros(len(bags), dtype=torch.long).index_add(0, bags.index, target[bags.members].long()) > 0
         return AnyOf(bags, present, 1, 2), target.long(), target_test.long()
