@@ -35,7 +35,10 @@ Settings = Annotated[
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the program and leave it with its exit code; a polite kill stops it as Ctrl-C does."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    from anygrain.program.interrupt import interrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGINT, interrupt)
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
@@ -60,6 +63,7 @@ def run(arguments: list[str]) -> int:
         from anygrain.data.error import InputError
         from anygrain.labels import LabelError
         from anygrain.program.fit import Stopped
+        from anygrain.program.fits import explained
 
         if trace:
             import traceback
@@ -68,8 +72,9 @@ def run(arguments: list[str]) -> int:
         if isinstance(error, Stopped):
             _say_error(str(error))
             return STOPPED
-        if isinstance(error, InputError | LabelError):
-            _say_error(str(error))
+        said = explained(error)
+        if said or isinstance(error, InputError | LabelError):
+            _say_error(said or str(error))
             return BAD_INPUT
         _say_error(f"{type(error).__name__}: {error}  (add --trace to see where)")
         return FAULT
@@ -92,11 +97,13 @@ def _command() -> str:
 
 
 @app.command()
-def check() -> None:
+def check(
+    fix: Annotated[bool, typer.Option("--fix", help="Print the command that mends what does not fit.")] = False,
+) -> None:
     """Does everything work on this machine? Trains a small model."""
     from anygrain.program.check import check as verb
 
-    if not verb(_screen()):
+    if not verb(_screen(), fix=fix):
         raise typer.Exit(FAULT)
 
 

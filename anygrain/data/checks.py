@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from anygrain.data.dataset import Dataset, texts
+from anygrain.data.dataset import Columns, Dataset, texts
 from anygrain.data.error import counted, number, quoted, some
 from anygrain.data.evidence import Evidence
+from anygrain.data.table import Table
 from anygrain.labels import InstanceLabels
 
 
@@ -22,6 +23,7 @@ def warnings_for(dataset: Dataset) -> list[str]:
         *_ids_as_text(dataset),
         *_repeated_rows(dataset),
         *_telling_columns(dataset),
+        *_group_as_input(dataset),
         *_simulated(dataset),
     ]
 
@@ -100,18 +102,18 @@ def _ids_as_text(dataset: Dataset) -> list[str]:
 
 
 def _repeated_rows(dataset: Dataset) -> list[str]:
-    rows = row_keys(dataset)
+    rows = row_keys(dataset.table, dataset.columns)
     repeats = len(rows) - len(set(rows))
     if not repeats:
         return []
     return [f"{counted(repeats, 'row')} repeat the features of another row: what is held out was partly seen"]
 
 
-def row_keys(dataset: Dataset) -> list[str]:
+def row_keys(table: Table, columns: Columns) -> list[str]:
     """What the model sees of every row, as one string each."""
-    if dataset.columns.text and len(dataset.columns.all) == len(dataset.columns.text):
-        return texts(dataset.table, dataset.columns.text)
-    cells = [dataset.table.strings(c).tolist() for c in dataset.columns.all]
+    if columns.text and len(columns.all) == len(columns.text):
+        return texts(table, columns.text)
+    cells = [table.strings(c).tolist() for c in columns.all]
     return ["\x1f".join(row) for row in zip(*cells, strict=True)]
 
 
@@ -131,6 +133,15 @@ def _telling_columns(dataset: Dataset) -> list[str]:
         ):
             out.append(f"column {quoted(column)} predicts the exact label perfectly: does it come from the label?")
     return out
+
+
+def _group_as_input(dataset: Dataset) -> list[str]:
+    config = dataset.config.data
+    return [
+        f"{setting} column {quoted(column)} is an input as well: new rows of a {setting} that was not seen gain nothing"
+        for setting, column in (("group", config.group), ("bag", config.bag))
+        if column and column in dataset.columns.all
+    ]
 
 
 def _simulated(dataset: Dataset) -> list[str]:

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from anygrain.data.error import InputError, quoted, some
+from anygrain.data.table import wrong_encoding
 from anygrain.data.toml import lines_of, to_toml
 
 
@@ -322,14 +323,20 @@ def load_config(path: str | Path, settings: Sequence[str] = ()) -> Config:
         InputError: no such file, not TOML, a setting that is unknown or has the wrong type, with its line.
     """
     path = Path(path)
+    if path.is_dir():
+        inside = sorted(p.name for p in path.glob("*.toml"))
+        hint = f"Did you mean {path / inside[0]}?" if inside else "Write one with: anygrain init TABLE"
+        raise InputError(f"{path} is a folder. Expected a configuration, a .toml. {hint}")
     if not path.is_file():
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.toml")], n=1)
         hint = f" Did you mean {path.parent / near[0]}?" if near else " Write one with: anygrain init TABLE"
         raise InputError(f"There is no configuration {path}.{hint}")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         raw = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise InputError(wrong_encoding(path)) from error
+    except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path.name} is not TOML: {error}") from error
     config = parse_config(raw, path.name, lines_of(text), settings)
     return with_paths(config, path.parent)
@@ -383,6 +390,10 @@ def parse_config(
     entries = values.pop("labels", [])
     if isinstance(entries, Mapping):
         entries = [entries]
+    if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
+        raise InputError(
+            f'{at(("labels",))}labels is no list of tables. Expected [[labels]] with kind = "Exact" and column = "..."'
+        )
     labels: list[LabelColumns] = []
     for index, entry in enumerate(entries):
         kind = entry.get("kind")

@@ -17,7 +17,7 @@ from anygrain.data.error import InputError, counted, quoted, some
 from anygrain.data.evidence import Evidence, Rows
 from anygrain.data.groups import Grouped
 from anygrain.data.kinds import read_evidence
-from anygrain.data.table import Table, distinct, read_table
+from anygrain.data.table import Table, distinct, has_decimal_commas, is_pattern, read_table
 from anygrain.labels import Labels
 
 
@@ -189,12 +189,20 @@ def read_columns(config: Config, table: Table) -> Columns:
             "data.images: images come with a later release. Until then pass their embeddings as number columns: "
             'features = "prefix_*"'
         )
+    named = [*data.text, *data.features, *data.columns]
+    table.require_all([name for name in named if not is_pattern(name)])
     out = Columns(text=table.matching(data.text), features=table.matching(data.features))
     for column in table.matching(data.columns):
         if column in out.all or column == data.id:
             continue
         if table.is_number(column):
             out.numbers.append(column)
+        elif has_decimal_commas(table.strings(column)):
+            first = next(v for v in table.strings(column).tolist() if "," in v)
+            raise InputError(
+                f"{table.name}: {quoted(column)} holds numbers with commas (first: {quoted(first)}). Write decimal "
+                "points and no separators of thousands"
+            )
         elif is_date(table, column):
             out.dates.append(column)
         else:
@@ -245,6 +253,18 @@ def check_numbers(table: Table, columns: Columns, ids: np.ndarray) -> None:
         )
 
 
+def _names(config: Config) -> list[str]:
+    """Columns of the data source that a configuration names, patterns left out."""
+    data = config.data
+    names = [data.id, *data.text, *data.features, *data.columns, data.group, data.bag]
+    for entry in config.labels:
+        if not entry.source:
+            single = ("column", "low", "high", "item", "annotator", "vote", "bag")
+            names += [getattr(entry, setting, "") for setting in single]
+            names += [c for setting in ("columns", "counts") for c in getattr(entry, setting, [])]
+    return [name for name in names if name and not is_pattern(name)]
+
+
 def read_dataset(config: Config) -> Dataset:
     """Everything that a configuration names, checked.
 
@@ -258,6 +278,7 @@ def read_dataset(config: Config) -> Dataset:
         )
     table = read_table(config.data.source)
     data = config.data
+    table.require_all(_names(config))
     ids = row_ids(table, data.id)
     columns = read_columns(config, table)
     check_numbers(table, columns, ids)

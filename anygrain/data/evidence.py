@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -90,14 +90,21 @@ class Draft:
 def places_of(
     ids: np.ndarray, table: str, column: str, rows: Rows, entry: settings.LabelColumns
 ) -> tuple[np.ndarray, list[str]]:
-    """Data row of each id (n,); -1 where it is not among the data and may be dropped."""
+    """Data row of each id (n,), -1 where it is not among the data and may be dropped; and notes.
+
+    Raises:
+        InputError: ids that are not among the data.
+    """
+    ids, notes = as_known(ids, rows.position, f"{table}, {quoted(column)}")
     places = np.array([rows.position.get(v, -1) for v in ids.tolist()], dtype=np.int64)
     lost = (places < 0).nonzero()[0]
     if not len(lost):
-        return places, []
+        return places, notes
     names = distinct(ids[lost]) or ["(empty)"]
     if entry.unknown_rows == "drop":
-        return places, [f"{table}: {counted(len(lost), 'row')} for {counted(len(names), 'unknown id')} were dropped."]
+        verb = "was" if len(lost) == 1 else "were"
+        said = f"{table}: {counted(len(lost), 'row')} for {counted(len(names), 'unknown id')} {verb} dropped."
+        return places, [*notes, said]
     hint = f" {padding_hint(names[0], rows.ids)}"
     raise InputError(
         f"{table}: {counted(len(lost), 'row')} {'is' if len(lost) == 1 else 'are'} for rows that {rows.table.name} "
@@ -108,6 +115,23 @@ def places_of(
     )
 
 
+def as_known(ids: np.ndarray, known: Container[str], where: str) -> tuple[np.ndarray, list[str]]:
+    """Ids (n,) as they are spelt among the known ones where only a ".0" differs, as between files; and a note."""
+    spelt = {}
+    for name in distinct(ids):
+        other = name[: name.index(".")] if _WHOLE_FLOAT.fullmatch(name) else f"{name}.0" if name.isdigit() else name
+        if name not in known and other in known:
+            spelt[name] = other
+    if not spelt:
+        return ids, []
+    first, other = next(iter(spelt.items()))
+    note = f"{where}: {counted(len(spelt), 'id')} such as {quoted(first)} {'is' if len(spelt) == 1 else 'are'} read as "
+    return np.array([spelt.get(v, v) for v in ids.tolist()], dtype=object), [f"{note}{quoted(other)}."]
+
+
+_WHOLE_FLOAT = re.compile(r"-?\d+\.0+")
+
+
 def padding_hint(name: str, known: np.ndarray) -> str:
     """A hint where two ids differ in leading zeros only."""
     bare = _unpadded(name)
@@ -116,7 +140,6 @@ def padding_hint(name: str, known: np.ndarray) -> str:
 
 
 def _unpadded(name: str) -> str:
-
     return re.sub(r"(?<!\d)0+(?=\d)", "", name)
 
 

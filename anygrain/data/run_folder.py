@@ -26,8 +26,10 @@ entropy             float    entropy of that distribution, in nats
 predicted           string   the most probable class from the features alone
 predicted_prob      float    its probability
 evidence            float    log P(labels of the row | features), in nats; null where the row has no label
-suspect             float    of the row's most suspect label r: max_k log P(r | k) - log P(r | features, other labels),
-                             in nats, at least 0; null where the row has no label of its own
+wrong_labels        int      how many labels of the row look wrong: P(right | features, all other labels) < .1, where a
+                             label is right if the true class is the one that it names, or one of those
+suspect             float    -log P(right | features, all other labels) of the row's most suspect label, in nats, from 0
+                             to 13.8; above 2.3 it looks wrong; null where the row has no label of its own
 suspect_source      string   who gave that label: the column or the annotator
 suspect_value       string   what it says
 exact               string   the exact class given for the row, or null
@@ -65,16 +67,23 @@ map_x, map_y        float    place of the row on a map (`anygrain.report.row_map
   the second
 - ``sources``: annotators, rules and label columns, a list of {``name``, ``part`` (name of the evidence), ``kind``,
   ``labels``, ``accuracy`` (expected, by the model and all other labels), ``interval``, ``agreement`` (share of its
-  labels that another label of the same row confirms, or null), ``compared`` (number of such labels), ``suspects``}
+  labels that another label of the same row confirms, or null), ``compared`` (number of such labels), ``suspects``
+  (labels that look wrong)}
 - ``confusion``: for every parent class (one entry with ``parent`` null without a taxonomy) {``parent``, ``classes``,
   ``matrix`` (rows: class given the features and all labels; columns: class predicted from the features), ``rows``,
   ``inside`` (share of rows whose prediction stays inside the parent)}; at most 60 classes per entry, most frequent
   first, the rest under "other"
 - ``classes_table``: a list of {``class``, ``expected`` (sum of posterior), ``exact`` (exact rows), ``labels`` (labels
   that name it)}
-- ``worst``: the 20 most suspect labels, a list of {``row``, ``source``, ``given``, ``proposed``, ``probability``,
-  ``suspect``, ``text``}, with the most probable class by everything else as ``proposed``; ``suspects``: number of
-  labels in doubt (suspect above 3 nats)
+- ``worst``: at most 20 labels that are more probably wrong than right, the most suspect first, a list of {``row``,
+  ``source``, ``given``, ``proposed``, ``probability``, ``wrong`` (probability that the label is wrong), ``suspect``
+  (-log P(right), nats), ``text``}, with the most probable class by everything else as ``proposed``. For sets ``row`` is
+  the bag, and ``proposed`` and ``probability`` are null
+- ``suspects``: number of labels that look wrong: P(wrong | features, all other labels) > .9. How often its source errs
+  does not count, so the number does not hang on it. A class that fewer than two other rows name is known too little to
+  speak against its labels. The labels of a set look wrong where it is more probable by as much
+  that they were drawn at random, given that this happens with probability ``error``, at least .05, beforehand; shares
+  read with noise never do
 - ``learner``: {``chosen``: what the fit settled on, in words, ``temperature``, ``rounds``, ``exact_only_won`` (bool)}
 - ``history``: per round of the final fit {``round``, ``evidence`` (per row, fitted), ``held_out`` (per row), and
   whatever else the learner tells}
@@ -94,6 +103,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from anygrain.data.error import InputError, counted, some
+from anygrain.data.table import check_place
 
 FORMAT = "anygrain-run-1"
 WRITTEN = (
@@ -135,6 +145,7 @@ class RunFolder:
         path = self.path
         if path.exists() and not path.is_dir():
             raise InputError(f"{path} is a file. Choose another --out")
+        check_place(path)
         present = sorted(p.name for p in path.iterdir()) if path.exists() else []
         if not present:
             return "new"
@@ -189,7 +200,10 @@ class RunFolder:
 
     def open(self, how: str) -> None:
         """Take the folder: lock it, and clear it unless a run goes on."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{self.path} cannot be made: {error.strerror}. Choose another --out") from error
         self._lock = _lock(self.path / ".lock")
         if how != "resume":
             self._clear()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import re
+from collections import Counter
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -35,7 +38,8 @@ class Table:
     def __init__(self, columns: pa.Table, name: str, path: Path | None = None):
         self.arrow, self.name, self.path = columns, name, path
         names = columns.column_names
-        twice = sorted({n for n in names if names.count(n) > 1})
+        self.columns = list(names)
+        twice = sorted(n for n, times in Counter(names).items() if times > 1)
         if twice:
             raise InputError(
                 f"{name} has {counted(len(twice), 'column name')} more than once: {some(map(quoted, twice))}. "
@@ -47,22 +51,28 @@ class Table:
     def __len__(self) -> int:
         return int(self.arrow.num_rows)
 
-    @property
-    def columns(self) -> list[str]:
-        return list(self.arrow.column_names)
-
     def require(self, column: str) -> str:
         """The column's name, if there is such a column.
 
         Raises:
             InputError: there is none, with the closest name.
         """
-        if column not in self.columns:
-            hint = did_you_mean(column, self.columns)
-            shown = ", ".join(self.columns[:3]) + (", ..." if len(self.columns) > 3 else "")
-            more = f" ({len(self.columns) - 3} more)" if len(self.columns) > 3 else ""
-            raise InputError(f"{self.name} has no column {quoted(column)}.{hint} Columns: {shown}{more}")
+        self.require_all([column])
         return column
+
+    def require_all(self, columns: Sequence[str]) -> None:
+        """Raise unless all these columns are there.
+
+        Raises:
+            InputError: those that are not, with the name closest to the first.
+        """
+        missing = [c for c in dict.fromkeys(columns) if c not in self._known]
+        if missing:
+            hint = did_you_mean(missing[0], self.columns)
+            shown = ", ".join(name or '""' for name in self.columns[:3]) + (", ..." if len(self.columns) > 3 else "")
+            more = f" ({len(self.columns) - 3} more)" if len(self.columns) > 3 else ""
+            what = "column" if len(missing) == 1 else "columns"
+            raise InputError(f"{self.name} has no {what} {some(map(quoted, missing), 6)}.{hint} Columns: {shown}{more}")
 
     def matching(self, patterns: Sequence[str]) -> list[str]:
         """Columns by name, or by a pattern such as "pixel_*", in the order of the table for each pattern.
@@ -70,9 +80,10 @@ class Table:
         Raises:
             InputError: a name or a pattern without a column.
         """
-        found: list[str] = []
+        found: dict[str, None] = {}
+        self.require_all([p for p in patterns if not is_pattern(p)])
         for pattern in patterns:
-            if "*" not in pattern and "?" not in pattern:
+            if not is_pattern(pattern):
                 hits = [self.require(pattern)]
             else:
                 hits = [c for c in self.columns if fnmatchcase(c, pattern)]
@@ -80,8 +91,12 @@ class Table:
                     raise InputError(
                         f"{self.name} has no column that matches {quoted(pattern)}. Columns: {some(self.columns)}"
                     )
-            found += [c for c in hits if c not in found]
-        return found
+            found.update(dict.fromkeys(hits))
+        return list(found)
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset(self.columns)
 
     @cached_property
     def _values(self) -> dict[str, np.ndarray]:
@@ -121,6 +136,7 @@ class Table:
             raise InputError(
                 f"{self.name}: {counted(int(bad.sum()), 'value')} of {quoted(column)} "
                 f"{'is not a number' if bad.sum() == 1 else 'are not numbers'} (first: {quoted(text[at])} in row {row})"
+                f"{comma_hint(text[bad])}"
             )
         return values
 
@@ -133,6 +149,25 @@ class Table:
             return False
         text = self.strings(column)
         return bool((text != "").any()) and not parse_numbers(text)[1].any()
+
+
+def is_pattern(name: str) -> bool:
+    """Whether a name of columns stands for several, such as "pixel_*"."""
+    return "*" in name or "?" in name
+
+
+def has_decimal_commas(text: np.ndarray) -> bool:
+    """Whether all cells (n,) that are not empty are numbers with a comma, or whole ones, and some have a comma."""
+    filled = [v for v in text.tolist() if v]
+    return any("," in v for v in filled) and all(_COMMA.fullmatch(v) for v in filled)
+
+
+def comma_hint(text: np.ndarray) -> str:
+    """What to do about numbers with decimal commas; nothing where there are none."""
+    return ". Write decimal points, not commas" if has_decimal_commas(text) else ""
+
+
+_COMMA = re.compile(r"[+-]?\d+(,\d+)?([eE][+-]?\d+)?")
 
 
 def parse_numbers(text: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -213,9 +248,25 @@ def read_table(path: str | Path) -> Table:
         raise InputError(f"{path.name} is empty. Expected a header and at least one row")
     try:
         return Table(_READERS[ending](path), path.name, path)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeDecodeError, json.JSONDecodeError, OSError) as error:
+    except UnicodeDecodeError as error:
+        raise InputError(wrong_encoding(path)) from error
+    except (pa.ArrowInvalid, pa.ArrowTypeError, json.JSONDecodeError, OSError) as error:
         fault = " ".join(str(error).split())[:200]
         raise InputError(f"{path.name} cannot be read as {ending[1:]}: {fault}") from error
+
+
+def wrong_encoding(path: Path) -> str:
+    """What to say of a text file that is not UTF-8: which encoding it looks like, and how to change it."""
+    with open(path, "rb") as file:
+        start = file.read(4)
+    if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        name, code = "UTF-16", "utf-16"
+    else:
+        name, code = "Windows-1252 (Latin-1)", "cp1252"
+    return (
+        f"{path.name} is not UTF-8; it looks like {name}. Save it as UTF-8 (CSV UTF-8 in a spreadsheet), or: "
+        f"iconv -f {code} -t utf-8 {path.name} > new{path.suffix}"
+    )
 
 
 def _read_delimited(path: Path) -> pa.Table:
@@ -223,10 +274,9 @@ def _read_delimited(path: Path) -> pa.Table:
 
     with open(path, "rb") as file:
         first = file.readline()
-    try:
-        header = first.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        header = first.decode("latin-1")
+    if first[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise InputError(wrong_encoding(path))
+    header = first.decode("utf-8-sig", errors="replace")
     separator = "\t" if path.suffix.lower() == ".tsv" else _separator(header)
     ragged: list[tuple[int | None, int, int]] = []
 
@@ -249,7 +299,7 @@ def _read_delimited(path: Path) -> pa.Table:
         )
     except pa.ArrowInvalid as error:
         if "UTF8" in str(error):
-            raise InputError(f"{path.name} is not UTF-8. Save it as UTF-8 (CSV UTF-8 in a spreadsheet)") from error
+            raise InputError(wrong_encoding(path)) from error
         if "Empty CSV" in str(error):
             raise InputError(f"{path.name} is empty. Expected a header and at least one row") from error
         raise
@@ -260,7 +310,7 @@ def _read_delimited(path: Path) -> pa.Table:
             f"{path.name}: {counted(len(ragged), 'row')} without the {expected} cells of the header (first: {where}). "
             "Quote cells that hold a separator"
         )
-    return table
+    return table.rename_columns([name.strip() for name in table.column_names])
 
 
 def _separator(header: str) -> str:
@@ -276,7 +326,7 @@ def _read_parquet(path: Path) -> pa.Table:
 
 def _read_json_lines(path: Path) -> pa.Table:
     rows = []
-    with open(path, encoding="utf-8") as file:
+    with open(path, encoding="utf-8-sig") as file:
         for line, content in enumerate(file, start=1):
             if not content.strip():
                 continue
@@ -291,7 +341,7 @@ def _read_json_lines(path: Path) -> pa.Table:
 
 
 def _read_json(path: Path) -> pa.Table:
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8-sig")
     if text.lstrip().startswith("{"):
         return _read_json_lines(path)
     rows = json.loads(text)
@@ -366,13 +416,29 @@ def write_table(columns: dict[str, Any], path: str | Path) -> None:
     part.replace(path)
 
 
+def check_place(path: Path) -> None:
+    """Raise unless something can be written under this name, as far as one can tell without doing it.
+
+    Raises:
+        InputError: a part of the path is a file, or a folder that may not be written.
+    """
+    there = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
+    if there != path.absolute() and not there.is_dir():
+        raise InputError(f"{there} is a file, so {path} cannot be written. Choose another --out")
+    if not os.access(there, os.W_OK):
+        raise InputError(f"{there} may not be written. Choose another --out")
+
+
 def check_writable(path: str | Path) -> None:
     """Raise unless a table can be written under this name.
 
     Raises:
-        InputError: an ending that is not known.
+        InputError: an ending that is not known, a folder, or a place that may not be written.
     """
     path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder. Expected the name of a file, such as {path / 'new.parquet'}")
+    check_place(path)
     known = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".arrow", ".feather")
     if path.suffix.lower() not in known:
         raise InputError(
@@ -390,10 +456,14 @@ __all__ = [
     "FORMATS",
     "Table",
     "as_table",
+    "check_place",
     "check_writable",
     "distinct",
+    "has_decimal_commas",
+    "is_pattern",
     "number",
     "parse_numbers",
     "read_table",
     "write_table",
+    "wrong_encoding",
 ]

@@ -10,6 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from anygrain.program import fits
 from anygrain.program.screen import Screen, seconds, size
 
 EXTRAS = {
@@ -22,8 +23,16 @@ EXTRAS = {
 }
 
 
-def check(screen: Screen) -> bool:
-    """Say what is installed, train a small model, save it, and load it again; whether that worked."""
+def check(screen: Screen, *, fix: bool = False) -> bool:
+    """Say what is installed, train a small model, save it, and load it again; whether that worked.
+
+    Args:
+        screen: where to say so.
+        fix: print the command that mends what does not fit, and nothing else.
+    """
+    if fix:
+        screen.line(fits.fix() or "nothing to fix: no installed package was built for another torch")
+        return True
     import torch
 
     device = f"cuda ok ({torch.cuda.get_device_name()})" if torch.cuda.is_available() else "cpu ok"
@@ -41,6 +50,9 @@ def check(screen: Screen) -> bool:
     missing = {n: not all(importlib.util.find_spec(m) for m in modules) for n, modules in EXTRAS.items()}
     shown = [f"{n} no (pip install 'anygrain[{n}]')" if absent else f"{n} yes" for n, absent in missing.items()]
     screen.line("extras: " + " · ".join(shown))
+    wrong = fits.misfit()
+    if wrong:
+        screen.line(wrong)
     began = time.monotonic()
     same = _small_model()
     took = seconds(time.monotonic() - began)

@@ -23,6 +23,8 @@ from anygrain.data.error import InputError, counted, number
 from anygrain.data.run_folder import FORMAT, RunFolder, fingerprint
 from anygrain.data.table import write_table
 from anygrain.labels.error import LabelError
+from anygrain.program.fits import explained
+from anygrain.program.interrupt import stop_if_asked
 from anygrain.program.measure import Measured
 from anygrain.program.screen import Screen, seconds, size
 from anygrain.program.threads import threads_for
@@ -74,6 +76,9 @@ def fit(
     if dry_run:
         for sentence in [*known, *dataset.notes]:
             screen.line(f"worth knowing: {sentence}")
+        screen.line("the configuration with every default written out:")
+        for setting in config.to_toml().rstrip("\n").split("\n"):
+            screen.line(f"  {setting}" if setting else "")
         screen.line(f"nothing was written (--dry-run). Next:  anygrain fit {config_path} --out {out}")
         return
     folder.open(how)
@@ -88,8 +93,12 @@ def fit(
             part for part in ("anygrain fit", str(config_path), "--out", str(out), flags, "--resume") if part
         )
         raise Stopped(f"stopped {at}. Go on with:  {again}") from None
-    except (InputError, LabelError):  # what only shows in the fit is bad input all the same: nothing stays
-        folder.discard()
+    except Exception as error:
+        said = explained(error)
+        if said or isinstance(error, InputError | LabelError):  # bad input that only shows in the fit: nothing stays
+            folder.discard()
+        if said:
+            raise InputError(said) from error
         raise
     finally:
         folder.close()
@@ -140,6 +149,7 @@ def _run(
             value = facts.get("held_out_evidence")
             about = facts.get("track", "") + (f"  held-out {value:.2f}" if value is not None else "")
             steps.update(done, total, about)
+            stop_if_asked()
 
         learner.fit(data, dataset.labels, callback=keep, state=state)
         stages["fit"] = time.monotonic() - at
@@ -162,6 +172,7 @@ def _run(
         with threads_for(work):
             places = row_map(features, measured.posterior.numpy(), seed=config.learn.seed)
         stages["map"] = time.monotonic() - at
+    stop_if_asked()
     learner.save(folder.path / "model")
     write_table(measured.table(places), folder.path / "labels.parquet")
     conflicts = _conflicts(dataset, folder)
@@ -260,7 +271,9 @@ def estimate(dataset: Dataset, config: Config) -> tuple[float, float]:
     graph = 2.0 * n * n * d / 2e10 if config.learn.neighbours else 0.0
     encode = 4e-4 * n if text else 1e-6 * n * features
     tables = 6e-7 * n * k * steps
-    duration = 4 + heads + graph + encode + tables
+    records = sum(e.labels.n_records for e in dataset.evidence if e.labels.channels)
+    votes = 3e-8 * records * k * steps
+    duration = 4 + heads + graph + encode + tables + votes
     memory = 4e8 + 4.0 * n * (3 * d + 60 * k) + (12_000.0 * n if text else 0)
     return duration, memory
 
@@ -426,7 +439,13 @@ def _say_result(metrics: dict[str, Any], dataset: Dataset, screen: Screen) -> No
             f"(chance {held['chance']:.2f})"
         )
     if metrics["learner"]["exact_only_won"]:
-        screen.line(f"the other labels did not help, so they were left out: {metrics['learner']['chosen']}")
+        several = any(e["kind"] != "Exact" for e in metrics["evidence"])
+        left_out = (
+            "the other labels did not help, so they were left out"
+            if several
+            else ("rows without labels did not help, so they were left out")
+        )
+        screen.line(f"{left_out}: {metrics['learner']['details'].get('why', '')}")
     said = []
     if metrics["suspects"]:
         said.append(f"{counted(metrics['suspects'], 'label looks', 'labels look')} wrong (report.html, labels.parquet)")

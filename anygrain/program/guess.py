@@ -14,7 +14,8 @@ from anygrain.data.classes import Spelling
 from anygrain.data.config import KINDS
 from anygrain.data.dataset import is_date
 from anygrain.data.error import InputError, closest, counted, number, quoted, some
-from anygrain.data.table import Table, distinct, read_table
+from anygrain.data.kinds import read_taxonomy
+from anygrain.data.table import Table, distinct, has_decimal_commas, read_table
 from anygrain.labels.taxonomy import Taxonomy
 
 _ID = re.compile(r"(^|_)(id|uid|uuid|key|index|item|row)$", re.IGNORECASE)
@@ -90,7 +91,7 @@ def guess(
         InputError: no file, no such column, or no column that looks like a label.
     """
     table = read_table(source)
-    taxonomy = Taxonomy.from_csv(taxonomy_path) if taxonomy_path else None
+    taxonomy = read_taxonomy(taxonomy_path) if taxonomy_path else None
     said = _given(given, table)
     columns = {name: _look(table, name) for name in table.columns}
     rows: dict[str, Row] = {}
@@ -153,6 +154,8 @@ def guess(
         if any(n in simulated for n in named):
             label["simulated"] = True
             notes.append(f"the labels of {some(n for n in named if n)} are simulated: a program drew them")
+    if not any(data.get(key) for key in ("text", "columns", "features")):
+        notes.append("no column is left for the model to learn from: say one with --column NAME=input or NAME=text")
     settings: dict[str, Any] = {}
     if taxonomy_path:
         settings["taxonomy"] = str(taxonomy_path)
@@ -348,6 +351,9 @@ def _inputs(
         if said.get(n) != "input":
             if len(column.distinct) < 2:
                 rows[n] = Row(n, "not read", "one value only" if column.distinct else "empty")
+                continue
+            if has_decimal_commas(column.values):
+                rows[n] = Row(n, "not read", "numbers with commas: write decimal points")
                 continue
             if set(column.distinct) <= _SPLITS:
                 rows[n] = Row(n, "not read", "says which rows are for testing")

@@ -30,8 +30,6 @@ def init(
         InputError: bad input, or a configuration that is there already.
     """
     target = Path(f"{source.stem}.toml") if out is None else out
-    if taxonomy is not None and not taxonomy.is_file():
-        raise InputError(f"There is no file {taxonomy}. Expected a CSV of classes and parents, header = level names")
     known = simulated_columns(source) if source.is_file() else ()
     found = guess(source, taxonomy, given=given, simulated=known)
     if target.exists() and not overwrite:

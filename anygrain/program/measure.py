@@ -18,7 +18,10 @@ from anygrain.labels import InstanceLabels, Labels
 from anygrain.labels.aggregate import aggregate
 from anygrain.metrics import wilson_interval
 
-IN_DOUBT = 3.0  # nats from which a label counts as suspect
+IN_DOUBT = 0.9  # probability of being wrong from which on a label looks wrong
+SET_ERROR = 0.05  # probability that a set was given without regard to the truth, where its labels name none
+FEWEST = 2  # other rows that must name a class before the model may speak against a label of it
+SUREST = 1e-6  # no label is right with a smaller probability than this, so that nats stay finite
 CLASS_KINDS = ("Exact", "Noisy", "Crowd", "Rules")
 MOST_CONFUSED = 60
 CHUNK = 2**22
@@ -26,27 +29,38 @@ CHUNK = 2**22
 
 @dataclass
 class Records:
-    """Every label that was given for one row: (R,) each.
+    """Every label that was given: (R,) each.
 
     Attributes:
         part: place of its kind in the evidence.
-        row: data row.
-        source, value: who gave it, and what it says.
-        suspect: max_k log P(r | k) - log P(r | features, other labels), in nats.
-        right: probability that it is right, given features and all other labels.
+        row: data row, -1 of a label of a set.
+        source, value: who gave it (the column, the annotator, the bag), and what it says.
+        right: probability that it is right, given the features and all other labels: that the true class is the one it
+            names, or one of those. At least .5 where fewer than two other rows name that class: the model knows too
+            little of it. A label of a set counts as drawn without regard to the truth with the probability
+            `error` beforehand, at least .05, and `right` is what is left by everything else for the contrary.
         voted: class that it names, -1 where it names none or several.
-        proposed, probability: the most probable class by everything else, and its probability.
+        proposed, probability: the most probable class by everything else, and its probability; -1 and NaN for sets.
     """
 
     part: np.ndarray
     row: np.ndarray
     source: np.ndarray
     value: np.ndarray
-    suspect: np.ndarray
     right: np.ndarray
     voted: np.ndarray
     proposed: np.ndarray
     probability: np.ndarray
+
+    @property
+    def suspect(self) -> np.ndarray:
+        """How much there is against each label: -log P(it is right | features, all other labels), in nats."""
+        return np.asarray(-np.log(self.right.clip(SUREST, 1.0)))
+
+    @property
+    def wrong(self) -> np.ndarray:
+        """bool (R,): labels that look wrong, with a probability above `IN_DOUBT`."""
+        return np.asarray(self.right < 1 - IN_DOUBT)
 
 
 class Measured:
@@ -81,30 +95,35 @@ class Measured:
             labels = evidence.labels
             score = scores[first : first + labels.n_records]
             first += labels.n_records
-            if not isinstance(labels, InstanceLabels):
-                continue
             said = (evidence.record_value != "").nonzero()[0]
-            others = self.total - self.own[at]
-            others = torch.where(torch.isnan(others), self._without(at), others)
-            best, right, proposed, probability = self._judge(evidence, labels, others, said)
-            voted = self._voted(evidence)[said]
-            row = evidence.record_row[said]
-            suspect = np.clip(best - score[said], 0, None)
-            n = np.full(len(said), at)
+            if isinstance(labels, InstanceLabels):
+                others = self.total - self.own[at]
+                others = torch.where(torch.isnan(others), self._without(at), others)
+                right, proposed, probability = self._judge(evidence, labels, others, said)
+                voted = self._voted(evidence)[said]
+            else:
+                right = _set_is_right(labels, score)[said]
+                proposed = voted = np.full(len(said), -1)
+                probability = np.full(len(said), np.nan)
             out.append(
                 Records(
-                    n,
-                    row,
+                    np.full(len(said), at),
+                    evidence.record_row[said].astype(np.int64),
                     evidence.record_source[said],
                     evidence.record_value[said],
-                    suspect,
                     right,
                     voted,
                     proposed,
                     probability,
                 )
             )
-        return Records(*(np.concatenate([getattr(r, f) for r in out]) if out else np.zeros(0) for f in _FIELDS))
+        records = Records(*(np.concatenate([getattr(r, f) for r in out]) for f in _FIELDS))
+        named = records.voted >= 0
+        pairs = np.unique(np.stack([records.voted[named], records.row[named]]), axis=1)
+        rows_of = np.bincount(pairs[0].astype(np.int64), minlength=len(self.names))
+        rare = named & (rows_of[records.voted] <= FEWEST)
+        records.right[rare] = records.right[rare].clip(min=0.5)
+        return records
 
     def _without(self, at: int) -> Tensor:
         """Log evidence of all kinds but one, (N, K)."""
@@ -114,11 +133,11 @@ class Measured:
     def _judge(
         self, evidence: Evidence, labels: InstanceLabels, others: Tensor, said: np.ndarray
     ) -> tuple[np.ndarray, ...]:
-        """Of records (n,), by everything else: max_k log P(r | k), P(it is right), the likeliest class and its P."""
+        """Of records (n,), by everything else: P(it is right), the likeliest class and its P."""
         table = labels.record_log_prob(torch.float64)
         several = labels.record_instances is not None
         voted = torch.from_numpy(self._voted(evidence))
-        best, right, likeliest = [], [], []
+        right, likeliest = [], []
         for chunk in torch.from_numpy(said).split(max(1, CHUNK // len(self.names))):
             here = table[chunk]
             row = torch.from_numpy(evidence.record_row)[chunk]
@@ -128,18 +147,17 @@ class Measured:
                 known = known + torch.where(torch.isfinite(here), own - here, own)
             known = torch.where(torch.isfinite(known).any(1, keepdim=True), known, self.log_probs[row])
             belief = known.softmax(dim=1)
-            best.append(here.max(dim=1).values)
             vote = voted[chunk]
             possible = here > here.max(dim=1, keepdim=True).values - 0.7
             inside = (belief * possible).sum(dim=1)
             named = belief.gather(1, vote.clamp(min=0)[:, None])[:, 0]
             right.append(torch.where(vote >= 0, named, inside))
             likeliest.append(belief.max(dim=1))
-        if not best:
-            return (np.zeros(0),) * 4
+        if not right:
+            return (np.zeros(0),) * 3
         top = torch.cat([found.indices for found in likeliest]).numpy()
         sure = torch.cat([found.values for found in likeliest]).numpy()
-        return torch.cat(best).numpy(), torch.cat(right).numpy(), top, sure
+        return torch.cat(right).numpy(), top, sure
 
     def _voted(self, evidence: Evidence) -> np.ndarray:
         if evidence.kind not in CLASS_KINDS:
@@ -162,7 +180,9 @@ class Measured:
         evidence_of = torch.logsumexp(self.log_probs + self.total, dim=1).numpy()
         worst = np.full(n, -1)
         order = np.argsort(self.records.suspect, kind="stable")
-        worst[self.records.row[order].astype(np.int64)] = order  # the last written is the most suspect
+        single = self.records.row >= 0
+        order = order[single[order]]
+        worst[self.records.row[order]] = order  # the last written is the most suspect
         has = worst >= 0
         at = worst.clip(min=0)
 
@@ -177,6 +197,9 @@ class Measured:
             "predicted": names[predicted.indices.numpy()].tolist(),
             "predicted_prob": pa.array(predicted.values.exp().numpy(), pa.float32()),
             "evidence": pa.array(evidence_of, pa.float32(), mask=~(said & np.isfinite(evidence_of))),
+            "wrong_labels": pa.array(
+                np.bincount(self.records.row[self.records.wrong & single], minlength=n), pa.int32()
+            ),
             "suspect": pa.array(of_worst(self.records.suspect), pa.float32()),
             "suspect_source": pa.array(of_worst(self.records.source), pa.string()),
             "suspect_value": pa.array(of_worst(self.records.value), pa.string()),
@@ -193,11 +216,13 @@ class Measured:
         out: list[list[str]] = [[] for _ in range(len(self.dataset))]
         r = self.records
         for row, source, value in zip(r.row.tolist(), r.source.tolist(), r.value.tolist(), strict=True):
-            out[row].append(f"{source}={value}")
+            if row >= 0:
+                out[row].append(f"{source}={value}")
         return ["; ".join(parts) for parts in out]
 
     def suspects(self) -> int:
-        return int((self.records.suspect > IN_DOUBT).sum())
+        """Number of labels that look wrong."""
+        return int(self.records.wrong.sum())
 
     def worst(self, shown: int = 20) -> list[dict[str, Any]]:
         """The most suspect labels."""
@@ -205,18 +230,20 @@ class Measured:
         text = self.dataset.snippets()
         out = []
         for at in np.argsort(-r.suspect, kind="stable")[:shown].tolist():
-            if r.suspect[at] <= 0:
+            if r.right[at] >= 0.5:
                 break
             row = int(r.row[at])
+            of_set = row < 0
             out.append(
                 {
-                    "row": str(self.dataset.ids[row]),
-                    "source": str(r.source[at]),
+                    "row": str(r.source[at] if of_set else self.dataset.ids[row]),
+                    "source": self.dataset.evidence[int(r.part[at])].name if of_set else str(r.source[at]),
                     "given": str(r.value[at]),
-                    "proposed": self.names[int(r.proposed[at])],
-                    "probability": float(r.probability[at]),
+                    "proposed": None if of_set else self.names[int(r.proposed[at])],
+                    "probability": None if of_set else float(r.probability[at]),
+                    "wrong": float(1 - r.right[at]),
                     "suspect": float(r.suspect[at]),
-                    "text": str(text[row]),
+                    "text": "" if of_set else str(text[row]),
                 }
             )
         return out
@@ -327,7 +354,7 @@ class Measured:
                         "interval": list(wilson_interval(round(right), n)),
                         "agreement": float(confirmed.mean()) if len(confirmed) else None,
                         "compared": len(confirmed),
-                        "suspects": int((r.suspect[chosen] > IN_DOUBT).sum()),
+                        "suspects": int(r.wrong[chosen].sum()),
                     }
                 )
         return out
@@ -380,7 +407,24 @@ class Measured:
         ]
 
 
-_FIELDS = ("part", "row", "source", "value", "suspect", "right", "voted", "proposed", "probability")
+_FIELDS = ("part", "row", "source", "value", "right", "voted", "proposed", "probability")
+
+
+def _set_is_right(labels: Labels, score: np.ndarray) -> np.ndarray:
+    """P(what is said of a set is right | everything else), (M,), from log P(it is said | everything else).
+
+    Shares that were read with noise are never taken to be wrong: the noise explains them.
+    """
+    if getattr(labels, "is_noisy", False):
+        return np.ones(len(score))
+    error = float(getattr(labels, "error", 0.0))
+    outcomes = getattr(labels, "_outcomes", 2.0)  # yes or no, or as many as there are counts of so many members
+    drawn = np.log(np.maximum(np.asarray(outcomes, dtype=np.float64), 1.0))
+    given = np.exp(score)
+    if error:
+        given = np.clip((given - error * np.exp(-drawn)) / (1 - error), 0, 1)
+    prior = max(error, SET_ERROR)
+    return np.asarray((1 - prior) * given / ((1 - prior) * given + prior * np.exp(-drawn)))
 
 
 def labels_own(own: dict[int, Tensor], dataset: Dataset, evidence: Evidence) -> Tensor:

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from anygrain.data.checks import row_keys
 from anygrain.data.classes import Spelling
 from anygrain.data.config import Config, parse_config
-from anygrain.data.dataset import check_numbers, model_input, read_columns, row_ids
+from anygrain.data.dataset import Columns, check_numbers, model_input, read_columns, row_ids
 from anygrain.data.error import InputError, counted, quoted
 from anygrain.data.table import Table, check_writable, read_table, write_table
 from anygrain.metrics import expected_calibration_error, log_loss, wilson_interval
@@ -98,7 +99,7 @@ def predict(
         result["node"] = [str(v) for v in node]
     write_table(result, out)
     screen.line(f"{counted(len(table), 'row')} -> {out}  ({', '.join(result)})")
-    _say_seen(config, data, screen)
+    _say_seen(config, table, columns, screen)
     if true is not None:
         _say_truth(probs, true, truth, screen)
     elif shared := _exact_columns(config, table):
@@ -157,12 +158,11 @@ def _say_truth(probs: np.ndarray, true: np.ndarray, column: str, screen: Screen)
     )
 
 
-def _say_seen(config: Config, data: Any, screen: Screen) -> None:
+def _say_seen(config: Config, table: Table, columns: Columns, screen: Screen) -> None:
     """Say how many rows the model was trained on."""
-    if not isinstance(data, list) or not Path(config.data.source).is_file():
+    if not Path(config.data.source).is_file():
         return
-    table = read_table(config.data.source)
-    trained = set(model_input(table, read_columns(config, table), row_ids(table, config.data.id)))
-    seen = sum(text in trained for text in data)
+    trained = set(row_keys(read_table(config.data.source), columns))
+    seen = sum(row in trained for row in row_keys(table, columns))
     if seen:
         screen.line(f"worth knowing: {counted(seen, 'row')} stand in the training table as well")

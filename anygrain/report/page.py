@@ -18,7 +18,6 @@ from anygrain.report.reliability import ReliabilityDisplay
 from anygrain.report.rowmap import MANY, MapDisplay
 
 FORMAT = "anygrain-run-1"
-IN_DOUBT = 3.0  # nats; the run folder counts suspects by the same limit
 MOST_BARS = 40
 WIDE, TEXT = 980, 740  # user units of pictures that span the page, and of those that shrink with a small screen
 MOST_PANELS = 12
@@ -128,7 +127,6 @@ def contents(metrics: Mapping[str, Any], labels: Mapping[str, np.ndarray]) -> di
         "panel_layout": _panel_layout(metrics.get("confusion") or [])[0],
         "pairs": _pairs(metrics.get("confusion") or []),
         "groups": _groups(labels, parents),
-        "in_doubt": IN_DOUBT,
         "most_bars": MOST_BARS,
     }
 
@@ -294,8 +292,8 @@ def _placed(labels: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def _flagged(labels: Mapping[str, np.ndarray]) -> np.ndarray:
-    suspect = np.nan_to_num(labels["suspect"].astype(np.float64), nan=0.0)
-    flagged: np.ndarray = suspect > IN_DOUBT
+    """bool (N,): rows with a label that looks wrong."""
+    flagged: np.ndarray = labels["wrong_labels"] > 0
     return flagged
 
 

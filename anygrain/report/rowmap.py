@@ -46,10 +46,12 @@ def row_map(features: Any, posterior: Any, *, limit: int = MANY, seed: int = 0) 
     scores = _unit(np.asarray(some @ directions.T, dtype=np.float64) - centre @ directions.T)
     more = min(8 - scores.shape[1], some.shape[1] - 1, len(chosen) - 1)
     if more > 0:  # few classes span few directions
-        found = TruncatedSVD(more, random_state=seed).fit_transform(some)
+        with np.errstate(invalid="ignore", divide="ignore"):  # shares of a variance that may be 0
+            found = TruncatedSVD(more, random_state=seed).fit_transform(some)
         scores = np.concatenate([scores, 0.5 * _unit(found - found.mean(axis=0))], axis=1)
     places = np.full((len(q), 2), np.nan)
-    if scores.shape[1] >= 2 and len(chosen) > 10:
+    spread = np.ptp(scores, axis=0).max(initial=0.0) > 1e-9  # t-SNE fails where all rows are the same
+    if scores.shape[1] >= 2 and len(chosen) > 10 and spread:
         near = min(30.0, (len(chosen) - 1) / 3)
         fitted = TSNE(perplexity=near, init="pca", max_iter=500, random_state=seed).fit_transform(scores)
         places[chosen] = fitted

@@ -172,7 +172,7 @@ def test_crowd_as_columns_and_as_votes(tmp_path: Path) -> None:
     same(only(long), wanted)
     assert long.evidence[0].record_source.tolist() == ["w_2", "w_1", "w_2"]
     assert long.notes == [
-        "votes.csv: 1 of 4 votes are empty; 1 row would have no vote left. They are kept as unlabelled."
+        "votes.csv: 1 of 4 votes are empty or of nobody; 1 row would have no vote left. They are kept as unlabelled."
     ]
 
 

@@ -80,7 +80,12 @@ def test_patterns(tmp_path: Path) -> None:
             b"a,b\n1,2\n1,2,3\n1\n",
             "t.csv: 2 rows without the 2 cells of the header (first: line 3 has 3). Quote cells that hold a separator",
         ),
-        ("t.csv", b"a,b\n\xe9,1\n", "t.csv is not UTF-8. Save it as UTF-8 (CSV UTF-8 in a spreadsheet)"),
+        (
+            "t.csv",
+            b"a,b\n\xe9,1\n",
+            "t.csv is not UTF-8; it looks like Windows-1252 (Latin-1). Save it as UTF-8 (CSV UTF-8 in a "
+            "spreadsheet), or: iconv -f cp1252 -t utf-8 t.csv > new.csv",
+        ),
         ("t.csv", b"a,a\n1,2\n", 't.csv has 1 column name more than once: "a". Rename them'),
         ("t.jsonl", b'{"a": 1}\nnot json\n', "t.jsonl line 2 is not JSON: Expecting value"),
         (

@@ -16,6 +16,7 @@ from anygrain.cli import run
 from anygrain.data.config import parse_config, with_paths
 from anygrain.data.dataset import read_dataset
 from anygrain.data.table import write_table
+from anygrain.labels import Exact, aggregate
 from anygrain.program.measure import Measured
 
 NAMES = np.array(["malignant", "benign"])
@@ -109,8 +110,9 @@ def read(folder: Path) -> np.ndarray:
     return read_table(folder / "rows.csv").strings("truth")
 
 
-def test_numbers_of_single_labels(tmp_path: Path) -> None:
+def test_numbers_of_single_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Suspicion, chance of being right, proposal and agreement of a handful of labels, worked out by hand."""
+    monkeypatch.setattr("anygrain.program.measure.FEWEST", 0)
     (tmp_path / "t.csv").write_text("id,x,y,w_1,w_2\na,0,a,a,b\nb,0,,a,\nc,0,,b,b\n")
     config = {
         "data": {"source": "t.csv", "id": "id", "columns": ["x"]},
@@ -138,8 +140,10 @@ def test_numbers_of_single_labels(tmp_path: Path) -> None:
     for at in range(len(r.row)):
         likelihood, rest, vote = said[(str(dataset.ids[r.row[at]]), str(r.source[at]))]
         others = rest / rest.sum()
-        assert r.suspect[at] == pytest.approx(float(likelihood.max().log() - (likelihood @ others).log()), abs=1e-9)
+        assert likelihood[vote] == likelihood.max()
         assert r.right[at] == pytest.approx(float(others[vote]), abs=1e-9)
+        assert r.suspect[at] == pytest.approx(-float(others[vote].log()), abs=1e-9)
+        assert r.wrong[at] == (others[vote] < 0.1)
         assert r.proposed[at] == int(others.argmax())
         assert r.probability[at] == pytest.approx(float(others.max()), abs=1e-9)
     sources = {s["name"]: s for s in measured.sources()}
@@ -148,3 +152,72 @@ def test_numbers_of_single_labels(tmp_path: Path) -> None:
     assert sources["y"]["agreement"] == pytest.approx(0.5)
     (pair,) = measured.agreement()
     assert (pair["first"], pair["second"], pair["rows"], pair["agree"]) == ("y", "w", 1, 1)
+
+
+def test_wrong_votes_are_found_whatever_the_annotator_is_like(tmp_path: Path) -> None:
+    """One careful annotator and one careless one: of both, the wrong votes look wrong, and hardly another."""
+    random = np.random.default_rng(0)
+    n, k = 3000, 4
+    truth = random.integers(0, k, n)
+    accuracy = {"w_1": 0.97, "w_2": 0.55}
+    votes = {}
+    for name, share in accuracy.items():
+        wrong = random.random(n) > share
+        votes[name] = np.where(wrong, (truth + random.integers(1, k, n)) % k, truth)
+    letters = np.array(list("abcd"), dtype=object)
+    write_table(
+        {"x": [0] * n, **{name: letters[v].tolist() for name, v in votes.items()}},
+        tmp_path / "t.csv",
+    )
+    config = {"data": {"source": "t.csv", "columns": ["x"]}, "labels": [{"kind": "Crowd", "columns": ["w_*"]}]}
+    dataset = read_dataset(with_paths(parse_config(config), tmp_path))
+    aggregate(dataset.labels & Exact(torch.from_numpy(truth), k))  # the channels learn what the annotators are like
+    seen = np.where(random.random(n) < 0.999, truth, random.integers(0, k, n))  # what the features say
+    p = torch.full((n, k), 0.001 / k, dtype=torch.float64)
+    p[torch.arange(n), torch.from_numpy(seen)] += 0.999
+    measured = Measured(dataset, p.log(), np.ones(n, dtype=bool))
+    r = measured.records
+    wrong = r.voted != truth[r.row]
+    for name in accuracy:
+        mine = r.source == name
+        assert wrong[mine & r.wrong].mean() > 0.85
+        assert r.wrong[mine & wrong].mean() > 0.9
+    table = measured.table(None)
+    assert (
+        sum(table["wrong_labels"].to_pylist()) == measured.suspects() == sum(s["suspects"] for s in measured.sources())
+    )
+
+
+def test_sets_that_everything_else_speaks_against_look_wrong(tmp_path: Path) -> None:
+    """Two bags of ten, of which one gives its counts the wrong way round; worked out by Bayes."""
+    names = ["a"] * 10 + ["b"] * 10
+    write_table({"id": list(range(20)), "bag": names, "x": [0] * 20}, tmp_path / "t.csv")
+    (tmp_path / "bags.csv").write_text("bag,n_p,n_q\na,8,2\nb,2,8\n")
+    config = {
+        "classes": ["p", "q"],
+        "data": {"source": "t.csv", "id": "id", "bag": "bag", "columns": ["x"]},
+        "labels": [{"kind": "Counts", "source": "bags.csv", "columns": ["n_*"]}],
+    }
+    dataset = read_dataset(with_paths(parse_config(config), tmp_path))
+    p = torch.full((20, 2), 0.5, dtype=torch.float64)
+    p[:, 0] = 0.9
+    p[:, 1] = 0.1
+    measured = Measured(dataset, p.log(), np.ones(20, dtype=bool))
+    binomial = np.array([45 * 0.9**8 * 0.1**2, 45 * 0.9**2 * 0.1**8])
+    np.testing.assert_allclose(measured.records.right, 0.95 * binomial / (0.95 * binomial + 0.05 / 11), rtol=1e-6)
+    (worst,) = measured.worst()
+    assert (worst["row"], worst["source"], worst["given"], worst["proposed"]) == ("b", "bags", "p 2, q 8", None)
+    assert measured.suspects() == 1
+    assert sum(measured.table(None)["wrong_labels"].to_pylist()) == 0
+
+
+def test_labels_of_classes_that_hardly_occur_are_not_called_wrong(tmp_path: Path) -> None:
+    """A model that never saw a class finds it improbable everywhere: that is nothing against its one label."""
+    values = ["a"] * 3 + ["b"] * 3 + ["c"]
+    write_table({"x": [0] * 7, "y": values}, tmp_path / "t.csv")
+    config = {"data": {"source": "t.csv", "columns": ["x"]}, "labels": [{"kind": "Exact", "column": "y"}]}
+    dataset = read_dataset(with_paths(parse_config(config), tmp_path))
+    p = torch.tensor([[0.98, 0.01, 0.01]] * 7, dtype=torch.float64)
+    measured = Measured(dataset, p.log(), np.ones(7, dtype=bool))
+    np.testing.assert_allclose(measured.records.right, [0.98] * 3 + [0.01] * 3 + [0.5])
+    assert [w["given"] for w in measured.worst()] == ["b"] * 3

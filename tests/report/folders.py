@@ -70,6 +70,7 @@ def write_run(
         "predicted": np.array(flat, dtype=object)[truth],
         "predicted_prob": probability,
         "evidence": -suspect,
+        "wrong_labels": (suspect > 2.3).astype(np.int32),
         "suspect": suspect,
         "suspect_source": np.full(rows, "worker_1", dtype=object),
         "suspect_value": np.full(rows, flat[0], dtype=object),
@@ -260,6 +261,7 @@ def write_run(
                 "given": flat[i % k],
                 "proposed": flat[(i + 1) % k],
                 "probability": 0.97 - 0.01 * i,
+                "wrong": float(1 - np.exp(0.15 * i - 6.4)),
                 "suspect": 6.4 - 0.15 * i,
                 "text": SENTENCES[i % 5] if i else "<script>alert('x')</script> & \"quoted\" text",
             }

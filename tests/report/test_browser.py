@@ -37,9 +37,9 @@ addEventListener("load", () => {
   const out = [...document.querySelectorAll("main *")].filter((e) =>
     e.getBoundingClientRect().right > wide + 1 && !e.closest(".scroll, pre, svg")).map((e) => e.outerHTML.slice(0, 90));
   const worst = document.querySelector("table.worst");
-  const nats = () => [...worst.tBodies[0].rows].map((row) => +row.cells[5].textContent);
-  worst.tHead.rows[0].cells[5].querySelector("button").click(); const down = nats();
-  worst.tHead.rows[0].cells[5].querySelector("button").click(); const up = nats();
+  const nats = () => [...worst.tBodies[0].rows].map((row) => +row.cells[4].textContent);
+  worst.tHead.rows[0].cells[4].querySelector("button").click(); const down = nats();
+  worst.tHead.rows[0].cells[4].querySelector("button").click(); const up = nats();
   const style = getComputedStyle(document.body), shape = document.querySelector("svg").getBoundingClientRect();
   root.setAttribute("data-probe", JSON.stringify({
     broken, out, down, up, overflow: root.scrollWidth - wide, fetched: performance.getEntriesByType("resource").length,

@@ -73,9 +73,9 @@ def test_every_number_is_on_the_page(run):
         assert shown == [str(entry["rows"]), str(entry["correct"]), f"{entry['accuracy']:.3f}", limits]
     for worst in metrics["worst"]:
         at = next(i for i, c in enumerate(cells) if c == worst["row"] and cells[i + 1] == worst["given"])
-        shown = cells[at + 2 : at + 7]
-        assert shown[:2] == [worst["source"], worst["proposed"]]
-        assert shown[2:] == [f"{worst['probability']:.2f}", f"{worst['suspect']:.1f}", worst["text"]]
+        shown = cells[at + 2 : at + 8]
+        assert shown[:3] == [worst["source"], f"{worst['wrong']:.3f}", f"{worst['suspect']:.1f}"]
+        assert shown[3:] == [worst["proposed"], f"{worst['probability']:.2f}", worst["text"]]
     for source in metrics["sources"]:
         assert f"{source['accuracy']:.3f}" in cells[cells.index(source["name"]) :]
     for parent in metrics["confusion"]:

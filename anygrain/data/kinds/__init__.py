@@ -9,7 +9,7 @@ import numpy as np
 
 from anygrain.data import config as settings
 from anygrain.data.classes import Classes, Spelling
-from anygrain.data.error import InputError, did_you_mean, quoted
+from anygrain.data.error import InputError, did_you_mean, quoted, some
 from anygrain.data.evidence import (
     Draft,
     Evidence,
@@ -20,7 +20,7 @@ from anygrain.data.kinds.bags import read_any_of, read_counts, read_pairs, read_
 from anygrain.data.kinds.class_sets import read_interval, read_sets, read_soft
 from anygrain.data.kinds.one_class import read_coarse, read_exact, read_noisy
 from anygrain.data.kinds.votes import read_crowd, read_rules
-from anygrain.data.table import Table, read_table
+from anygrain.data.table import Table, read_table, wrong_encoding
 from anygrain.labels.error import LabelError
 from anygrain.labels.taxonomy import Taxonomy
 
@@ -82,16 +82,32 @@ def read_evidence(
     return out, Classes(names, origin, rows.spelling, common)
 
 
+def read_taxonomy(path: str | Path) -> Taxonomy:
+    """A taxonomy from a CSV.
+
+    Raises:
+        InputError: no such file, not UTF-8, a cycle or an orphan.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"There is no file {path}. Expected a CSV of classes and parents, header = level names")
+    try:
+        path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(wrong_encoding(path)) from error
+    try:
+        return Taxonomy.from_csv(path)
+    except LabelError as error:
+        raise InputError(str(error)) from error
+
+
 def _taxonomies(paths: Sequence[str]) -> dict[str, Taxonomy]:
     out: dict[str, Taxonomy] = {}
     for path in dict.fromkeys(p for p in paths if p):
         if not Path(path).is_file():
             near = [p.name for p in Path(path).parent.glob("*")] if Path(path).parent.is_dir() else []
             raise InputError(f"There is no file {path}.{did_you_mean(Path(path).name, near)}")
-        try:
-            out[path] = Taxonomy.from_csv(path)
-        except LabelError as error:
-            raise InputError(str(error)) from error
+        out[path] = read_taxonomy(path)
     return out
 
 
@@ -119,6 +135,12 @@ def _joined(entry: settings.LabelColumns, rows: Rows) -> tuple[Table, np.ndarray
         raise InputError(
             f"labels {quoted(entry.name)} stand in {table.name}, but {rows.table.name} has no row ids to join them by. "
             'Expected [data] id = "..." and the column of row ids in both'
+        )
+    if column not in table.columns:
+        setting = "item" if isinstance(entry, settings.CrowdColumns) else "id"
+        raise InputError(
+            f"{table.name} has no column {quoted(column)} to join its labels to rows by. Say which one it is: "
+            f"--set labels.{entry.name}.{setting}=... with one of {some(map(quoted, table.columns), 6)}"
         )
     ids = table.strings(column)
     return table, *places_of(ids, table.name, column, rows, entry)

@@ -16,6 +16,7 @@ from anygrain.data.evidence import (
     Draft,
     Evidence,
     Rows,
+    as_known,
     padding_hint,
     places_of,
     starred,
@@ -42,7 +43,7 @@ def _bags(entry: settings.BagColumns, table: Table, rows: Rows) -> tuple[kinds.B
         first = {name: at for at, name in reversed(list(enumerate(ids.tolist())))}
         source = np.array([first[name] for name in listed.tolist()], dtype=np.int64)
     else:
-        listed = table.strings(column)
+        listed, notes = as_known(table.strings(column), set(ids.tolist()), f"{table.name}, {quoted(column)}")
         if (listed == "").any():
             raise InputError(
                 f"{table.name}: {counted(int((listed == '').sum()), 'row')} without a bag id in {quoted(column)}"
@@ -258,11 +259,12 @@ def read_proportions(
             at = int(off.argmax())
             counts = bool((np.nan_to_num(values) == np.floor(np.nan_to_num(values))).all()) and float(total.max()) > 1
             said = f"shares sum to {total[at]:.2f} over {len(named)} classes" if not low[at] else "a share is negative"
-            fix = (
-                f'Are these counts? --set labels.{entry.name}.kind="Counts"'
-                if counts or not _close_to_one(total)
-                else f"Rescale them? --set labels.{entry.name}.normalize=true"
-            )
+            percent = bool((np.abs(total - 100) < 1).all())
+            if percent or (_close_to_one(total) and not counts):
+                what = "Are these percent?" if percent else "Rescale them?"
+                fix = f"{what} --set labels.{entry.name}.normalize=true"
+            else:
+                fix = f'Are these counts? --set labels.{entry.name}.kind="Counts"'
             raise InputError(f"{_in_bag(table, names[at], int(off.sum()) - 1)}: {said}. Expected 1 +- 0.001. {fix}")
         full = np.full((len(bags), len(classes)), np.nan)
         full[:, index] = values

@@ -53,7 +53,7 @@ def read_crowd(entry: settings.CrowdColumns, table: Table, places: np.ndarray, n
             lost = len(set(places[places >= 0].tolist()) - set(items.tolist()))
             notes = [
                 *notes,
-                f"{table.name}: {number(total - len(votes))} of {counted(total, 'vote')} are empty; "
+                f"{table.name}: {number(total - len(votes))} of {counted(total, 'vote')} are empty or of nobody; "
                 f"{counted(lost, 'row')} "
                 f"would have no vote left. They are kept as unlabelled.",
             ]
