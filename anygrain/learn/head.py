@@ -169,7 +169,7 @@ def fit_head(
         steps: L-BFGS iterations.
     """
     share = posterior if weight is None else posterior * weight[:, None]
-    share = share / (float(len(features)) if weight is None else weight.sum())
+    share = share / (float(len(features)) if weight is None else weight.sum().clamp(min=1e-12))
     optimizer = torch.optim.LBFGS(head.parameters(), max_iter=steps, history_size=10, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:

@@ -201,6 +201,7 @@ class Recipe:
         self.state = RecipeState() if state is None else state
         self.callback = callback
         self.n, self.k = labels.n_instances, labels.n_classes
+        self.weight = None if labels.weight is None else labels.instance_weight().to(features)
         self.uniform = features.new_full((self.n, self.k), -math.log(self.k))
         self.evidence = Evidence(labels, features.dtype)
         self.alone = self.evidence.posterior(self.uniform)  # what the evidence says without features
@@ -309,7 +310,12 @@ class Recipe:
             head.start(features, target)
         else:
             head.load_state_dict(start.state_dict())
-        return fit_head(head, features, target, penalty=self.settings.penalty, steps=steps)
+        return self.fit(head, rows, target, steps)
+
+    def fit(self, head: Head, rows: Tensor, target: Tensor, steps: int) -> Head:
+        """Fit a head from where it stands to targets (n, K) of the n rows chosen by bool (N,), with their weights."""
+        weight = None if self.weight is None else self.weight[rows]
+        return fit_head(head, self.features[rows], target, weight=weight, penalty=self.settings.penalty, steps=steps)
 
     def logits(self, head: Head) -> Tensor:
         with torch.no_grad():
@@ -395,7 +401,7 @@ class Recipe:
         for f, head in enumerate(heads):
             rows = (self.fold != f) | anchors
             target = posterior[rows]
-            fit_head(head, self.features[rows], target, penalty=self.settings.penalty, steps=self.settings.head_steps)
+            self.fit(head, rows, target, self.settings.head_steps)
             out = self.fold == f
             with torch.no_grad():
                 logits[out] = head.logits(self.features[out])

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from anygrain.labels import All, Candidates, Coarse, Exact
+from anygrain.learn import Learner
 from anygrain.learn.calibration import confidence_temperature, evidence_score, fit_temperature, observed
 from anygrain.learn.evidence import Evidence
 from anygrain.learn.head import Linear
@@ -133,3 +134,19 @@ def test_shared_information_at_its_ends():
     assert shared_information(torch.eye(8)) == pytest.approx(1, abs=1e-5)
     assert shared_information(torch.full((8, 4), 0.25)) == pytest.approx(0, abs=1e-5)
     assert shared_information(torch.tensor([[1.0, 0], [1.0, 0]])) == pytest.approx(0, abs=1e-5)
+
+
+def test_labels_of_weight_zero_do_not_teach():
+    from sklearn.datasets import load_digits
+
+    x, y = load_digits(return_X_y=True)
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.from_numpy(y)
+    wrong = torch.rand(len(y), generator=generator) < 0.4
+    said = torch.where(wrong, (truth + 1) % 10, truth)
+    plain = Learner(seed=0).fit(x[:1200], Exact(said[:1200], 10)).score(x[1200:], y[1200:])
+    labels = Exact(said[:1200], 10, weight=(~wrong[:1200]).float())
+    weighted = Learner(seed=0).fit(x[:1200], labels).score(x[1200:], y[1200:])
+    clean = Learner(seed=0).fit(x[:1200][~wrong[:1200]], Exact(truth[:1200][~wrong[:1200]], 10))
+    assert weighted > plain + 0.03
+    assert abs(weighted - clean.score(x[1200:], y[1200:])) < 0.02
