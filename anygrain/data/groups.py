@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
@@ -31,6 +32,9 @@ class Grouped(All):
         first = int(group.max()) + 1 if len(group) else self.n_rows
         total = first + (int(joined.max()) + 1 if len(joined) else 0)
         return connected_components(total, torch.cat([row, row]), torch.cat([group, joined + first]))[: self.n_rows]
+
+    def joined(self, parts: Sequence[Labels]) -> Self:
+        return type(self)(*parts, group=self.group)
 
     def __getitem__(self, rows: Any) -> Self:
         new = super().__getitem__(rows)

@@ -26,10 +26,10 @@ entropy             float    entropy of that distribution, in nats
 predicted           string   the most probable class from the features alone
 predicted_prob      float    its probability
 evidence            float    log P(labels of the row | features), in nats; null where the row has no label
-wrong_labels        int      how many labels of the row look wrong: P(right | features, all other labels) < .1, where a
-                             label is right if the true class is the one that it names, or one of those
-suspect             float    -log P(right | features, all other labels) of the row's most suspect label, in nats, from 0
-                             to 13.8; above 2.3 it looks wrong; null where the row has no label of its own
+wrong_labels        int      how many labels of the row look wrong: wrong with a probability above .9, where a label is
+                             right if the true class is the one that it names, or one of those
+suspect             float    -log P(right | features, all labels) of the row's most suspect label, in nats, from 0 to
+                             13.8; above 2.3 it looks wrong; null where the row has no label of its own
 suspect_source      string   who gave that label: the column or the annotator
 suspect_value       string   what it says
 exact               string   the exact class given for the row, or null
@@ -79,11 +79,9 @@ map_x, map_y        float    place of the row on a map (`anygrain.report.row_map
   ``source``, ``given``, ``proposed``, ``probability``, ``wrong`` (probability that the label is wrong), ``suspect``
   (-log P(right), nats), ``text``}, with the most probable class by everything else as ``proposed``. For sets ``row`` is
   the bag, and ``proposed`` and ``probability`` are null
-- ``suspects``: number of labels that look wrong: P(wrong | features, all other labels) > .9. How often its source errs
-  does not count, so the number does not hang on it. A class that fewer than two other rows name is known too little to
-  speak against its labels. The labels of a set look wrong where it is more probable by as much
-  that they were drawn at random, given that this happens with probability ``error``, at least .05, beforehand; shares
-  read with noise never do
+- ``suspects``: number of labels that look wrong: P(wrong | features, all labels) > .9 (`anygrain.program.measure`).
+  How often a source gives a label without regard to the truth is estimated from its labels. A class that fewer than two
+  other rows name is known too little to speak against its labels; shares read with noise are never wrong
 - ``learner``: {``chosen``: what the fit settled on, in words, ``temperature``, ``rounds``, ``exact_only_won`` (bool)}
 - ``history``: per round of the final fit {``round``, ``evidence`` (per row, fitted), ``held_out`` (per row), and
   whatever else the learner tells}

@@ -22,6 +22,7 @@ from anygrain.data.dataset import Columns, Dataset, model_input, read_dataset, s
 from anygrain.data.error import InputError, counted, number
 from anygrain.data.run_folder import FORMAT, RunFolder, fingerprint
 from anygrain.data.table import write_table
+from anygrain.labels import All, Labels, aggregate
 from anygrain.labels.error import LabelError
 from anygrain.program.fits import explained
 from anygrain.program.interrupt import stop_if_asked
@@ -157,6 +158,7 @@ def _run(
         held = f"  held-out {last:.2f}" if last is not None else ""
         screen.line(f"fit  {counted(len(state.history), 'step')}{held}  {seconds(stages['fit'])}")
         at = time.monotonic()
+        adopt_channels([e.labels for e in dataset.evidence], learner.labels_)
         measured = Measured(dataset, torch.from_numpy(np.asarray(learner.held_out_log_probs_)), learner.held_out_)
         features = learner.transform(data)
         apart = any(facts.get("track") == "held out" for facts in state.history)  # exact labels, taken back in turn
@@ -473,3 +475,20 @@ def _shell(text: str) -> str:
 
 
 __all__ = ["Stopped", "encoder_words", "estimate", "fit", "make_learner", "versions"]
+
+
+def adopt_channels(given: Sequence[Labels], fitted: Labels) -> None:
+    """Channels of the parts given become those of a fit; sources that saw the features are fitted by themselves.
+
+    Args:
+        given: the parts, in the order in which the Learner had them.
+        fitted: `Learner.labels_`, where one target stands for all sources that saw the features.
+    """
+    seen = [part for part in given if part.given_x]
+    others = [part for part in given if not part.given_x]
+    parts = fitted.parts if isinstance(fitted, All) else [fitted]
+    for part, twin in zip(others, parts[len(parts) - len(others) :], strict=True):
+        for channel, found in zip(part.channels, twin.channels, strict=True):
+            channel.load_state_dict(found.state_dict())
+    if any(part.channels for part in seen):
+        aggregate(All(*seen))

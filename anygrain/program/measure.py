@@ -19,7 +19,8 @@ from anygrain.labels.aggregate import aggregate
 from anygrain.metrics import wilson_interval
 
 IN_DOUBT = 0.9  # probability of being wrong from which on a label looks wrong
-SET_ERROR = 0.05  # probability that a set was given without regard to the truth, where its labels name none
+BEFOREHAND, WEIGHT = 0.05, 2.0  # how careless a source is taken to be beforehand, and what that weighs, in labels
+ROUNDS = 200
 FEWEST = 2  # other rows that must name a class before the model may speak against a label of it
 SUREST = 1e-6  # no label is right with a smaller probability than this, so that nats stay finite
 CLASS_KINDS = ("Exact", "Noisy", "Crowd", "Rules")
@@ -35,10 +36,10 @@ class Records:
         part: place of its kind in the evidence.
         row: data row, -1 of a label of a set.
         source, value: who gave it (the column, the annotator, the bag), and what it says.
-        right: probability that it is right, given the features and all other labels: that the true class is the one it
-            names, or one of those. At least .5 where fewer than two other rows name that class: the model knows too
-            little of it. A label of a set counts as drawn without regard to the truth with the probability
-            `error` beforehand, at least .05, and `right` is what is left by everything else for the contrary.
+        right: probability that the true class is the one it names, or one of those, given the features and all other
+            labels. The label itself and how often its source errs do not count.
+        wrong: probability that it is wrong, given all that and the label: see `wrong_share`. At most .5 where fewer
+            than two other rows name its class: the model knows too little of it.
         voted: class that it names, -1 where it names none or several.
         proposed, probability: the most probable class by everything else, and its probability; -1 and NaN for sets.
     """
@@ -48,19 +49,48 @@ class Records:
     source: np.ndarray
     value: np.ndarray
     right: np.ndarray
+    wrong: np.ndarray
     voted: np.ndarray
     proposed: np.ndarray
     probability: np.ndarray
 
     @property
     def suspect(self) -> np.ndarray:
-        """How much there is against each label: -log P(it is right | features, all other labels), in nats."""
-        return np.asarray(-np.log(self.right.clip(SUREST, 1.0)))
+        """How much there is against each label: -log P(it is right | features, all labels), in nats."""
+        return np.asarray(-np.log((1 - self.wrong).clip(SUREST, 1.0)))
 
     @property
-    def wrong(self) -> np.ndarray:
-        """bool (R,): labels that look wrong, with a probability above `IN_DOUBT`."""
-        return np.asarray(self.right < 1 - IN_DOUBT)
+    def looks_wrong(self) -> np.ndarray:
+        """bool (R,): labels that are wrong with a probability above `IN_DOUBT`."""
+        return np.asarray(self.wrong > IN_DOUBT)
+
+
+def wrong_share(right: np.ndarray, chance: np.ndarray, source: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    r"""P(label is wrong | everything, the label itself too), shape (R,).
+
+    A source gives a label without regard to the truth with probability e of its own, estimated by EM from all of its
+    labels; p is the probability that a label is right by everything else, c the chance of that for a row drawn anyhow:
+
+    .. math:: P(\text{wrong}) = e (1 - p) / ((1 - e) p / c + e)
+
+    So a source that never errs is not doubted because a weak model finds it improbable, and wrong labels of careful and
+    of careless sources are found alike where everything else tells.
+
+    Args:
+        right: p, shape (R,).
+        chance: c, shape (R,).
+        source: who gave each label, numbers from 0 on, shape (R,).
+        counts: bool (R,), labels that e is estimated from.
+    """
+    error = np.full(int(source.max(initial=-1)) + 1, BEFOREHAND)
+    ratio = right / chance.clip(1e-12)
+    many = np.bincount(source, counts, len(error))
+    for _ in range(ROUNDS):
+        e = error[source]
+        careless = e / ((1 - e) * ratio + e)
+        error = (np.bincount(source, careless * counts, len(error)) + WEIGHT * BEFOREHAND) / (many + WEIGHT)
+    e = error[source]
+    return np.asarray(e * (1 - right) / ((1 - e) * ratio + e))
 
 
 class Measured:
@@ -90,6 +120,7 @@ class Measured:
     def _records(self) -> Records:
         scores = self.labels.record_scores(self.log_probs).numpy()
         out: list[Records] = []
+        shares = self.posterior.mean(dim=0)
         first = 0
         for at, evidence in enumerate(self.dataset.evidence):
             labels = evidence.labels
@@ -99,31 +130,42 @@ class Measured:
             if isinstance(labels, InstanceLabels):
                 others = self.total - self.own[at]
                 others = torch.where(torch.isnan(others), self._without(at), others)
-                right, proposed, probability = self._judge(evidence, labels, others, said)
+                right, chance, proposed, probability = self._judge(evidence, labels, others, said, shares)
                 voted = self._voted(evidence)[said]
             else:
-                right = _set_is_right(labels, score)[said]
+                right, chance = (values[said] for values in _set_is_right(labels, score))
                 proposed = voted = np.full(len(said), -1)
                 probability = np.full(len(said), np.nan)
+            row = evidence.record_row[said].astype(np.int64)
+            rare = self._is_rare(voted, row)
+            known = evidence.record_source[said] if isinstance(labels, InstanceLabels) else np.zeros(len(said))
+            _, who = np.unique(known.astype(str), return_inverse=True)
+            wrong = wrong_share(right, chance, who, ~rare)
+            wrong[rare] = wrong[rare].clip(max=0.5)
             out.append(
                 Records(
                     np.full(len(said), at),
-                    evidence.record_row[said].astype(np.int64),
+                    row,
                     evidence.record_source[said],
                     evidence.record_value[said],
                     right,
+                    wrong,
                     voted,
                     proposed,
                     probability,
                 )
             )
-        records = Records(*(np.concatenate([getattr(r, f) for r in out]) for f in _FIELDS))
-        named = records.voted >= 0
-        pairs = np.unique(np.stack([records.voted[named], records.row[named]]), axis=1)
-        rows_of = np.bincount(pairs[0].astype(np.int64), minlength=len(self.names))
-        rare = named & (rows_of[records.voted] <= FEWEST)
-        records.right[rare] = records.right[rare].clip(min=0.5)
-        return records
+        return Records(*(np.concatenate([getattr(r, f) for r in out]) for f in _FIELDS))
+
+    def _is_rare(self, voted: np.ndarray, row: np.ndarray) -> np.ndarray:
+        """bool (n,): labels that name a class which fewer than `FEWEST` other rows are named by."""
+        pairs: list[np.ndarray] = []
+        for _, evidence in self.single:
+            named = self._voted(evidence)
+            pairs.append(np.stack([named, evidence.record_row.astype(np.int64)])[:, named >= 0])
+        every = np.unique(np.concatenate(pairs, axis=1), axis=1) if pairs else np.zeros((2, 0), dtype=np.int64)
+        rows_of = np.bincount(every[0], minlength=len(self.names))
+        return np.asarray((voted >= 0) & (rows_of[voted] <= FEWEST))
 
     def _without(self, at: int) -> Tensor:
         """Log evidence of all kinds but one, (N, K)."""
@@ -131,13 +173,13 @@ class Measured:
         return sum(rest, torch.zeros_like(self.log_probs))
 
     def _judge(
-        self, evidence: Evidence, labels: InstanceLabels, others: Tensor, said: np.ndarray
+        self, evidence: Evidence, labels: InstanceLabels, others: Tensor, said: np.ndarray, shares: Tensor
     ) -> tuple[np.ndarray, ...]:
-        """Of records (n,), by everything else: P(it is right), the likeliest class and its P."""
+        """Of records (n,), by everything else: P(it is right), that of any row, the likeliest class and its P."""
         table = labels.record_log_prob(torch.float64)
         several = labels.record_instances is not None
         voted = torch.from_numpy(self._voted(evidence))
-        right, likeliest = [], []
+        right, chance, likeliest = [], [], []
         for chunk in torch.from_numpy(said).split(max(1, CHUNK // len(self.names))):
             here = table[chunk]
             row = torch.from_numpy(evidence.record_row)[chunk]
@@ -152,12 +194,13 @@ class Measured:
             inside = (belief * possible).sum(dim=1)
             named = belief.gather(1, vote.clamp(min=0)[:, None])[:, 0]
             right.append(torch.where(vote >= 0, named, inside))
+            chance.append(torch.where(vote >= 0, shares[vote.clamp(min=0)], possible.to(shares.dtype) @ shares))
             likeliest.append(belief.max(dim=1))
         if not right:
-            return (np.zeros(0),) * 3
+            return (np.zeros(0),) * 4
         top = torch.cat([found.indices for found in likeliest]).numpy()
         sure = torch.cat([found.values for found in likeliest]).numpy()
-        return torch.cat(right).numpy(), top, sure
+        return torch.cat(right).numpy(), torch.cat(chance).numpy(), top, sure
 
     def _voted(self, evidence: Evidence) -> np.ndarray:
         if evidence.kind not in CLASS_KINDS:
@@ -198,7 +241,7 @@ class Measured:
             "predicted_prob": pa.array(predicted.values.exp().numpy(), pa.float32()),
             "evidence": pa.array(evidence_of, pa.float32(), mask=~(said & np.isfinite(evidence_of))),
             "wrong_labels": pa.array(
-                np.bincount(self.records.row[self.records.wrong & single], minlength=n), pa.int32()
+                np.bincount(self.records.row[self.records.looks_wrong & single], minlength=n), pa.int32()
             ),
             "suspect": pa.array(of_worst(self.records.suspect), pa.float32()),
             "suspect_source": pa.array(of_worst(self.records.source), pa.string()),
@@ -222,7 +265,7 @@ class Measured:
 
     def suspects(self) -> int:
         """Number of labels that look wrong."""
-        return int(self.records.wrong.sum())
+        return int(self.records.looks_wrong.sum())
 
     def worst(self, shown: int = 20) -> list[dict[str, Any]]:
         """The most suspect labels."""
@@ -230,7 +273,7 @@ class Measured:
         text = self.dataset.snippets()
         out = []
         for at in np.argsort(-r.suspect, kind="stable")[:shown].tolist():
-            if r.right[at] >= 0.5:
+            if r.wrong[at] <= 0.5:
                 break
             row = int(r.row[at])
             of_set = row < 0
@@ -241,7 +284,7 @@ class Measured:
                     "given": str(r.value[at]),
                     "proposed": None if of_set else self.names[int(r.proposed[at])],
                     "probability": None if of_set else float(r.probability[at]),
-                    "wrong": float(1 - r.right[at]),
+                    "wrong": float(r.wrong[at]),
                     "suspect": float(r.suspect[at]),
                     "text": "" if of_set else str(text[row]),
                 }
@@ -354,7 +397,7 @@ class Measured:
                         "interval": list(wilson_interval(round(right), n)),
                         "agreement": float(confirmed.mean()) if len(confirmed) else None,
                         "compared": len(confirmed),
-                        "suspects": int(r.wrong[chosen].sum()),
+                        "suspects": int(r.looks_wrong[chosen].sum()),
                     }
                 )
         return out
@@ -407,24 +450,20 @@ class Measured:
         ]
 
 
-_FIELDS = ("part", "row", "source", "value", "right", "voted", "proposed", "probability")
+_FIELDS = ("part", "row", "source", "value", "right", "wrong", "voted", "proposed", "probability")
 
 
-def _set_is_right(labels: Labels, score: np.ndarray) -> np.ndarray:
-    """P(what is said of a set is right | everything else), (M,), from log P(it is said | everything else).
+def _set_is_right(labels: Labels, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """P(what is said of a set is right | everything else) (M,), from its log, and the chance of a random answer (M,).
 
     Shares that were read with noise are never taken to be wrong: the noise explains them.
     """
     if getattr(labels, "is_noisy", False):
-        return np.ones(len(score))
+        return np.ones(len(score)), np.ones(len(score))
     error = float(getattr(labels, "error", 0.0))
     outcomes = getattr(labels, "_outcomes", 2.0)  # yes or no, or as many as there are counts of so many members
-    drawn = np.log(np.maximum(np.asarray(outcomes, dtype=np.float64), 1.0))
-    given = np.exp(score)
-    if error:
-        given = np.clip((given - error * np.exp(-drawn)) / (1 - error), 0, 1)
-    prior = max(error, SET_ERROR)
-    return np.asarray((1 - prior) * given / ((1 - prior) * given + prior * np.exp(-drawn)))
+    chance = 1 / np.maximum(np.asarray(outcomes, dtype=np.float64), 1.0) * np.ones(len(score))
+    return np.clip((np.exp(score) - error * chance) / (1 - error), 0, 1), chance
 
 
 def labels_own(own: dict[int, Tensor], dataset: Dataset, evidence: Evidence) -> Tensor:

@@ -17,7 +17,7 @@ from anygrain.data.config import parse_config, with_paths
 from anygrain.data.dataset import read_dataset
 from anygrain.data.table import write_table
 from anygrain.labels import Exact, aggregate
-from anygrain.program.measure import Measured
+from anygrain.program.measure import Measured, wrong_share
 
 NAMES = np.array(["malignant", "benign"])
 HEAD = 'classes = ["malignant", "benign"]\n[data]\nsource = "rows.csv"\nid = "id"\ncolumns = ["x_*"]\nbag = "bag"\n'
@@ -142,10 +142,9 @@ def test_numbers_of_single_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         others = rest / rest.sum()
         assert likelihood[vote] == likelihood.max()
         assert r.right[at] == pytest.approx(float(others[vote]), abs=1e-9)
-        assert r.suspect[at] == pytest.approx(-float(others[vote].log()), abs=1e-9)
-        assert r.wrong[at] == (others[vote] < 0.1)
         assert r.proposed[at] == int(others.argmax())
         assert r.probability[at] == pytest.approx(float(others.max()), abs=1e-9)
+    np.testing.assert_allclose(r.suspect, -np.log(1 - r.wrong))
     sources = {s["name"]: s for s in measured.sources()}
     assert sources["w_1"]["agreement"] == pytest.approx((0.5 + 1) / 2)  # one of two others, then one of one
     assert sources["w_1"]["compared"] == 2
@@ -180,8 +179,8 @@ def test_wrong_votes_are_found_whatever_the_annotator_is_like(tmp_path: Path) ->
     wrong = r.voted != truth[r.row]
     for name in accuracy:
         mine = r.source == name
-        assert wrong[mine & r.wrong].mean() > 0.85
-        assert r.wrong[mine & wrong].mean() > 0.9
+        assert wrong[mine & r.looks_wrong].mean() > 0.9  # as the limit says
+        assert r.looks_wrong[mine & wrong].mean() > 0.9
     table = measured.table(None)
     assert (
         sum(table["wrong_labels"].to_pylist()) == measured.suspects() == sum(s["suspects"] for s in measured.sources())
@@ -204,7 +203,12 @@ def test_sets_that_everything_else_speaks_against_look_wrong(tmp_path: Path) -> 
     p[:, 1] = 0.1
     measured = Measured(dataset, p.log(), np.ones(20, dtype=bool))
     binomial = np.array([45 * 0.9**8 * 0.1**2, 45 * 0.9**2 * 0.1**8])
-    np.testing.assert_allclose(measured.records.right, 0.95 * binomial / (0.95 * binomial + 0.05 / 11), rtol=1e-6)
+    r = measured.records
+    np.testing.assert_allclose(r.right, binomial, rtol=1e-6)
+    error = 0.05
+    for _ in range(500):  # of all sets, with two labels of .05 beforehand
+        error = (np.sum(error / ((1 - error) * binomial * 11 + error)) + 2 * 0.05) / (2 + 2)
+    np.testing.assert_allclose(r.wrong, error * (1 - binomial) / ((1 - error) * binomial * 11 + error), rtol=1e-6)
     (worst,) = measured.worst()
     assert (worst["row"], worst["source"], worst["given"], worst["proposed"]) == ("b", "bags", "p 2, q 8", None)
     assert measured.suspects() == 1
@@ -219,5 +223,25 @@ def test_labels_of_classes_that_hardly_occur_are_not_called_wrong(tmp_path: Path
     dataset = read_dataset(with_paths(parse_config(config), tmp_path))
     p = torch.tensor([[0.98, 0.01, 0.01]] * 7, dtype=torch.float64)
     measured = Measured(dataset, p.log(), np.ones(7, dtype=bool))
-    np.testing.assert_allclose(measured.records.right, [0.98] * 3 + [0.01] * 3 + [0.5])
+    assert measured.records.wrong[6] == 0.5
+    assert (measured.records.wrong[3:6] > 0.5).all()
     assert [w["given"] for w in measured.worst()] == ["b"] * 3
+
+
+def test_labels_that_a_calibrated_model_finds_improbable_are_not_called_wrong() -> None:
+    """Where all labels are right, and the model as sure as it should be, hardly a label looks wrong."""
+    random = np.random.default_rng(0)
+    n, k = 20_000, 10
+    p = random.dirichlet(np.full(k, 0.2), n)
+    truth = (p.cumsum(axis=1) > random.random((n, 1))).argmax(axis=1)
+    right, chance = p[np.arange(n), truth], np.full(n, 1 / k)
+    one = np.zeros(n, dtype=np.int64)
+    assert (right < 0.1).sum() > 500  # as many look wrong where only everything else counts
+    assert (wrong_share(right, chance, one, one == 0) > 0.9).sum() == 0
+    drawn = random.random(n) < 0.1
+    said = np.where(drawn, random.integers(0, k, n), truth)
+    wrong = wrong_share(p[np.arange(n), said], chance, one, one == 0)
+    assert wrong.mean() == pytest.approx((said != truth).mean(), abs=0.01)
+    for low, high in ((0.05, 0.3), (0.3, 0.7), (0.7, 1)):  # the probabilities mean what they say
+        inside = (wrong >= low) & (wrong < high)
+        assert (said != truth)[inside].mean() == pytest.approx(wrong[inside].mean(), abs=0.06)
