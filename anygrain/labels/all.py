@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Self
 
@@ -201,16 +202,20 @@ class All(Labels):
         part = torch.cat([torch.full_like(r, at) for at, r in enumerate(rows)])
         return part, torch.cat(rows)
 
+    def joined(self, parts: Sequence[Labels]) -> Self:
+        """Other parts joined as these are: over the same rows, in the same groups."""
+        return type(self)(*parts)
+
     # -- selections ---------------------------------------------------------------------------------------------------
 
     def relabel(self, mapping: Tensor, n_classes: int) -> Self:
-        return type(self)(*(p.relabel(mapping, n_classes) for p in self.parts))
+        return self.joined([p.relabel(mapping, n_classes) for p in self.parts])
 
     def with_error(self, error: float) -> Self:
-        return type(self)(*(p.with_error(error) for p in self.parts))
+        return self.joined([p.with_error(error) for p in self.parts])
 
     def with_own_channels(self) -> Self:
-        return type(self)(*(p.with_own_channels() for p in self.parts))
+        return self.joined([p.with_own_channels() for p in self.parts])
 
     def _name_of_set(self, index: int) -> str:
         for part, owned in zip(self.set_parts, self.structure.set_slices, strict=True):
@@ -227,7 +232,7 @@ class All(Labels):
                 at = next(slices)
                 mine = sets[(sets >= at.start) & (sets < at.stop)] - at.start
             taken.append(part._take(instances, mine))
-        return type(self)(*taken)
+        return self.joined(taken)
 
     def __getitem__(self, rows: Any) -> Self:
         new = super().__getitem__(rows)
@@ -236,7 +241,7 @@ class All(Labels):
         return new
 
     def to(self, device: torch.device | str) -> Self:
-        return type(self)(*(p.to(device) for p in self.parts))
+        return self.joined([p.to(device) for p in self.parts])
 
 
 class _LeaveOneOut:

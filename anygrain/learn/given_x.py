@@ -37,4 +37,5 @@ def target_from_sources(labels: Labels) -> Labels:
         n_rows=labels.n_rows,
         class_names=labels.class_names,
     )
-    return All(target, *(p for p in parts if not p.given_x))
+    kept = [target, *(p for p in parts if not p.given_x)]
+    return labels.joined(kept) if isinstance(labels, All) else All(*kept)

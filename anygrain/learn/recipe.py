@@ -125,7 +125,7 @@ def without_exact(labels: Labels, instances: Tensor) -> Labels:
             part = copy.copy(part)
             part.labels = torch.where(instances, -1, part.labels)
         parts.append(part)
-    return All(*parts) if isinstance(labels, All) else parts[0]
+    return labels.joined(parts) if isinstance(labels, All) else parts[0]
 
 
 def split_groups(groups: Tensor, folds: int, generator: torch.Generator) -> Tensor:
