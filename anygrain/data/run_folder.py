@@ -26,10 +26,10 @@ entropy             float    entropy of that distribution, in nats
 predicted           string   the most probable class from the features alone
 predicted_prob      float    its probability
 evidence            float    log P(labels of the row | features), in nats; null where the row has no label
-wrong_labels        int      how many labels of the row look wrong: wrong with a probability above .9, where a label is
-                             right if the true class is the one that it names, or one of those
+wrong_labels        int      how many labels of the row look wrong: they are more probably wrong than right, where a
+                             label is right if the true class is the one that it names, or one of those
 suspect             float    -log P(right | features, all labels) of the row's most suspect label, in nats, from 0 to
-                             13.8; above 2.3 it looks wrong; null where the row has no label of its own
+                             13.8; above log 2 = .69 it looks wrong; null where the row has no label of its own
 suspect_source      string   who gave that label: the column or the annotator
 suspect_value       string   what it says
 exact               string   the exact class given for the row, or null
@@ -75,11 +75,11 @@ map_x, map_y        float    place of the row on a map (`anygrain.report.row_map
   first, the rest under "other"
 - ``classes_table``: a list of {``class``, ``expected`` (sum of posterior), ``exact`` (exact rows), ``labels`` (labels
   that name it)}
-- ``worst``: at most 20 labels that are more probably wrong than right, the most suspect first, a list of {``row``,
+- ``worst``: at most 20 labels that look wrong, the most suspect first, a list of {``row``,
   ``source``, ``given``, ``proposed``, ``probability``, ``wrong`` (probability that the label is wrong), ``suspect``
   (-log P(right), nats), ``text``}, with the most probable class by everything else as ``proposed``. For sets ``row`` is
   the bag, and ``proposed`` and ``probability`` are null
-- ``suspects``: number of labels that look wrong: P(wrong | features, all labels) > .9 (`anygrain.program.measure`).
+- ``suspects``: number of labels that look wrong: P(wrong | features, all labels) > .5 (`anygrain.program.measure`).
   How often a source gives a label without regard to the truth is estimated from its labels. A class that fewer than two
   other rows name is known too little to speak against its labels; shares read with noise are never wrong
 - ``learner``: {``chosen``: what the fit settled on, in words, ``temperature``, ``rounds``, ``exact_only_won`` (bool)}

@@ -13,14 +13,16 @@ import torch
 from torch import Tensor
 
 from anygrain.data.dataset import Dataset, combined
+from anygrain.data.error import counted
 from anygrain.data.evidence import Evidence
 from anygrain.labels import InstanceLabels, Labels
 from anygrain.labels.aggregate import aggregate
 from anygrain.metrics import wilson_interval
 
-IN_DOUBT = 0.9  # probability of being wrong from which on a label looks wrong
+IN_DOUBT = 0.5  # a label looks wrong where it is more probably wrong than right
 BEFOREHAND, WEIGHT = 0.05, 2.0  # how careless a source is taken to be beforehand, and what that weighs, in labels
 ROUNDS = 200
+DOUBT = 0.05  # share of rows about which the model may be wrong where the labels of sets are judged
 FEWEST = 2  # other rows that must name a class before the model may speak against a label of it
 SUREST = 1e-6  # no label is right with a smaller probability than this, so that nats stay finite
 CLASS_KINDS = ("Exact", "Noisy", "Crowd", "Rules")
@@ -61,7 +63,7 @@ class Records:
 
     @property
     def looks_wrong(self) -> np.ndarray:
-        """bool (R,): labels that are wrong with a probability above `IN_DOUBT`."""
+        """bool (R,): labels that are more probably wrong than right."""
         return np.asarray(self.wrong > IN_DOUBT)
 
 
@@ -118,7 +120,7 @@ class Measured:
     # -- single labels ------------------------------------------------------------------------------------------------
 
     def _records(self) -> Records:
-        scores = self.labels.record_scores(self.log_probs).numpy()
+        scores = self._scores_of_sets()
         out: list[Records] = []
         shares = self.posterior.mean(dim=0)
         first = 0
@@ -166,6 +168,18 @@ class Measured:
         every = np.unique(np.concatenate(pairs, axis=1), axis=1) if pairs else np.zeros((2, 0), dtype=np.int64)
         rows_of = np.bincount(every[0], minlength=len(self.names))
         return np.asarray((voted >= 0) & (rows_of[voted] <= FEWEST))
+
+    def _scores_of_sets(self) -> np.ndarray:
+        """log P(record | everything else) for all records; only those of sets are meant to be used.
+
+        A set is improbable as soon as the model is sure and wrong about some of its members, so it is taken to be wrong
+        about one row in twenty.
+        """
+        n_records = sum(e.labels.n_records for e in self.dataset.evidence)
+        if len(self.single) == len(self.dataset.evidence):
+            return np.zeros(n_records)
+        p = self.log_probs.exp()
+        return self.labels.record_scores(((1 - DOUBT) * p + DOUBT * p.mean(dim=0)).log()).numpy()
 
     def _without(self, at: int) -> Tensor:
         """Log evidence of all kinds but one, (N, K)."""
@@ -286,10 +300,16 @@ class Measured:
                     "probability": None if of_set else float(r.probability[at]),
                     "wrong": float(r.wrong[at]),
                     "suspect": float(r.suspect[at]),
-                    "text": "" if of_set else str(text[row]),
+                    "text": self._members(int(r.part[at]), str(r.source[at])) if of_set else str(text[row]),
                 }
             )
         return out
+
+    def _members(self, part: int, name: str) -> str:
+        """What stands in the place of a text for a set."""
+        evidence = self.dataset.evidence[part]
+        at = int((evidence.record_source == name).nonzero()[0][0])
+        return counted(int(evidence.labels.bags[0].sizes[at]), "row")
 
     # -- how good -----------------------------------------------------------------------------------------------------
 

@@ -70,7 +70,7 @@ def write_run(
         "predicted": np.array(flat, dtype=object)[truth],
         "predicted_prob": probability,
         "evidence": -suspect,
-        "wrong_labels": (suspect > 2.3).astype(np.int32),
+        "wrong_labels": (suspect > 0.7).astype(np.int32),
         "suspect": suspect,
         "suspect_source": np.full(rows, "worker_1", dtype=object),
         "suspect_value": np.full(rows, flat[0], dtype=object),
