@@ -40,6 +40,7 @@ from anygrain.learn.term import Term
 from anygrain.learn.weighting import Weighting
 
 FORMAT = 1
+CONFIDENCES = (0.0, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.97, 0.98, 0.99, 0.999)  # with a threshold for level="auto"
 NUMBERS = ("rounds", "folds", "exact_folds", "neighbours", "penalty", "epochs", "batch_size", "learning_rate")
 PICKLES = (".pkl", ".pickle", ".joblib", ".pt", ".pth", ".ckpt", ".bin")
 
@@ -172,7 +173,16 @@ class Learner(ClassifierMixin, BaseEstimator):
             labels, torch.as_tensor(self.held_out_log_probs_, device=device), torch.ones_like(labels.rows).bool()
         )
         self.labels_, self._given = labels.to("cpu"), given
+        self.level_thresholds_ = self._level_thresholds()
         return self
+
+    def _level_thresholds(self) -> dict[float, float]:
+        """For `level="auto"`: by confidence, the threshold at which held-out rows reach it."""
+        if self.taxonomy_ is None:
+            return {}
+        log_probs = self._for_taxonomy(torch.as_tensor(self.held_out_log_probs_))
+        above_all = 2.0  # stands for infinity, which JSON cannot hold
+        return {c: min(self.taxonomy_.threshold(log_probs, c), above_all) for c in CONFIDENCES}
 
     def _check_settings(self) -> None:
         """Raises LabelError for a setting outside its range."""
@@ -446,7 +456,8 @@ class Learner(ClassifierMixin, BaseEstimator):
             level: a level of the taxonomy, by name or number: names of its nodes. "auto": the deepest node that is
                 true with the `confidence` asked for. None: the finest class.
             unknown: a probability; rows whose likeliest class has less become -1, or "unknown" where classes are names.
-            confidence: for level="auto".
+            confidence: for level="auto", at most .999; taken up to the next of `CONFIDENCES`. Its threshold is the one
+                at which held-out training rows reach it, so a row's answer does not depend on the rows beside it.
 
         Raises:
             LabelError: a level without a taxonomy, a probability outside 0..1.
@@ -464,7 +475,7 @@ class Learner(ClassifierMixin, BaseEstimator):
                 )
             log_probs = self._for_taxonomy(log_probs)
             if level == "auto":
-                node, certain = self.taxonomy_.deepest(log_probs, confidence)
+                node, certain = self.taxonomy_.deepest(log_probs, confidence, threshold=self._threshold(confidence))
                 names, certainty = np.array([*self.taxonomy_.names, "unknown"]), certain.numpy()  # node -1: no root
             else:
                 best = self.taxonomy_.at_level(log_probs, level).max(dim=1)
@@ -476,6 +487,12 @@ class Learner(ClassifierMixin, BaseEstimator):
         if found.dtype.kind == "U":
             found = found.astype(object)
         return np.where(certainty < unknown, nothing, found)
+
+    def _threshold(self, confidence: float) -> float:
+        """The threshold of the least confidence tabled that is as high as the one asked for."""
+        if not 0 <= confidence <= CONFIDENCES[-1]:
+            raise LabelError(f"confidence is {confidence}; expected a probability of at most {CONFIDENCES[-1]}")
+        return self.level_thresholds_[min(c for c in CONFIDENCES if c >= confidence - 1e-9)]
 
     def posterior(self, X: Any, labels: Any) -> np.ndarray:
         """P(y = k | x, evidence) of every instance of labels of the rows of X, (N, K).
@@ -584,6 +601,7 @@ class Learner(ClassifierMixin, BaseEstimator):
             "chosen": self.chosen_,
             "log_evidence_heldout": self.log_evidence_heldout_,
             "taxonomy": None if self.taxonomy_ is None else self.taxonomy_.state(),
+            "level_thresholds": [self.level_thresholds_.get(c) for c in CONFIDENCES],
             "taxonomy_columns": None if self._taxonomy_columns is None else self._taxonomy_columns.tolist(),
             "settings": {name: getattr(self, name) for name in ("seed", *NUMBERS)},
         }
@@ -656,6 +674,7 @@ class Learner(ClassifierMixin, BaseEstimator):
         learner.feature_scale_, learner.temperature_ = config["feature_scale"], config["temperature"]
         learner.chosen_, learner.log_evidence_heldout_ = config["chosen"], config["log_evidence_heldout"]
         learner.taxonomy_ = None if config["taxonomy"] is None else Taxonomy.from_state(config["taxonomy"])
+        learner.level_thresholds_ = dict(zip(CONFIDENCES, config["level_thresholds"], strict=True))
         columns = config["taxonomy_columns"]
         learner._taxonomy_columns = None if columns is None else torch.tensor(columns)
         parts: dict[str, dict[str, Tensor]] = {"head": {}, "encoder": {}}

@@ -239,3 +239,20 @@ def test_counts_of_bags():
     learner = Learner(rounds=2).fit(DIGITS[rows], Counts(bags, counts))
     assert learner.score(DIGITS[test], CLASSES[test]) > 0.9
     assert learner.log_evidence_heldout_ < 0
+
+
+def test_the_sure_level_of_a_row_does_not_depend_on_its_batch(tmp_path):
+    generator = np.random.default_rng(0)
+    y = generator.integers(4, size=400)
+    x = np.eye(4)[y] + generator.normal(size=(400, 4))
+    taxonomy = Taxonomy.from_dict({"low": ["a", "b"], "high": ["c", "d"]})
+    learner = Learner(seed=0, taxonomy=taxonomy).fit(x[:300], np.array(list("abcd"))[y[:300]])
+    together = learner.predict(x[300:], level="auto", confidence=0.8)
+    alone = np.concatenate([learner.predict(row[None], level="auto", confidence=0.8) for row in x[300:]])
+    assert np.array_equal(together, alone)
+    truth = np.array(list("abcd"))[y[300:]]
+    right = np.mean([a in (t, "unknown", *taxonomy.parents(t)) for a, t in zip(together, truth, strict=True)])
+    assert abs(right - 0.8) < 0.12
+    learner.save(tmp_path / "model")
+    again = Learner.load(tmp_path / "model").predict(x[300:], level="auto", confidence=0.8)
+    assert np.array_equal(together, again)
