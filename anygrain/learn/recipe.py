@@ -249,11 +249,13 @@ class Recipe:
         sure = self.alone.max(dim=1).values > 0.9
         exact = self.given >= 0
         for anchors in (exact, sure):
-            covered = len(self.alone[anchors].argmax(dim=1).unique()) if bool(anchors.any()) else 0
-            if covered >= 0.9 * self.k and not bool(anchors.all()):
-                rest = self.alone[~(anchors | sure)]
-                if len(rest) == 0:
-                    continue
+            rest = self.alone[~(anchors | sure)]
+            if not bool(anchors.any()) or len(rest) == 0:
+                continue
+            covered = len(self.alone[anchors].argmax(dim=1).unique())
+            silent = float((rest.max(dim=1).values < 1.001 / self.k).float().mean())
+            # where the other rows say nothing, classes without an anchor are lost on either way
+            if covered >= 0.9 * self.k or silent > 0.5:
                 told = ambiguity(rest)
                 in_doubt = rest.sum(dim=0) > 0.5
                 few = bool(in_doubt.any()) and float((told[in_doubt] < 0.05).float().mean()) > 0.25
