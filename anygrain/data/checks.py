@@ -106,7 +106,8 @@ def _repeated_rows(dataset: Dataset) -> list[str]:
     repeats = len(rows) - len(set(rows))
     if not repeats:
         return []
-    return [f"{counted(repeats, 'row')} repeat the features of another row: what is held out was partly seen"]
+    verb = "repeats" if repeats == 1 else "repeat"
+    return [f"{counted(repeats, 'row')} {verb} the features of another row: what is held out was partly seen"]
 
 
 def row_keys(table: Table, columns: Columns) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from anygrain.data.classes import Spelling
 from anygrain.data.config import KINDS
@@ -20,9 +21,10 @@ from anygrain.labels.taxonomy import Taxonomy
 
 _ID = re.compile(r"(^|_)(id|uid|uuid|key|index|item|row)$", re.IGNORECASE)
 _LABEL = re.compile(
-    r"(^|_)(label|labels|class|target|y|category|gold|truth|product|intent|tag|species|diagnosis)$", re.I
+    r"(^|_)(label|labels|class|target|y|category|gold|truth|product|intent|fine|tag|species|diagnosis)$", re.I
 )
 _BAG = re.compile(r"(^|_)(bag|bag_id|slide|slide_id|precinct|basket|basket_id|session|session_id)$", re.IGNORECASE)
+_ANNOTATOR = re.compile(r"(^|_)(worker|annotator|rater|coder|labeller|labeler|user)(_id)?$", re.IGNORECASE)
 _NOT = re.compile(r"^(not|isnt|no)_", re.IGNORECASE)
 _WEAK = re.compile(r"(^|_)(noisy|weak|guess|predicted|prediction|auto)(_|$)", re.IGNORECASE)
 _SPLITS = {"train", "test", "valid", "val", "validation", "dev", "training", "testing"}
@@ -62,6 +64,7 @@ class _Column:
     filled: int
     words: float
     is_number: bool
+    is_cell: bool  # whether cells are single values, not lists, objects or bytes
 
     @property
     def missing(self) -> float:
@@ -69,7 +72,7 @@ class _Column:
 
     @property
     def is_text(self) -> bool:
-        return not self.is_number and self.words >= 3.5 and len(self.distinct) > 0.2 * self.filled
+        return self.is_cell and not self.is_number and self.words >= 3.5 and len(self.distinct) > 0.2 * self.filled
 
 
 def guess(
@@ -103,6 +106,8 @@ def guess(
         data["id"] = identity
         rows[identity] = Row(identity, "row id", f"unique, {counted(len(table), 'value')}")
     left = [n for n in table.columns if n != identity]
+    if not identity:
+        _refuse_votes(table, columns, said)
 
     for name in list(left):
         if said.get(name) == "skip":
@@ -188,7 +193,10 @@ def _look(table: Table, name: str) -> _Column:
     filled = values[values != ""]
     sample = filled[:2000]
     words = float(np.mean([len(v.split()) for v in sample])) if len(sample) else 0.0
-    return _Column(name, values, distinct(values), len(filled), words, table.is_number(name))
+    kind = table.arrow.schema.field(name).type
+    nested = pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    several = len(sample) > 0 and all(v[:1] in "[{" for v in sample.tolist())
+    return _Column(name, values, distinct(values), len(filled), words, table.is_number(name), not (nested or several))
 
 
 def _identity(table: Table, columns: dict[str, _Column], said: dict[str, str]) -> str | None:
@@ -200,6 +208,25 @@ def _identity(table: Table, columns: dict[str, _Column], said: dict[str, str]) -
         return named[0]
     first = table.columns[0]
     return first if first in unique and not columns[first].is_number else None
+
+
+def _refuse_votes(table: Table, columns: dict[str, _Column], said: dict[str, str]) -> None:
+    """Raise for a long table of votes: its lines are no rows to learn from.
+
+    Raises:
+        InputError: with the lines that read it beside a table of rows.
+    """
+    free = {n: c for n, c in columns.items() if n not in said}
+    who = next((n for n, c in free.items() if _ANNOTATOR.search(n) and 1 < len(c.distinct) < c.filled), None)
+    item = next((n for n, c in free.items() if _ID.search(n) and n != who and 1 < len(c.distinct) < c.filled), None)
+    vote = next((n for n, c in free.items() if n not in (who, item) and _LABEL.search(n) and c.is_cell), None)
+    if who is None or item is None or any(c.is_text for c in columns.values()):
+        return
+    raise InputError(
+        f"{table.name} looks like a table of votes ({quoted(item)} repeats, {quoted(who)} gave them). Expected the "
+        f'table of the rows themselves; name the votes in its configuration: [[labels]] kind = "Crowd", source = '
+        f"{quoted(table.name)}, item = {quoted(item)}, annotator = {quoted(who)}, vote = {quoted(vote or '...')}"
+    )
 
 
 def _membership(column: _Column, taxonomy: Taxonomy | None) -> tuple[float, float] | None:
@@ -249,7 +276,11 @@ def _crowds(
 
 
 def _is_categorical(column: _Column) -> bool:
-    return 1 < len(column.distinct) <= max(200, column.filled // 20) and len(column.distinct) * 2 <= column.filled
+    return (
+        column.is_cell
+        and 1 < len(column.distinct) <= max(200, column.filled // 20)
+        and len(column.distinct) * 2 <= column.filled
+    )
 
 
 def _label(
@@ -351,6 +382,9 @@ def _inputs(
         if said.get(n) != "input":
             if len(column.distinct) < 2:
                 rows[n] = Row(n, "not read", "one value only" if column.distinct else "empty")
+                continue
+            if not column.is_cell:
+                rows[n] = Row(n, "not read", "lists, objects or bytes")
                 continue
             if has_decimal_commas(column.values):
                 rows[n] = Row(n, "not read", "numbers with commas: write decimal points")

@@ -117,3 +117,35 @@ def test_no_label_is_an_error_that_says_what_to_type(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         guess(tmp_path / "t.csv", given=["city=Exactly"])
     assert str(caught.value).startswith('--column city=Exactly: "Exactly" is not known. Did you mean "Exact"?')
+
+
+def test_a_table_of_votes_is_not_a_table_of_rows(tmp_path: Path) -> None:
+    lines = [f"i{n},w{w},{'ab'[(n + w) % 2]}" for n in range(20) for w in range(3)]
+    (tmp_path / "votes.csv").write_text("item,worker,label\n" + "\n".join(lines) + "\n")
+    with pytest.raises(InputError) as caught:
+        guess(tmp_path / "votes.csv")
+    assert str(caught.value) == (
+        'votes.csv looks like a table of votes ("item" repeats, "worker" gave them). Expected the table of the rows '
+        'themselves; name the votes in its configuration: [[labels]] kind = "Crowd", source = "votes.csv", item = '
+        '"item", annotator = "worker", vote = "label"'
+    )
+
+
+def test_lists_and_bytes_are_neither_labels_nor_text(tmp_path: Path) -> None:
+    n = 40
+    columns = {
+        "text": [f"some words about thing number {i}" for i in range(n)],
+        "label": ["ab"[i % 2] for i in range(n)],
+        "weak_labels": [[i % 2, -1] for i in range(n)],
+        "picture": [b"a b c d e" * (i + 1) for i in range(n)],
+        "json": [f'{{"a b c d e": {i}}}' for i in range(n)],
+    }
+    write_table(columns, tmp_path / "t.parquet")
+    found = guess(tmp_path / "t.parquet")
+    assert [(row.columns, row.read_as) for row in found.rows] == [
+        ("text", "input text"),
+        ("label", "Exact"),
+        ("weak_labels", "not read"),
+        ("picture", "not read"),
+        ("json", "not read"),
+    ]
