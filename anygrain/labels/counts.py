@@ -92,7 +92,7 @@ class Counts(SetLabels):
         return (self.counts < 0).all(dim=1)
 
     @property
-    def _outcomes(self) -> Tensor:
+    def n_outcomes(self) -> Tensor:
         """Number of possible counts of each bag's known classes, shape (M,), float64."""
         free = (self.counts >= 0).sum(dim=1).clamp(max=self.n_classes - 1).double()
         n = self.sets.sizes.double()
@@ -105,13 +105,13 @@ class Counts(SetLabels):
         )
         message = relative + reference[index][:, None]
         if self.error:
-            return mix_error(value, message, self.error, self._outcomes, index, self._silent)
+            return mix_error(value, message, self.error, self.n_outcomes, index, self._silent)
         return value, message
 
     def log_prob_given(self, classes: Tensor) -> Tensor:
         found = count_classes(classes, self.sets, self.n_classes)
         right = ((found == self.counts) | (self.counts < 0)).all(dim=2).double()
-        prob = (1 - self.error) * right + self.error / self._outcomes
+        prob = (1 - self.error) * right + self.error / self.n_outcomes
         return torch.where(self._silent, torch.ones_like(prob), prob).log()
 
     def events(self) -> Events | None:

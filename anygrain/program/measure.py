@@ -481,7 +481,7 @@ def _set_is_right(labels: Labels, score: np.ndarray) -> tuple[np.ndarray, np.nda
     if getattr(labels, "is_noisy", False):
         return np.ones(len(score)), np.ones(len(score))
     error = float(getattr(labels, "error", 0.0))
-    outcomes = getattr(labels, "_outcomes", 2.0)  # yes or no, or as many as there are counts of so many members
+    outcomes = getattr(labels, "n_outcomes", 2.0)  # yes or no, or as many as there are counts of so many members
     chance = 1 / np.maximum(np.asarray(outcomes, dtype=np.float64), 1.0) * np.ones(len(score))
     return np.clip((np.exp(score) - error * chance) / (1 - error), 0, 1), chance
 
