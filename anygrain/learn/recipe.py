@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from anygrain.labels import All, Counts, Exact, Labels, Pairs, Proportions
+from anygrain.labels import All, Exact, Labels, Pairs
 from anygrain.learn.calibration import confidence_temperature, evidence_score, fit_temperature
 from anygrain.learn.evidence import Evidence
 from anygrain.learn.graph import Graph, neighbour_graph
@@ -264,16 +264,6 @@ class Recipe:
         return False, torch.zeros_like(sure)
 
     @property
-    def rounds(self) -> int:
-        """Rounds of a track: twice as many with counts, whose members learn of each other round by round.
-
-        "At least one" must not have them: it says nothing about how many, and its posteriors drift round by round.
-        """
-        parts = self.labels.parts if isinstance(self.labels, All) else [self.labels]
-        counted = any(isinstance(part, Counts | Proportions) for part in parts)
-        return self.settings.rounds * (2 if counted and not self.few else 1)
-
-    @property
     def graph(self) -> Graph:
         if self._graph is None:
             edges = [
@@ -450,7 +440,7 @@ class Recipe:
     def run_track(self, name: str) -> Tensor:
         """All rounds of a track on all evidence; log-probabilities (N, K) of its last cross-fit."""
         heads = [self.make() for _ in range(self.settings.folds)]
-        rounds = self.rounds
+        rounds = self.settings.rounds
         found: dict[str, Tensor] = {}
         for r in range(rounds):
 
@@ -541,7 +531,7 @@ class Recipe:
     def _dense(self) -> RecipeResult:
         """Evidence on most rows tells the classes apart: the tracks are weighed by the evidence itself."""
         names = self.tracks()
-        self.total = len(names) * self.rounds + 1
+        self.total = len(names) * self.settings.rounds + 1
         log_probs = {name: self.run_track(name) for name in names}
         weight, scores = 0.0, {}
         everything = torch.ones_like(self.anchors)
@@ -568,7 +558,7 @@ class Recipe:
         per_class = torch.bincount(self.given[held], minlength=self.k)
         folds = self.settings.exact_folds
         comparable = folds > 1 and int((per_class > 1).sum()) >= self.k / 2
-        self.total = len(names) * self.rounds + 1 + (folds if comparable else 0)
+        self.total = len(names) * self.settings.rounds + 1 + (folds if comparable else 0)
         self.shrink = self.size_reliability()
         chosen: dict[str, Any] = {"chosen": "evidence", "why": "too few exact labels to hold some out"}
         own: Tensor | None = None
