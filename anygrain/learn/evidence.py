@@ -35,9 +35,6 @@ class Table(InstanceLabels):
         value = torch.where(against, IMPOSSIBLE, top + total.log())[:, 0]
         return value, posterior.div_(total)
 
-    def relabel(self, mapping: Tensor, n_classes: int) -> Table:
-        raise NotImplementedError("a table of evidence is made from labels: relabel those")
-
 
 class Evidence:
     """Labels and a copy of them for E-steps, whose instance evidence is one table.

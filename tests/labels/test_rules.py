@@ -261,3 +261,15 @@ def test_rules_see_x():
     votes = torch.tensor([[0]])
     assert Rules(votes, 2).given_x
     assert not Rules(votes, 2, given_x=False).given_x
+
+
+def test_votes_of_those_who_choose_what_to_answer_are_rules_that_do_not_see_x():
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.randint(2, (2000,), generator=generator)
+    mine = truth[:, None] == torch.tensor([0, 0, 0, 1, 1, 1])  # every annotator prefers items of one class
+    answers = torch.rand(2000, 6, generator=generator) < torch.where(mine, 0.6, 0.1)
+    right = torch.rand(2000, 6, generator=generator) < 0.7
+    votes = torch.where(answers, torch.where(right, truth[:, None], 1 - truth[:, None]), -1)
+    labels = Rules(votes, 2, given_x=False)
+    assert not labels.given_x
+    assert (aggregate(labels).posterior.argmax(1) == truth).float().mean() > 0.75
