@@ -5,7 +5,7 @@ Join kinds with `&`; the evidence multiplies. `aggregate` gives posteriors witho
 `anygrain.learn.Learner`. `check` compares a kind, also one of yours, with brute-force enumeration.
 """
 
-from anygrain.labels.aggregate import Aggregate, aggregate
+from anygrain.labels.aggregate import Aggregated, aggregate
 from anygrain.labels.all import All
 from anygrain.labels.anyof import AnyOf
 from anygrain.labels.bags import Bags
@@ -41,7 +41,7 @@ from anygrain.labels.soft import Soft
 from anygrain.labels.taxonomy import Taxonomy
 
 __all__ = [
-    "Aggregate",
+    "Aggregated",
     "All",
     "AnyOf",
     "Bags",

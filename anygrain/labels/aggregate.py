@@ -27,7 +27,7 @@ _ENOUGH = 20_000
 
 
 @dataclass(frozen=True)
-class Aggregate:
+class Aggregated:
     """What labels say by themselves.
 
     Attributes:
@@ -64,7 +64,7 @@ def aggregate(
     dtype: torch.dtype | None = None,
     seed: int = 0,
     pool: bool = True,
-) -> Aggregate:
+) -> Aggregated:
     r"""Fit the channels of labels and the class prior by EM, without features.
 
     .. math:: \max_{\theta, \pi} \sum_i w_i \log \sum_k \pi_k P(o_i \mid y_i = k, \theta) + \log p(\theta) +
@@ -119,7 +119,7 @@ def _aggregate(
     dtype: torch.dtype | None,
     seed: int,
     pool: bool,
-) -> Aggregate:
+) -> Aggregated:
     if channel is not None:
         names = list(CHANNELS) if channel == "auto" else [channel] if isinstance(channel, str) else list(channel)
         names = [channel_name(n) for n in names]
@@ -186,8 +186,8 @@ class _Fit(NamedTuple):
     #: sum of the log-likelihood of the observations
     value: float
 
-    def result(self, **also: Any) -> Aggregate:
-        return Aggregate(*self[:6], **also)
+    def result(self, **also: Any) -> Aggregated:
+        return Aggregated(*self[:6], **also)
 
 
 def _fit(
@@ -265,7 +265,7 @@ def _fit(
 
 def _pool(
     labels: Labels, prior: Tensor | None, iterations: int, tolerance: float, dtype: torch.dtype | None
-) -> Aggregate:
+) -> Aggregated:
     """The labels' own fit, its posterior averaged with that of one-coin annotators, hard items allowed for."""
     own = _fit(labels, prior, iterations, tolerance, dtype)
     crowds = [p for p in _parts(labels) if isinstance(p, Crowd)]
