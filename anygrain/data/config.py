@@ -262,7 +262,7 @@ class Learn(Section):
     """How it is learnt; see `anygrain.learn.Learner`."""
 
     seed: int = 0
-    head: Literal["linear", "cosine", "prototype", "gaussian"] = "linear"
+    head: Literal["linear", "cosine", "prototype", "quadratic"] = "linear"
     #: rounds of posterior and head
     rounds: Annotated[int, Field(ge=1)] = 4
     #: parts that rows are split in, so that a row is scored by heads that did not see it

@@ -7,7 +7,7 @@ of the head, and a `Procedure` to replace the recipe.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from anygrain.learn.head import Cosine, Gaussian, Head, Linear, Prototype
+    from anygrain.learn.head import Cosine, Head, Linear, Prototype, Quadratic
     from anygrain.learn.learner import Learner, load
     from anygrain.learn.loss import cross_entropy
     from anygrain.learn.procedure import Procedure
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Cosine",
-    "Gaussian",
     "Head",
     "Learner",
     "Linear",
     "Procedure",
     "Prototype",
+    "Quadratic",
     "RecipeState",
     "Settings",
     "Step",
@@ -35,12 +35,12 @@ __all__ = [
 
 _FILES = {
     "Cosine": "head",
-    "Gaussian": "head",
     "Head": "head",
     "Learner": "learner",
     "Linear": "head",
     "Procedure": "procedure",
     "Prototype": "head",
+    "Quadratic": "head",
     "RecipeState": "recipe",
     "Settings": "recipe",
     "Step": "step",

@@ -107,7 +107,7 @@ class Prototype(Head):
             self.centre.copy_(class_means(features, posterior))
 
 
-class Gaussian(Head):
+class Quadratic(Head):
     r""":math:`\log p_k(z) \propto \log\pi_k - \frac12\sum_d [(z_d - \mu_{kd})^2 / v_{kd} + \log v_{kd}]`.
 
     One diagonal Gaussian per class: quadratic boundaries.
@@ -138,7 +138,7 @@ class Gaussian(Head):
             self.log_variance.copy_(within.log().expand_as(self.log_variance))
 
 
-HEADS: dict[str, type[Head]] = {"linear": Linear, "cosine": Cosine, "prototype": Prototype, "gaussian": Gaussian}
+HEADS: dict[str, type[Head]] = {"linear": Linear, "cosine": Cosine, "prototype": Prototype, "quadratic": Quadratic}
 
 
 def make_head(head: str | type[Head], feature_dim: int, n_classes: int) -> Head:

@@ -56,7 +56,7 @@ class Learner(ClassifierMixin, BaseEstimator):
 
     Args:
         encoder: an `Encoder`, a folder or name of a sentence encoder, or None: chosen for the data at hand.
-        head: "linear", "cosine", "prototype", "gaussian", or a `Head` class.
+        head: "linear", "cosine", "prototype", "quadratic", or a `Head` class.
         loss: (log_probs (B, K), posterior (B, K)) -> (B,); None is cross-entropy.
         terms: `Term` objects added to the loss.
         weighting: a `Weighting` of instances.

@@ -5,7 +5,7 @@ import torch
 from torch.distributions import MultivariateNormal
 
 from anygrain.labels import LabelError
-from anygrain.learn.head import HEADS, Gaussian, Linear, Prototype, class_means, fit_head, make_head
+from anygrain.learn.head import HEADS, Linear, Prototype, Quadratic, class_means, fit_head, make_head
 
 
 def random_head(name):
@@ -22,8 +22,8 @@ def test_log_probs_are_normalised(name):
     assert torch.allclose(log_probs.exp().sum(dim=1), torch.ones(7, dtype=torch.float64), atol=1e-12)
 
 
-def test_gaussian_is_bayes_rule():
-    head = random_head("gaussian")
+def test_quadratic_is_bayes_rule():
+    head = random_head("quadratic")
     z = torch.randn(7, 5, dtype=torch.float64)
     covariances = torch.diag_embed(head.log_variance.exp())
     joint = torch.stack(
@@ -34,7 +34,7 @@ def test_gaussian_is_bayes_rule():
 
 
 def test_prototypes_are_gaussians_of_one_variance():
-    prototype, gaussian = random_head("prototype"), Gaussian(5, 4).double()
+    prototype, gaussian = random_head("prototype"), Quadratic(5, 4).double()
     with torch.no_grad():
         gaussian.mean.copy_(prototype.centre)
         gaussian.log_variance.fill_(-float(prototype.log_scale))
