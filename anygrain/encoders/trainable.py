@@ -1,0 +1,151 @@
+"""What an encoder offers that is trained with the head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from anygrain.encoders.encoder import Encoder
+
+#: rows ready for a network, by name of what they hold ("image", "tokens", "numbers", ...), first axis the rows
+Arrays = dict[str, Tensor]
+
+
+class Inputs(Protocol):
+    """Rows of data ready for a network: a length, and the arrays of some rows on the CPU.
+
+    Reading may happen when rows are asked for (pictures that lie in files), so that memory does not grow with them.
+    """
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Tensor) -> Arrays: ...
+
+
+class InMemory:
+    """Arrays of all rows that are held as they are.
+
+    Args:
+        **arrays: tensors with a row per row of data.
+    """
+
+    def __init__(self, **arrays: Tensor) -> None:
+        self.arrays = arrays
+
+    def __len__(self) -> int:
+        return len(next(iter(self.arrays.values())))
+
+    def __getitem__(self, rows: Tensor) -> Arrays:
+        return {name: array[rows.to(array.device)] for name, array in self.arrays.items()}
+
+
+class Augmentation:
+    """How rows are changed in training so that their class stays: two strengths.
+
+    `weak` moves a row a little; what the model says of it is its belief. `strong` changes it much: the belief about the
+    weak view is the target there, which is how rows without labels teach (FixMatch, Sohn et al. 2020). Randomness comes
+    from the generator, on the CPU. Both leave what they are given untouched.
+    """
+
+    def weak(self, arrays: Arrays, generator: torch.Generator) -> Arrays:
+        return arrays
+
+    def strong(self, arrays: Arrays, generator: torch.Generator) -> Arrays:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Training:
+    """How an encoder likes to be trained where the user does not say.
+
+    Attributes:
+        learning_rate: highest rate of AdamW, reached after a short warm-up and brought down along a cosine.
+        batch_size: rows at once.
+        steps: steps of a whole training, which set the number of epochs.
+        weight_decay: of AdamW.
+    """
+
+    learning_rate: float = 1e-3
+    batch_size: int = 64
+    steps: int = 2000
+    weight_decay: float = 0.01
+
+
+class TrainableEncoder(Encoder):
+    """Rows of data to features (N, D) by a network whose parameters are trained with the head.
+
+    A concrete encoder gives
+
+    - `learn(data, seed)`: vocabularies, means, image sizes, from data without labels; then `build()`s its network with
+      initial weights drawn from the seed (`with seeded(seed): self.build()`);
+    - `build()`: the network for what has been learnt (an encoder that is loaded is built from its `config()` alone);
+    - `inputs(data) -> Inputs`: rows made ready, nothing random;
+    - `encode(arrays) -> (B, D)`: features of a batch, with gradient, on the device of the parameters;
+    - `augmentation() -> Augmentation | None`: the default changes in training, and `training`, its defaults.
+
+    Normalisation uses no statistics of the batch (group or layer normalisation): a set larger than a batch is trained
+    in parts, and the sum of the parts must be the whole.
+    """
+
+    training_defaults = Training()
+
+    def build(self) -> None:
+        raise NotImplementedError
+
+    def inputs(self, data: Any) -> Inputs:
+        raise NotImplementedError
+
+    def encode(self, arrays: Arrays) -> Tensor:
+        raise NotImplementedError
+
+    def augmentation(self) -> Augmentation | None:
+        """What is done to rows in training unless the user says otherwise; None for nothing."""
+        return None
+
+    def learning_rates(self, rate: float) -> list[dict[str, Any]]:
+        """Parameter groups for the optimiser, each with its rate; one group by default."""
+        return [{"params": [p for p in self.parameters() if p.requires_grad], "lr": rate}]
+
+    def shapes_from(self, tensors: dict[str, Tensor]) -> None:
+        self.build()
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def forward(self, data: Any) -> Tensor:
+        return in_batches(self.encode, self.inputs(data), self.training_defaults.batch_size * 4, self)
+
+
+def in_batches(
+    compute: Callable[[Arrays], Tensor], rows: Inputs, size: int, network: torch.nn.Module, on: Tensor | None = None
+) -> Tensor:
+    """What `compute` gives for all rows, or those in `on` (R,), size at a time, in evaluation mode, on the CPU."""
+    chosen = torch.arange(len(rows)) if on is None else on
+    device = next(network.parameters()).device
+    was_training = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            parts = [compute(to_device(rows[part], device)).float().cpu() for part in chosen.split(size)]
+    finally:
+        network.train(was_training)
+    return torch.cat(parts)
+
+
+def to_device(arrays: Arrays, device: torch.device) -> Arrays:
+    """The same arrays on a device."""
+    return {name: array.to(device, non_blocking=True) for name, array in arrays.items()}
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draws of torch's global generator come from a seed inside the block; its state is as before afterwards."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
