@@ -9,6 +9,8 @@ import numpy as np
 from anygrain.data.error import InputError, closest, counted, quoted
 from anygrain.labels.taxonomy import Taxonomy
 
+#: origin of a list of classes that the configuration gives in order
+SETTING = "the setting classes"
 #: words that often stand for "nothing here"
 _NOTHING = ("n/a", "none", "-", "--", "?", ".", "unknown", "missing", "tbd", "undefined", "not available")
 

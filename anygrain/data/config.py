@@ -232,6 +232,15 @@ class PairsColumns(Hard):
     no: Names = ["0", "false", "False", "no", "different"]
 
 
+class CompareColumns(Hard):
+    """Which of two rows has the higher class: a table of two row ids and >, >=, =, <= or < (or left, right)."""
+
+    kind: Literal["Compare"] = "Compare"
+    first: str
+    second: str
+    column: str
+
+
 KINDS: dict[str, type[LabelColumns]] = {
     "Exact": ExactColumns,
     "Soft": SoftColumns,
@@ -246,6 +255,7 @@ KINDS: dict[str, type[LabelColumns]] = {
     "Counts": CountsColumns,
     "Proportions": ProportionsColumns,
     "Pairs": PairsColumns,
+    "Compare": CompareColumns,
 }
 
 

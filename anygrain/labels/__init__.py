@@ -24,6 +24,7 @@ from anygrain.labels.channels import (
 )
 from anygrain.labels.check import Check, check
 from anygrain.labels.coarse import Coarse
+from anygrain.labels.compare import Compare
 from anygrain.labels.complementary import Complementary
 from anygrain.labels.counts import Counts
 from anygrain.labels.crowd import Crowd
@@ -34,11 +35,15 @@ from anygrain.labels.instance import InstanceLabels
 from anygrain.labels.interval import Interval
 from anygrain.labels.noisy import Noisy
 from anygrain.labels.pairs import Pairs
+from anygrain.labels.pairs_unlabeled import PairsUnlabeled
+from anygrain.labels.positive import Positive
 from anygrain.labels.proportions import Proportions
 from anygrain.labels.rules import Rules
+from anygrain.labels.sampling import Sampled
 from anygrain.labels.sets import SetLabels
 from anygrain.labels.soft import Soft
 from anygrain.labels.taxonomy import Taxonomy
+from anygrain.labels.two_unlabeled import TwoUnlabeled
 
 __all__ = [
     "Aggregated",
@@ -51,6 +56,7 @@ __all__ = [
     "Check",
     "ClassCoin",
     "Coarse",
+    "Compare",
     "Complementary",
     "Confusion",
     "Counts",
@@ -67,13 +73,17 @@ __all__ = [
     "Noisy",
     "OneCoin",
     "Pairs",
+    "PairsUnlabeled",
+    "Positive",
     "Proportions",
     "Rules",
+    "Sampled",
     "SetLabels",
     "Soft",
     "Spammer",
     "Taxonomy",
     "Transition",
+    "TwoUnlabeled",
     "aggregate",
     "check",
     "identifiability",

@@ -65,6 +65,16 @@ def class_list(
     return tuple(sorted(names, key=_natural))
 
 
+def require_order(names: Sequence[str], *, said: bool) -> None:
+    """Names of classes that stand from low to high: said to, or numbers.
+
+    Raises:
+        LabelError: names whose order was found, not said.
+    """
+    if not said and (not names or any(_natural(name)[0] for name in names)):
+        raise LabelError("ordinal kinds need ordered classes: pass classes=[...] from low to high")
+
+
 def _natural(name: str) -> tuple[int, float, str]:
     try:
         return (0, float(name), name)

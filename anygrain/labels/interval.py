@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from anygrain.labels.error import LabelError
-from anygrain.labels.frame import as_strings, class_list, encode, read_column
+from anygrain.labels.frame import as_strings, class_list, encode, read_column, require_order
 from anygrain.labels.instance import InstanceLabels, as_classes, check_error, check_mapping, require
 
 if TYPE_CHECKING:
@@ -92,12 +92,16 @@ class Interval(InstanceLabels):
     ) -> Self:
         """Labels from two columns, the low and the high end; an empty cell is an open end.
 
-        `classes` gives the order; without it values are ordered as numbers, else by name.
+        `classes` gives the order, from low to high; it may be left out where all values are numbers.
+
+        Raises:
+            LabelError: no such column, a value outside the class list, no order of the classes.
         """
         if len(columns) != 2:
             raise LabelError(f"Interval reads two columns, the low and the high end; {len(columns)} were given")
         ends = [as_strings(read_column(frame, c)) for c in columns]
         names = class_list(ends, taxonomy=taxonomy, classes=classes)
+        require_order(names, said=classes is not None)
         low, high = (encode(v, names, f'"{c}"') for v, c in zip(ends, columns, strict=True))
         return cls(low, high, len(names), class_names=names, **how)
 

@@ -335,7 +335,7 @@ def versions() -> dict[str, str]:
 
 
 def _data(dataset: Dataset, learner: Any, features: np.ndarray) -> dict[str, Any]:
-    bags = [len(b) for e in dataset.evidence for b in e.labels.bags if e.kind != "Pairs"]
+    bags = [len(b) for e in dataset.evidence for b in e.labels.bags if e.kind not in ("Pairs", "Compare")]
     return {
         "source": str(dataset.config.data.source),
         "rows": len(dataset),

@@ -178,6 +178,21 @@ first = "a"
 second = "b"
 column = "same\"""",
     ),
+    "Compare": Example(
+        """
+pairs.csv:  a,b,said
+            17,18,>
+            17,21,left""",
+        """
+classes = ["bad", "fair", "good"]       # at the top of the file: from low to high
+
+[[labels]]
+kind = "Compare"
+source = "pairs.csv"
+first = "a"
+second = "b"
+column = "said"               # what the first is to the second: >, >=, =, <=, <; left and right are >= and <=""",
+    ),
 }
 
 

@@ -19,6 +19,7 @@ from anygrain.labels import (
     Bags,
     Candidates,
     Coarse,
+    Compare,
     Complementary,
     Counts,
     Crowd,
@@ -237,6 +238,27 @@ def test_pairs(tmp_path: Path) -> None:
     same(only(found), Pairs(torch.tensor([2, 0]), torch.tensor([0, 1]), torch.tensor([1, 0]), 3, 3))
 
 
+def test_compare(tmp_path: Path) -> None:
+    (tmp_path / "pairs.csv").write_text("one,two,said\nc,a,left\na,b,<\nb,c,\n")
+    label = {"kind": "Compare", "source": "pairs.csv", "first": "one", "second": "two", "column": "said"}
+    found = dataset(tmp_path, "id,x\na,1\nb,2\nc,3\n", label)
+    same(only(found), Compare(torch.tensor([[2, 0], [0, 1], [1, 2]]), [1, 4, -1], 3))
+    assert found.evidence[0].n_labels == 2
+
+
+def test_ordinal_kinds_need_the_order_of_classes(tmp_path: Path) -> None:
+    (tmp_path / "pairs.csv").write_text("one,two,said\nc,a,left\n")
+    compare = {"kind": "Compare", "source": "pairs.csv", "first": "one", "second": "two", "column": "said"}
+    interval = {"kind": "Interval", "low": "low", "high": "high"}
+    exact = {"kind": "Exact", "column": "y"}
+    words, numbers = "id,x,y,low,high\na,1,bad,bad,\nb,2,good,,good\nc,3,,,\n", "id,x,y,low,high\na,1,9,,9\nc,2,10,9,\n"
+    for label in (compare, interval):
+        with pytest.raises(InputError, match=r"ordinal kinds need ordered classes: .* from low to high"):
+            dataset(tmp_path, words, exact, label, classes=[])
+        assert dataset(tmp_path, words, exact, label, classes=["bad", "good"]).classes.names == ("bad", "good")
+        assert dataset(tmp_path, numbers, exact, label, classes=[]).classes.names == ("9", "10")
+
+
 def test_all_kinds_together_share_one_class_list(tmp_path: Path) -> None:
     (tmp_path / "bags.csv").write_text("bag,found\ns2,yes\ns1,yes\n")
     (tmp_path / "pairs.csv").write_text("a,b,same\na,c,yes\n")
@@ -400,6 +422,13 @@ PLAIN = "id,x\na,1\nb,2\nc,3\n"
             'rows.csv: 1 row with a low end above the high one (first: row a, "phone" to "modem"). Order of '
             "classes: modem, "
             "phone, router",
+        ),
+        (
+            PLAIN,
+            {"kind": "Compare", "source": "pairs.csv", "first": "a", "second": "b", "column": "said"},
+            {"pairs.csv": "a,b,said\na,b,better\n"},
+            'pairs.csv, "said": the relation of pair 0 is "better"; expected one of >, >=, =, <=, <, or 0..4 (empty or '
+            "-1 is missing)",
         ),
         (
             "id,x,n\na,1,modem|phone|router\n",

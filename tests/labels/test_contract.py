@@ -14,6 +14,7 @@ from anygrain.labels import (
     Bags,
     Candidates,
     Coarse,
+    Compare,
     Complementary,
     Counts,
     Exact,
@@ -92,6 +93,13 @@ def pairs(seed, first=True, **how):
     return Pairs(i, j, y[i] == y[j], N, K, **how)
 
 
+def compare(seed, first=True, **how):
+    y, low = truth_of(seed), 0 if first else N // 2
+    pairs_ = torch.tensor([[low, low + 1], [low + 1, low + 2]])
+    code = torch.where(y[pairs_[:, 0]] > y[pairs_[:, 1]], 0, torch.where(y[pairs_[:, 0]] == y[pairs_[:, 1]], 2, 3))
+    return Compare(pairs_, code, K, N, **how)
+
+
 def counts(seed, first=True, **how):
     return Counts.simulate(truth_of(seed), K, generator=gen(seed), bags=bags_of(first), known=0.8, **how)
 
@@ -127,6 +135,8 @@ INSTANCE = {
 SETS = {
     "Pairs": pairs,
     "Pairs, error": lambda seed, first=True, **how: pairs(seed, first, error=0.2, **how),
+    "Compare": compare,
+    "Compare, error": lambda seed, first=True, **how: compare(seed, first, error=0.2, **how),
     "Counts": counts,
     "Counts, error": lambda seed, first=True, **how: counts(seed, first, error=0.2, **how),
     "AnyOf": any_of,
@@ -547,11 +557,11 @@ def test_select_costs_what_the_batch_holds():
 @of_every_kind
 def test_an_injective_map_moves_columns(make):
     labels, log_probs = make(3), log_probs_of(3)
-    if not isinstance(labels, Interval):  # whose classes keep their order
+    if not isinstance(labels, Interval | Compare):  # whose classes keep their order
         permutation = torch.tensor([2, 0, 1])
         turned = labels.relabel(permutation, K).posterior(log_probs[:, permutation.argsort()])
         torch.testing.assert_close(turned[:, permutation], labels.posterior(log_probs))
-    mapping = torch.tensor([1, 2, 3]) if isinstance(labels, Interval) else torch.tensor([3, 0, 2])
+    mapping = torch.tensor([1, 2, 3]) if isinstance(labels, Interval | Compare) else torch.tensor([3, 0, 2])
     wide = torch.full((N, 4), -torch.inf, dtype=torch.float64)
     wide[:, mapping] = log_probs
     moved = labels.relabel(mapping, 4)

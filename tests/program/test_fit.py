@@ -35,6 +35,8 @@ CASES = {
     "Counts": '[[labels]]\nkind = "Counts"\nsource = "bags.csv"\ncolumns = ["n_*"]\n',
     "Proportions": '[[labels]]\nkind = "Proportions"\nsource = "bags.csv"\ncolumns = ["p_*"]\n',
     "Pairs": GOLD + '[[labels]]\nkind = "Pairs"\nsource = "pairs.csv"\nfirst = "a"\nsecond = "b"\ncolumn = "same"\n',
+    "Compare": GOLD
+    + '[[labels]]\nkind = "Compare"\nsource = "pairs.csv"\nfirst = "a"\nsecond = "b"\ncolumn = "order"\n',
 }
 
 
@@ -83,7 +85,9 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
     i, j = random.integers(0, n, (2, 300))
     i, j = i[i != j], j[i != j]
     same = np.where(y[i] == y[j], "yes", "no").tolist()
-    write_table({"a": [ids[a] for a in i], "b": [ids[b] for b in j], "same": same}, folder / "pairs.csv")
+    order = np.where(y[i] > y[j], ">", np.where(y[i] < y[j], "<", "=")).tolist()
+    pairs = {"a": [ids[a] for a in i], "b": [ids[b] for b in j], "same": same, "order": order}
+    write_table(pairs, folder / "pairs.csv")
     return folder
 
 
@@ -95,7 +99,10 @@ def test_kind(tables: Path, kind: str, monkeypatch: pytest.MonkeyPatch, capsys: 
     metrics = json.loads(Path(f"runs/{kind}/metrics.json").read_text())
     assert kind in [e["kind"] for e in metrics["evidence"]]
     assert (metrics["evaluation"] is not None) == ("gold" in CASES[kind])
-    if kind != "Pairs":  # one wrong row of a large component makes all of its pairs improbable together
+    if kind not in (
+        "Pairs",
+        "Compare",
+    ):  # one wrong row of a large component makes all of its pairs improbable together
         assert metrics["held_out"]["evidence_per_row"] > metrics["held_out"]["chance"]
     assert Path(f"runs/{kind}/report.html").stat().st_size < 1e6
     out = f"{kind}.parquet"

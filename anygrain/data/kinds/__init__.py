@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from anygrain.data import config as settings
-from anygrain.data.classes import Classes, Spelling
+from anygrain.data.classes import SETTING, Classes, Spelling
 from anygrain.data.error import InputError, did_you_mean, quoted, some
 from anygrain.data.evidence import (
     Draft,
@@ -16,9 +16,10 @@ from anygrain.data.evidence import (
     Rows,
     places_of,
 )
-from anygrain.data.kinds.bags import read_any_of, read_counts, read_pairs, read_proportions
+from anygrain.data.kinds.bags import read_any_of, read_counts, read_proportions
 from anygrain.data.kinds.class_sets import read_interval, read_sets, read_soft
 from anygrain.data.kinds.one_class import read_coarse, read_exact, read_noisy
+from anygrain.data.kinds.pairs import read_compare, read_pairs
 from anygrain.data.kinds.votes import read_crowd, read_rules
 from anygrain.data.table import Table, read_table, wrong_encoding
 from anygrain.labels.error import LabelError
@@ -38,6 +39,7 @@ _READERS: dict[str, Callable[..., Draft]] = {
     "Counts": read_counts,
     "Proportions": read_proportions,
     "Pairs": read_pairs,
+    "Compare": read_compare,
 }
 
 
@@ -55,7 +57,7 @@ def read_evidence(
     drafts = [_READERS[entry.kind](entry, *_joined(entry, rows), rows) for entry in entries]
     first = next(iter(taxonomies), None)
     if class_names:
-        names, origin = tuple(class_names), "the setting classes"
+        names, origin = tuple(class_names), SETTING
     elif first is not None:
         names, origin = taxonomies[first].classes, Path(first).name
     else:
@@ -128,7 +130,7 @@ def _joined(entry: settings.LabelColumns, rows: Rows) -> tuple[Table, np.ndarray
     if not entry.source:
         return rows.table, np.arange(len(rows)), []
     table = read_table(entry.source)
-    if isinstance(entry, settings.BagColumns | settings.PairsColumns):
+    if isinstance(entry, settings.BagColumns | settings.PairsColumns | settings.CompareColumns):
         return table, np.full(len(table), -1), []
     column = entry.id or getattr(entry, "item", "") or rows.id_column
     if not column:

@@ -1,4 +1,4 @@
-"""Kinds that speak of sets of rows: AnyOf, Counts, Proportions, Pairs."""
+"""Kinds that speak of sets of rows: AnyOf, Counts, Proportions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from anygrain.data.evidence import (
     Rows,
     as_known,
     padding_hint,
-    places_of,
     starred,
     weights,
 )
@@ -107,7 +106,7 @@ def per_bag(
     )
 
 
-def _answers(text: np.ndarray, entry: Any, column: str, table: str) -> np.ndarray:
+def answers(text: np.ndarray, entry: Any, column: str, table: str) -> np.ndarray:
     """Yes and no cells (M,) as 1, 0, and -1 where empty."""
     out = np.full(len(text), -1, dtype=np.int64)
     out[np.isin(text, entry.yes)] = 1
@@ -144,7 +143,7 @@ def read_any_of(entry: settings.AnyOfColumns, table: Table, places: np.ndarray, 
     if table is rows.table:
         _constant_in_bags(cells, bags, names, column, table.name)
     text = cells[source]
-    present = _answers(text, entry, column, table.name)
+    present = answers(text, entry, column, table.name)
 
     def build(classes: Classes) -> Evidence:
         target = classes.encode(np.array(entry.target, dtype=object), "target", table.name).tolist()
@@ -292,45 +291,3 @@ def _numbers_text(values: np.ndarray, named: Sequence[str]) -> np.ndarray:
         [", ".join(f"{n} {v:g}" for n, v in zip(named, line, strict=True) if v == v) for line in values.tolist()],
         dtype=object,
     )
-
-
-def read_pairs(entry: settings.PairsColumns, table: Table, places: np.ndarray, notes: list[str], rows: Rows) -> Draft:
-    if table is rows.table:
-        raise InputError(f'labels {quoted(entry.name)} (Pairs) need a table of pairs. Expected source = "pairs.csv"')
-    sides = []
-    kept = np.ones(len(table), dtype=bool)
-    for column in (entry.first, entry.second):
-        place, more = places_of(table.strings(column), table.name, column, rows, entry)
-        notes = [*notes, *more]
-        kept &= place >= 0
-        sides.append(place)
-    i, j = sides[0][kept], sides[1][kept]
-    own = i == j
-    if own.any():
-        raise InputError(
-            f"{table.name}: {counted(int(own.sum()), 'pair')} of a row with itself (first: row "
-            f"{rows.ids[i[int(own.argmax())]]})"
-        )
-    column = table.require(entry.column)
-    text = rows.spelling.read(table.strings(column))[kept]
-    same = _answers(text, entry, column, table.name)
-
-    def build(classes: Classes) -> Evidence:
-        made = kinds.Pairs(
-            torch.from_numpy(i),
-            torch.from_numpy(j),
-            torch.from_numpy(same),
-            len(rows),
-            len(classes),
-            error=entry.error,
-            weight=weights(entry, len(i)),
-            class_names=classes.names,
-        )
-        names = np.array(
-            [f"{rows.ids[a]} and {rows.ids[b]}" for a, b in zip(i.tolist(), j.tolist(), strict=True)], dtype=object
-        )
-        said = np.array(["same" if s == 1 else "different" if s == 0 else "" for s in same.tolist()], dtype=object)
-        columns = [entry.first, entry.second, column]
-        return per_bag(entry, table, columns, made, made.bags[0], names, said, "whether two rows have one class", notes)
-
-    return Draft([], build)

@@ -10,7 +10,7 @@ import torch
 
 from anygrain import labels as kinds
 from anygrain.data import config as settings
-from anygrain.data.classes import Classes
+from anygrain.data.classes import SETTING, Classes
 from anygrain.data.error import InputError, counted, number, quoted, some
 from anygrain.data.evidence import (
     Draft,
@@ -22,6 +22,7 @@ from anygrain.data.evidence import (
     weights,
 )
 from anygrain.data.table import Table, distinct
+from anygrain.labels.frame import require_order
 
 
 def _cells(values: list[Any], strings: np.ndarray, separator: str, where: str) -> list[list[str]]:
@@ -172,6 +173,7 @@ def read_interval(
         ends.append(full)
 
     def build(classes: Classes) -> Evidence:
+        require_order(classes.names, said=classes.origin == SETTING)
         low = classes.encode(ends[0], entry.low, table.name)
         high = classes.encode(ends[1], entry.high, table.name)
         wrong = (low > high) & (high >= 0)
