@@ -7,6 +7,8 @@ from torch import Tensor
 
 from anygrain.labels import All, Labels, SetLabels
 
+#: confidences that `predict(level="auto")` has a threshold for
+CONFIDENCES = (0.0, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.97, 0.98, 0.99, 0.999)
 #: inverse temperatures tried, from flatter to sharper
 TEMPERATURES = tuple(float(t) for t in torch.logspace(-1, 2.585, 8, base=2.0))
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import json
 import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,33 +13,37 @@ import torch
 from scipy.sparse import csr_matrix
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import TransformerTags
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 from torch import Tensor
 
-from anygrain.encoders import Encoder, Frame, Pretrained, Sparse, Table, Text, encoder_for, encoder_from
+from anygrain.encoders import Encoder, Frame, Pretrained, Sparse, Table, Text, encoder_for
 from anygrain.encoders.choose import ENCODERS, is_mixed, is_text
 from anygrain.labels import All, Exact, LabelError, Labels, Taxonomy
 from anygrain.labels.frame import as_strings
 from anygrain.labels.identifiability import warn_unidentified
-from anygrain.learn.calibration import confidence_temperature, evidence_score
+from anygrain.learn import keeping
+from anygrain.learn.calibration import CONFIDENCES, confidence_temperature, evidence_score
 from anygrain.learn.common_error import common_error
 from anygrain.learn.fabric import Fabric
 from anygrain.learn.given_x import target_from_sources
-from anygrain.learn.head import HEADS, Head, make_head
+from anygrain.learn.head import Head, make_head
 from anygrain.learn.loop import objective, train
 from anygrain.learn.loss import Loss, cross_entropy
 from anygrain.learn.procedure import Procedure
+from anygrain.learn.reading import (
+    check_rows,
+    listed,
+    missing_classes,
+    n_rows_of,
+    name_bad_columns,
+    read_classes,
+    shown,
+)
 from anygrain.learn.recipe import Callback, Recipe, RecipeState, Settings
 from anygrain.learn.started_channels import with_started_channels
 from anygrain.learn.step import Step
 from anygrain.learn.term import Term
 from anygrain.learn.weighting import Weighting
-
-FORMAT = 1
-CONFIDENCES = (0.0, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.97, 0.98, 0.99, 0.999)  # with a threshold for level="auto"
-NUMBERS = ("rounds", "folds", "exact_folds", "neighbours", "penalty", "epochs", "batch_size", "learning_rate")
-PICKLES = (".pkl", ".pickle", ".joblib", ".pt", ".pth", ".ckpt", ".bin")
 
 
 class Learner(ClassifierMixin, BaseEstimator):
@@ -317,18 +318,18 @@ class Learner(ClassifierMixin, BaseEstimator):
         """Checked data, and the labels of its rows; sets `classes_`."""
         self._forget()
         data = self._check(X, reset=True)
-        n = _n_rows(data)
+        n = n_rows_of(data)
         if isinstance(y, list | tuple) and any(isinstance(part, Labels) for part in y):
             raise LabelError("y is a list of labels; join them with &, such as Exact(...) & Coarse(...)")
         if isinstance(y, Labels):
-            _check_rows(n, len(y), "the labels")
+            check_rows(n, len(y), "the labels")
             names = y.class_names
             self.classes_ = np.arange(y.n_classes) if names is None else np.array(names)
             self.named_ = names is not None
             return data, y
         self.classes_, codes = read_classes(y)
         self.named_ = self.classes_.dtype.kind in "UO"
-        _check_rows(n, len(codes), "y")
+        check_rows(n, len(codes), "y")
         return data, Exact(torch.from_numpy(codes), len(self.classes_))
 
     def _forget(self) -> None:
@@ -344,7 +345,7 @@ class Learner(ClassifierMixin, BaseEstimator):
                 raise LabelError("X holds texts; expected a table of numbers, which the model is for")
             return [str(v) if isinstance(v, str) else None for v in X]
         if isinstance(encoder, Text | Pretrained):
-            raise LabelError(f"X is {_shown(X)}; expected a list of texts, which the model is for")
+            raise LabelError(f"X is {shown(X)}; expected a list of texts, which the model is for")
         # a Frame reads columns by name and fills gaps, also where all of them are numbers
         by_name = isinstance(encoder, Frame) and hasattr(X, "columns")
         if by_name or is_mixed(X):
@@ -356,8 +357,8 @@ class Learner(ClassifierMixin, BaseEstimator):
                 self.n_features_in_ = len(self.feature_names_in_)
             return X
         if isinstance(encoder, Frame):
-            raise LabelError(f"X is {_shown(X)}; expected a data frame, which the model is for")
-        _name_bad_columns(X)
+            raise LabelError(f"X is {shown(X)}; expected a data frame, which the model is for")
+        name_bad_columns(X)
         data = validate_data(self, X, reset=reset, accept_sparse="csr", dtype=np.float64)
         if isinstance(encoder, Table) and hasattr(data, "toarray"):
             return data.toarray()
@@ -408,7 +409,7 @@ class Learner(ClassifierMixin, BaseEstimator):
         if not odd and (self.named_ or len(names) < len(position)):
             self._taxonomy_columns = torch.tensor([position[name] for name in names])
         elif self.named_ and odd:
-            raise LabelError(f'the taxonomy has no class "{odd[0]}"; its classes are {_listed(self.taxonomy_.classes)}')
+            raise LabelError(f'the taxonomy has no class "{odd[0]}"; its classes are {listed(self.taxonomy_.classes)}')
         elif len(names) != len(position):
             raise LabelError(f"the taxonomy has {len(position)} classes, the labels {len(names)}")
 
@@ -509,7 +510,7 @@ class Learner(ClassifierMixin, BaseEstimator):
         """
         log_probs = self.log_probs(X)
         if isinstance(labels, Labels):
-            _check_rows(len(log_probs), len(labels), "the labels")
+            check_rows(len(log_probs), len(labels), "the labels")
             known = self.labels_ if labels is getattr(self, "_given", None) else labels.to("cpu")
         else:
             known = Exact(self._codes(labels, len(log_probs)), len(self.classes_))
@@ -526,7 +527,7 @@ class Learner(ClassifierMixin, BaseEstimator):
         codes = [position.get(v, -2) if k else -1 for v, k in zip(given.tolist(), known, strict=True)]
         if -2 in codes:
             raise LabelError(
-                f"y holds {given.tolist()[codes.index(-2)]!r}; the classes are {_listed(self.classes_.tolist())}"
+                f"y holds {given.tolist()[codes.index(-2)]!r}; the classes are {listed(self.classes_.tolist())}"
             )
         return torch.tensor(codes)
 
@@ -537,7 +538,7 @@ class Learner(ClassifierMixin, BaseEstimator):
             LabelError: lengths that differ.  ValueError: numbers where classes are names, or names where numbers are.
         """
         given = np.asarray(column_or_1d(y))
-        _check_rows(n, len(given), "y")
+        check_rows(n, len(given), "y")
         known = ~missing_classes(given, np.isin(-1, self.classes_).item())
         as_given = given
         if self.classes_.dtype.kind == "U":
@@ -546,7 +547,7 @@ class Learner(ClassifierMixin, BaseEstimator):
         of_another_sort = as_given.dtype.kind != self.classes_.dtype.kind
         if of_another_sort and known.any() and not np.isin(given[known], self.classes_).any():
             shown = as_given[known].tolist()[0]
-            raise ValueError(f"y holds {shown!r}; the classes are {_listed(self.classes_.tolist())}")
+            raise ValueError(f"y holds {shown!r}; the classes are {listed(self.classes_.tolist())}")
         return given, known
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
@@ -557,7 +558,7 @@ class Learner(ClassifierMixin, BaseEstimator):
         """
         if isinstance(y, Labels):
             log_probs = self.log_probs(X)
-            _check_rows(len(log_probs), len(y), "the labels")
+            check_rows(len(log_probs), len(y), "the labels")
             instances = torch.ones(y.n_instances, dtype=torch.bool)
             return evidence_score(y.to("cpu"), log_probs[y.rows.cpu()], instances)
         predicted = self.predict(X)
@@ -577,55 +578,7 @@ class Learner(ClassifierMixin, BaseEstimator):
                 things in the place.
         """
         check_is_fitted(self, "head_")
-        from safetensors.torch import save_file
-
-        head_name = next((n for n, c in HEADS.items() if type(self.head_) is c), None)
-        encoder_name = next((n for n, c in ENCODERS.items() if type(self.encoder_) is c), None)
-        if head_name is None:
-            raise LabelError(f"{type(self.head_).__name__} is not in anygrain.learn.head.HEADS: add it there to save")
-        if encoder_name is None:
-            raise LabelError(f"{type(self.encoder_).__name__} is not in ENCODERS: add it there to save")
-        names = getattr(self, "feature_names_in_", None)
-        config = {
-            "format": FORMAT,
-            "project": "anygrain",
-            "head": head_name,
-            "encoder": {"name": encoder_name, "config": self.encoder_.config()},
-            "feature_dim": self.head_.feature_dim,
-            "classes": self.classes_.tolist(),
-            "named": bool(self.named_),
-            "n_features_in": getattr(self, "n_features_in_", None),
-            "feature_names_in": None if names is None else [str(n) for n in names],
-            "feature_scale": self.feature_scale_,
-            "temperature": self.temperature_,
-            "chosen": self.chosen_,
-            "log_evidence_heldout": self.log_evidence_heldout_,
-            "taxonomy": None if self.taxonomy_ is None else self.taxonomy_.state(),
-            "level_thresholds": [self.level_thresholds_.get(c) for c in CONFIDENCES],
-            "taxonomy_columns": None if self._taxonomy_columns is None else self._taxonomy_columns.tolist(),
-            "settings": {name: getattr(self, name) for name in ("seed", *NUMBERS)},
-        }
-        tensors = {f"head.{k}": v for k, v in self.head_.state_dict().items()}
-        tensors.update({f"encoder.{k}": v for k, v in self.encoder_.state_dict().items()})
-        target = Path(folder)
-        if target.exists() and not target.is_dir():
-            raise LabelError(f"{target} is a file: choose a folder")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-        try:
-            save_file(
-                {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, unfinished / "model.safetensors"
-            )
-            (unfinished / "config.json").write_text(json.dumps(config, indent=1, default=_plain), encoding="utf-8")
-            os.chmod(unfinished, 0o755)
-            if target.exists():
-                odd = [p.name for p in target.iterdir() if p.name not in ("config.json", "model.safetensors")]
-                if odd:
-                    raise LabelError(f"{target} holds {odd[0]}, which is no part of a model: choose another folder")
-                shutil.rmtree(target)
-            os.replace(unfinished, target)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+        keeping.save(self, folder)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Learner:
@@ -634,147 +587,9 @@ class Learner(ClassifierMixin, BaseEstimator):
         Raises:
             LabelError: no model there, another format, half a model, a folder with pickles.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        path = Path(folder)
-        if not (path / "config.json").exists() and (path / "model" / "config.json").exists():
-            path = path / "model"  # a run folder
-        if path.is_dir():
-            pickles = sorted(p.name for p in path.iterdir() if p.suffix in PICKLES)
-            if pickles:
-                raise LabelError(
-                    f"{path} contains {pickles[0]}. anygrain never opens pickles; expected config.json and "
-                    "model.safetensors. Export it again with anygrain, or pass only the weights"
-                )
-        for name in ("config.json", "model.safetensors"):
-            if not (path / name).exists():
-                raise LabelError(f"{path} has no {name}. Expected a folder that Learner.save wrote")
-        try:
-            config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-            if config.get("project") != "anygrain" or config.get("format") != FORMAT:
-                raise LabelError(f"{path}/config.json is not an anygrain model of format {FORMAT}")
-            return cls._restored(config, load_file(path / "model.safetensors"))
-        except LabelError:
-            raise
-        except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
-            raise LabelError(f"{path} holds a damaged model: {str(error).splitlines()[0]}. Save it again") from error
-
-    @classmethod
-    def _restored(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> Learner:
-        """The Learner of a configuration and tensors that `save` wrote."""
-        learner = cls(head=config["head"], **config["settings"])
-        values = np.array(config["classes"], dtype=object if config["named"] else None)
-        learner.classes_ = values.astype(str) if config["named"] and all(isinstance(v, str) for v in values) else values
-        learner.named_ = config["named"]
-        if config["n_features_in"] is not None:
-            learner.n_features_in_ = config["n_features_in"]
-        if config["feature_names_in"] is not None:
-            learner.feature_names_in_ = np.array(config["feature_names_in"], dtype=object)
-        learner.feature_scale_, learner.temperature_ = config["feature_scale"], config["temperature"]
-        learner.chosen_, learner.log_evidence_heldout_ = config["chosen"], config["log_evidence_heldout"]
-        learner.taxonomy_ = None if config["taxonomy"] is None else Taxonomy.from_state(config["taxonomy"])
-        learner.level_thresholds_ = dict(zip(CONFIDENCES, config["level_thresholds"], strict=True))
-        columns = config["taxonomy_columns"]
-        learner._taxonomy_columns = None if columns is None else torch.tensor(columns)
-        parts: dict[str, dict[str, Tensor]] = {"head": {}, "encoder": {}}
-        for key, tensor in tensors.items():
-            part, name = key.split(".", 1)
-            parts[part][name] = tensor
-        learner.head_ = make_head(config["head"], config["feature_dim"], len(learner.classes_))
-        learner.head_.load_state_dict(parts["head"])
-        learner.encoder_ = encoder_from(config["encoder"]["name"], config["encoder"]["config"], parts["encoder"])
-        return learner
+        return keeping.load(cls, folder)
 
 
 def load(folder: str | os.PathLike[str]) -> Learner:
     """The Learner that `save` wrote to a folder, or that a run folder holds."""
     return Learner.load(folder)
-
-
-def missing_classes(values: np.ndarray, minus_one: bool | None = None) -> np.ndarray:
-    """bool (N,): None, NaN, "" or -1.
-
-    Args:
-        values: (N,).
-        minus_one: whether -1 is a class; where -1 and 1 are the only values when not given.
-    """
-    missing = np.zeros(len(values), dtype=bool)
-    if values.dtype.kind in "iuf":
-        missing |= values != values
-        if minus_one is None:
-            minus_one = set(np.unique(values[~missing])) == {-1, 1}
-        if not minus_one:
-            missing |= values == -1
-    elif values.dtype.kind != "b":
-        missing |= np.array([v is None or str(v) in ("", "<NA>") or v != v for v in values.tolist()], dtype=bool)
-    return missing
-
-
-def read_classes(y: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Sorted distinct values (K,) of a vector, and the code of every row (N,), -1 where missing.
-
-    Raises:
-        ValueError: not a vector of classes, or no class in it.
-    """
-    if y is None:
-        raise ValueError("Learner.fit requires y to be passed, but the target y is None")
-    values = np.asarray(column_or_1d(y, warn=True))
-    if values.dtype.kind == "f" and np.isinf(values).any():
-        raise ValueError("Input y contains infinity")
-    gone = missing_classes(values)
-    known = values[~gone]
-    if values.dtype == object:
-        known = np.array([str(v) for v in known]) if any(isinstance(v, str) for v in known) else np.array(list(known))
-    if not len(known):
-        raise ValueError("y holds no class: every value is missing")
-    check_classification_targets(known)
-    classes, codes = np.unique(known, return_inverse=True)
-    out = np.full(len(values), -1, dtype=np.int64)
-    out[~gone] = codes
-    return classes, out
-
-
-def _n_rows(data: Any) -> int:
-    return int(data.shape[0]) if hasattr(data, "shape") else len(data)
-
-
-def _check_rows(n: int, given: int, what: str) -> None:
-    if n != given:
-        raise LabelError(f"X has {n} rows and {what} {given}; expected the same rows in the same order")
-
-
-def _listed(names: Sequence[Any]) -> str:
-    """The first names, quoted where they are texts."""
-    shown = ", ".join(f'"{name}"' if isinstance(name, str) else str(name) for name in names[:6])
-    return shown + (f", ... ({len(names) - 6} more)" if len(names) > 6 else "")
-
-
-def _shown(X: Any) -> str:
-    """What kind of thing X is, for messages."""
-    if hasattr(X, "__len__") and not hasattr(X, "shape") and len(X) == 0:
-        return "empty"
-    shape = f" of shape {tuple(X.shape)}" if hasattr(X, "shape") else ""
-    return f"{type(X).__name__}{shape}"
-
-
-def _name_bad_columns(X: Any) -> None:
-    """Raises ValueError that names the columns of a data frame or array with NaN or infinite values."""
-    if hasattr(X, "columns"):
-        import narwhals as nw
-
-        columns = nw.from_native(X, eager_only=True).iter_columns()
-        counts = {f'"{c.name}"': int((~np.isfinite(c.cast(nw.Float64).to_numpy())).sum()) for c in columns}
-    elif isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind == "f":
-        counts = {f"column {at}": int(n) for at, n in enumerate((~np.isfinite(X)).sum(axis=0))}
-    else:
-        return
-    bad = [f"{name} ({n} rows)" for name, n in counts.items() if n]
-    if bad:
-        more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
-        raise ValueError(f"Input X contains NaN or infinity in {', '.join(bad[:3])}{more}. Fill or drop these rows")
-
-
-def _plain(value: Any) -> Any:
-    """Numpy numbers as JSON can hold them."""
-    return value.item() if hasattr(value, "item") else str(value)

@@ -11,7 +11,7 @@ from sklearn.model_selection import GroupKFold, KFold, cross_val_score
 from anygrain.encoders import Table
 from anygrain.labels import Bags, Coarse, Crowd, Exact, LabelError, Proportions, Rules, Taxonomy
 from anygrain.learn import Learner, Term
-from anygrain.learn.learner import read_classes
+from anygrain.learn.reading import read_classes
 
 X, Y = load_iris(return_X_y=True)
 NAMES = np.array(["setosa", "versicolor", "virginica"])
