@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from anygrain.labels.bags import Bags
 from anygrain.labels.base import IMPOSSIBLE, Labels
 from anygrain.labels.channels.channel import Channel
 from anygrain.labels.error import LabelError
 from anygrain.labels.instance import InstanceLabels, tilt, with_gradient
+from anygrain.labels.joined import Joined, require_same_instances
 from anygrain.labels.propagation import Factors
 from anygrain.labels.sets import SetLabels
 
 
-class All(Labels):
+class All(Joined[Labels], Labels):
     r"""The product of its parts: `a & b` is `All(a, b)`.
 
     The log evidence of instance kinds adds up and tilts log_probs (renormalised; the log normaliser stays in the
@@ -48,39 +47,24 @@ class All(Labels):
                 kind = type(part).__name__
                 raise LabelError(f"{kind} is neither InstanceLabels nor SetLabels and cannot be combined")
         first = flat[0]
+        require_same_instances(flat)
         names = next((p.class_names for p in flat if p.class_names is not None), None)
         for part in flat:
             ours, theirs = type(first).__name__, type(part).__name__
-            for what in ("n_classes", "n_instances", "n_rows"):
-                if getattr(part, what) != getattr(first, what):
-                    values = f"{getattr(first, what)} and {getattr(part, what)}"
-                    raise LabelError(f"{ours} and {theirs} differ in {what}: {values}")
-            if not torch.equal(part.rows, first.rows):
-                raise LabelError(f"{ours} and {theirs} map instances to different data rows")
+            if part.n_classes != first.n_classes:
+                raise LabelError(f"{ours} and {theirs} differ in n_classes: {first.n_classes} and {part.n_classes}")
             if part.class_names is not None and part.class_names != names:
                 raise LabelError(
                     f"{ours} and {theirs} have different class lists ({_differing(names, part.class_names)}); "
                     "pass the same classes= or taxonomy= to both"
                 )
-        self.parts: list[Labels] = flat
+        self.parts = flat
         self.instance_parts = [p for p in flat if isinstance(p, InstanceLabels)]
         self.set_parts = [p for p in flat if isinstance(p, SetLabels)]
         super().__init__(
             first.n_classes, first.n_instances, rows=first.rows, n_rows=first.n_rows, class_names=names, weight=None
         )
-        self.weight = self._weights()
-
-    @property
-    def n_observations(self) -> int:
-        return self.structure.n_sets + len(self.structure.free)
-
-    @property
-    def n_records(self) -> int:
-        return sum(p.n_records for p in self.parts)
-
-    @property
-    def bags(self) -> tuple[Bags, ...]:
-        return tuple(p.sets for p in self.set_parts)
+        self.weight = self.joined_weight()
 
     @property
     def channels(self) -> tuple[Channel, ...]:
@@ -91,24 +75,29 @@ class All(Labels):
         inside = all(p.exact for p in self.instance_parts) and all(p.factor_exact for p in self.set_parts)
         return inside and self.factors.exact
 
+    @property
+    def log_prior_shift(self) -> Tensor:
+        """That of the parts.
+
+        Raises:
+            LabelError: parts that speak of different populations.
+        """
+        found = super().log_prior_shift
+        for part in self.parts:
+            shift = part.log_prior_shift
+            if bool((shift != 0).any()):
+                if bool((found != 0).any()) and not torch.allclose(found, shift, atol=1e-6):
+                    raise LabelError("two parts shift the class prior differently; state how all rows were drawn once")
+                found = shift
+        return found
+
+    @property
+    def pooled_prior(self) -> Tensor | None:
+        return next((prior for p in self.parts if (prior := p.pooled_prior) is not None), None)
+
     def update(self, posterior: Tensor, log_probs: Tensor | None = None) -> None:
         for part in self.parts:
             part.update(posterior, log_probs)
-
-    def instance_weight(self) -> Tensor:
-        out = super().instance_weight()
-        for part in self.parts:
-            if part.weight is not None:
-                out = out * part.instance_weight()
-        return out
-
-    def _weights(self) -> Tensor | None:
-        if all(p.weight is None for p in self.parts):
-            return None
-        sets = [torch.ones(len(p.sets)) if p.weight is None else p.weight.float() for p in self.set_parts]
-        own = [p.instance_weight() for p in self.instance_parts]
-        alone = torch.stack([*own, torch.ones(self.n_instances, device=self.device)]).prod(dim=0)
-        return torch.cat([*(w.to(self.device) for w in sets), alone[self.structure.free]])
 
     # -- inference ----------------------------------------------------------------------------------------------------
 
@@ -197,15 +186,6 @@ class All(Labels):
                 scores.append(_finite(next(of_sets)))
         return torch.cat(scores)
 
-    def records(self) -> tuple[Tensor, Tensor]:
-        rows = [p.records()[1] for p in self.parts]
-        part = torch.cat([torch.full_like(r, at) for at, r in enumerate(rows)])
-        return part, torch.cat(rows)
-
-    def joined(self, parts: Sequence[Labels]) -> Self:
-        """Other parts joined as these are: over the same rows, in the same groups."""
-        return type(self)(*parts)
-
     # -- selections ---------------------------------------------------------------------------------------------------
 
     def relabel(self, mapping: Tensor, n_classes: int) -> Self:
@@ -213,35 +193,6 @@ class All(Labels):
 
     def with_error(self, error: float) -> Self:
         return self.joined([p.with_error(error) for p in self.parts])
-
-    def with_own_channels(self) -> Self:
-        return self.joined([p.with_own_channels() for p in self.parts])
-
-    def _name_of_set(self, index: int) -> str:
-        for part, owned in zip(self.set_parts, self.structure.set_slices, strict=True):
-            if index < owned.stop:
-                return f"{part._name_of_set(index - owned.start)} of {type(part).__name__}"
-        return super()._name_of_set(index)
-
-    def _take(self, instances: Tensor, sets: Tensor) -> Self:
-        slices = iter(self.structure.set_slices)
-        taken = []
-        for part in self.parts:
-            mine = sets[:0]
-            if isinstance(part, SetLabels):
-                at = next(slices)
-                mine = sets[(sets >= at.start) & (sets < at.stop)] - at.start
-            taken.append(part._take(instances, mine))
-        return self.joined(taken)
-
-    def __getitem__(self, rows: Any) -> Self:
-        new = super().__getitem__(rows)
-        for part in new.parts:
-            part.rows, part.n_rows = new.rows, new.n_rows
-        return new
-
-    def to(self, device: torch.device | str) -> Self:
-        return self.joined([p.to(device) for p in self.parts])
 
 
 class _LeaveOneOut:

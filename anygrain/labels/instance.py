@@ -6,13 +6,14 @@ import functools
 import inspect
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from anygrain.labels.base import IMPOSSIBLE, Labels
 from anygrain.labels.error import LabelError, check_error, numbers, require
+from anygrain.labels.of_instances import OfInstances
 
 __all__ = [
     "InstanceLabels",
@@ -57,7 +58,7 @@ def with_gradient(value: Tensor, posterior: Tensor, log_probs: Tensor) -> Tensor
     return value + (posterior * change).sum(dim=-1)
 
 
-class InstanceLabels(Labels):
+class InstanceLabels(OfInstances, Labels):
     r"""Evidence about single instances.
 
     .. math:: \log P(o_i \mid y_i = k) = \mathrm{log\_evidence}_{ik}, \qquad q_i = \mathrm{softmax}(\log p_i + e_i)
@@ -72,8 +73,6 @@ class InstanceLabels(Labels):
         record_instances: instance of every record, shape (R,); record i is about instance i when not given.
         n_instances: N, needed only where `per_instance` is empty.
     """
-
-    record_instances: Tensor | None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -94,38 +93,10 @@ class InstanceLabels(Labels):
         weight: Tensor | None = None,
         class_names: Sequence[str] | None = None,
     ):
-        tables = {name: torch.as_tensor(table) for name, table in (per_instance or {}).items()}
-        lengths = {len(table) for table in tables.values()} | ({n_instances} if n_instances is not None else set())
-        if len(lengths) != 1:
-            raise LabelError(
-                f"{type(self).__name__} was given tables of {sorted(lengths)} instances; expected one number"
-            )
-        device = next((t.device for t in [*tables.values(), *(per_record or {}).values()]), None)
-        super().__init__(
-            n_classes, lengths.pop(), rows=rows, n_rows=n_rows, weight=weight, class_names=class_names, device=device
-        )
-        self._per_instance, self._per_record = tuple(tables), tuple(per_record or {})
-        for name, table in tables.items():
-            setattr(self, name, table)
-        for name, table in (per_record or {}).items():
-            setattr(self, name, torch.as_tensor(table))
-        self.record_instances = record_instances
-        if record_instances is not None:
-            # records are kept in the user's order; this finds those of an instance in O(their number)
-            count = torch.bincount(record_instances, minlength=self.n_instances)
-            self._record_order = torch.argsort(record_instances, stable=True)
-            self._record_offsets = torch.cat([count.new_zeros(1), count.cumsum(0)])
-            self._record_rows = torch.arange(len(record_instances), device=self.device)
-        else:
-            self._record_rows = torch.arange(self.n_instances, device=self.device)
-
-    @property
-    def n_observations(self) -> int:
-        return self.n_instances
-
-    @property
-    def n_records(self) -> int:
-        return self.n_instances if self.record_instances is None else len(self.record_instances)
+        n = self._number_of_instances(per_instance, n_instances)
+        device = self._device_of(per_instance, per_record)
+        super().__init__(n_classes, n, rows=rows, n_rows=n_rows, weight=weight, class_names=class_names, device=device)
+        self._keep(per_instance, per_record, record_instances)
 
     @abstractmethod
     def log_evidence(self, dtype: torch.dtype = torch.float32, *args: Any, **kwargs: Any) -> Tensor:
@@ -159,33 +130,6 @@ class InstanceLabels(Labels):
         from anygrain.labels.all import All
 
         return All(self).record_scores(log_probs)
-
-    def records(self) -> tuple[Tensor, Tensor]:
-        return torch.zeros_like(self._record_rows), self._record_rows
-
-    def instance_weight(self) -> Tensor:
-        return super().instance_weight() if self.weight is None else self.weight
-
-    def _take(self, instances: Tensor, sets: Tensor) -> Self:
-        new = self._fresh()
-        new.n_instances, new.rows = len(instances), self.rows[instances]
-        new.weight = None if self.weight is None else self.weight[instances]
-        for name in self._per_instance:
-            setattr(new, name, getattr(self, name)[instances])
-        if self.record_instances is None:
-            new._record_rows = self._record_rows[instances]
-            return new
-        sizes = self._record_offsets.diff()[instances]
-        starts = self._record_offsets[:-1][instances] - (sizes.cumsum(0) - sizes)
-        at = torch.repeat_interleave(starts, sizes) + torch.arange(int(sizes.sum()), device=self.device)
-        chosen = self._record_order[at]
-        new.record_instances = torch.repeat_interleave(sizes)
-        new._record_order = torch.arange(len(chosen), device=self.device)
-        new._record_offsets = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
-        new._record_rows = self._record_rows[chosen]
-        for name in self._per_record:
-            setattr(new, name, getattr(self, name)[chosen])
-        return new
 
 
 def _picking_columns(own: Any) -> Any:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from anygrain.labels.bags import Bags
 from anygrain.labels.base import Labels
+from anygrain.labels.of_sets import OfSets
 
 #: log-probability that stands in for a hard zero where a kind is differentiated
 FLOOR = -690.7755278982137  # log 1e-300
@@ -24,7 +25,7 @@ class Events(NamedTuple):
     high: Tensor  # (C,)
 
 
-class SetLabels(Labels):
+class SetLabels(OfSets, Labels):
     r"""One observation per set of instances.
 
     A kind gives `factor`, or only `log_factor`, which the base differentiates:
@@ -59,18 +60,7 @@ class SetLabels(Labels):
             class_names=class_names,
             device=bags.members.device,
         )
-        self._per_set = tuple(per_set or {})
-        for name, table in (per_set or {}).items():
-            setattr(self, name, torch.as_tensor(table))
-        self._set_rows = torch.arange(len(bags), device=self.device)
-
-    @property
-    def bags(self) -> Sequence[Bags]:
-        return (self.sets,)
-
-    @property
-    def n_observations(self) -> int:
-        return len(self.sets)
+        self._keep(per_set)
 
     def factor(self, log_p: Tensor) -> tuple[Tensor, Tensor]:
         """Log-likelihood (M,) and message log P(o | y_i = k) (E, K) for the flat members' log_p (E, K).
@@ -146,25 +136,3 @@ class SetLabels(Labels):
         from anygrain.labels.all import All
 
         return All(self).record_scores(log_probs)
-
-    def records(self) -> tuple[Tensor, Tensor]:
-        return torch.zeros_like(self._set_rows), self._set_rows
-
-    def instance_weight(self) -> Tensor:
-        out = super().instance_weight()
-        if self.weight is None:
-            return out
-        return out.scatter_reduce(0, self.sets.members, self.weight.to(out.dtype)[self.sets.index], "prod")
-
-    def _name_of_set(self, index: int) -> str:
-        return f"bag {int(self._set_rows[index])}"
-
-    def _take(self, instances: Tensor, sets: Tensor) -> Self:
-        new = self._fresh()
-        new.sets = self.sets.select(sets, instances)
-        new.n_instances, new.rows = len(instances), self.rows[instances]
-        new.weight = None if self.weight is None else self.weight[sets]
-        for name in self._per_set:
-            setattr(new, name, getattr(self, name)[sets])
-        new._set_rows = self._set_rows[sets]
-        return new
