@@ -42,6 +42,7 @@ from anygrain.labels.rules import Rules
 from anygrain.labels.sampling import Sampled
 from anygrain.labels.sets import SetLabels
 from anygrain.labels.soft import Soft
+from anygrain.labels.tags import Tags
 from anygrain.labels.taxonomy import Taxonomy
 from anygrain.labels.two_unlabeled import TwoUnlabeled
 
@@ -81,6 +82,7 @@ __all__ = [
     "SetLabels",
     "Soft",
     "Spammer",
+    "Tags",
     "Taxonomy",
     "Transition",
     "TwoUnlabeled",
