@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.peers.glws.network import BATCH, classifier
-from benchmarks.peers.glws.pictures import Pictures, strong_view, weak_view
+from benchmarks.peers.glws.pictures import Pictures
 from benchmarks.peers.glws.settings import Evidence
 
 ABSENT = (
@@ -84,7 +84,9 @@ def algorithm_class(checkout: Path, setting: str) -> type:
         ValueError: a path without src/algorithms.
     """
     if not (checkout / "src" / "algorithms").is_dir():
-        raise ValueError(f"{checkout} holds no src/algorithms; expected a checkout of General-Framework-Weak-Supervision")
+        raise ValueError(
+            f"{checkout} holds no src/algorithms; expected a checkout of General-Framework-Weak-Supervision"
+        )
     if str(checkout) not in sys.path:
         sys.path.insert(0, str(checkout))
     empty = {name: _Empty(name) for name in ABSENT if name not in sys.modules}
@@ -130,14 +132,14 @@ class _Loader:
 
 def _loaders(evidence: Evidence, pictures: Pictures, generator: torch.Generator, strong: bool) -> dict[str, _Loader]:
     """Loaders under the names that the algorithm asks for, BATCH pictures to a step."""
-    shown = pictures.scaled(pictures.train[evidence.rows])
+    shown = pictures.train[evidence.rows]
     given, name, n = evidence.given, evidence.setting, len(evidence.rows)
 
     def weak(at: Tensor) -> Tensor:
-        return weak_view(shown[at], pictures.flips, generator)
+        return pictures.scaled(pictures.weak(shown[at], generator))
 
     def other(at: Tensor) -> Tensor:
-        return strong_view(shown[at], pictures.flips, generator) if strong else weak(at)
+        return pictures.scaled(pictures.strong(shown[at], generator)) if strong else weak(at)
 
     def loader(count: int, size: int, make: Any, steps: int | None = None) -> _Loader:
         return _Loader(count, size, make, generator, steps)
@@ -223,9 +225,7 @@ def _loaders(evidence: Evidence, pictures: Pictures, generator: torch.Generator,
 
         def one_side(side: int) -> _Loader:
             rows, tag = sides[side], f"x_ulb{side + 1}"
-            return loader(
-                len(rows), BATCH // 2, lambda at: {f"{tag}_w": weak(rows[at]), f"{tag}_s": other(rows[at])}
-            )
+            return loader(len(rows), BATCH // 2, lambda at: {f"{tag}_w": weak(rows[at]), f"{tag}_s": other(rows[at])})
 
         return {"train_ulb1": one_side(0), "train_ulb2": one_side(1)}
     if name == "similar-dissimilar-unlabelled":

@@ -1,4 +1,4 @@
-"""The fourteen settings: which pictures are seen, and what is said of them. Drawn once; both sides are told the same."""
+"""The fourteen settings: which pictures are seen, and what is said of them. Drawn once, and told to both sides."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -175,7 +175,7 @@ def pair_similarity(pictures: Pictures, generator: torch.Generator) -> Evidence:
 
 
 def _confidence(pictures: Pictures, generator: torch.Generator) -> Tensor:
-    """P(positive | picture) of all training pictures, from two classifiers, each trained on the half it does not judge."""
+    """P(positive | picture) of all training pictures: two classifiers judge the half that they were not trained on."""
     truth, _ = positives(pictures)
     order = torch.randperm(len(truth), generator=generator)
     confidence = torch.empty(len(truth))
@@ -263,6 +263,4 @@ def similar_dissimilar_unlabelled(pictures: Pictures, generator: torch.Generator
     pairs = len(rows) // 8
     i, j = torch.arange(pairs), torch.arange(pairs, 2 * pairs)
     same = (truth[rows[i]] == truth[rows[j]]).long()
-    return _two(
-        "similar-dissimilar-unlabelled", pictures, rows, swaps=True, first=i, second=j, same=same, prior=prior
-    )
+    return _two("similar-dissimilar-unlabelled", pictures, rows, swaps=True, first=i, second=j, same=same, prior=prior)
