@@ -1,4 +1,4 @@
-"""Event counts of a set: at least one member, or exactly so many, have an event."""
+"""Event counts of a set: at least one member, exactly so many, or a range of them, have an event."""
 
 from __future__ import annotations
 
@@ -148,10 +148,10 @@ def _any_of_block(no: Tensor, yes: Tensor, present: Tensor) -> tuple[Tensor, Ten
     return value[:, 0], lacking, having
 
 
-def nodes_needed(tail: float) -> int:
-    """Most nodes that `event_counts` needs, over all variances of the tilted count."""
+def nodes_needed(tail: float, windows: int = 1) -> int:
+    """Most nodes needed over all variances of the tilted count, for one count, or for a range two windows wide."""
     variance = torch.logspace(-3, 8, 2000, dtype=torch.float64)
-    n = _window(variance, tail)
+    n = windows * _window(variance, tail)
     return int(_cut(variance, n + 1.0, tail).max()) + 1
 
 
@@ -167,6 +167,7 @@ def _cut(variance: Tensor, n: Tensor, tail: float) -> Tensor:
 
 
 NODES = {dtype: nodes_needed(tail) for dtype, tail in TAIL.items()}
+RANGE_NODES = {dtype: nodes_needed(tail, 2) for dtype, tail in TAIL.items()}
 
 
 def tilt_to_count(odds: Tensor, target: Tensor, ones: Tensor, free: Tensor) -> Tensor:
@@ -231,12 +232,37 @@ class _Tilted(NamedTuple):
     variance: Tensor  # (P,) of the tilted count
 
 
+class _Range(NamedTuple):
+    """Counts of P problems, both ends included; `high` None where they are one count each."""
+
+    low: Tensor  # (P,)
+    high: Tensor | None
+
+    def of(self, problems: Tensor) -> _Range:
+        return _Range(self.low[problems], None if self.high is None else self.high[problems])
+
+
+class _Aim(NamedTuple):
+    """The expected count of the members that are not certain, to which a law is tilted."""
+
+    target: Tensor  # (P,)
+    untilted: Tensor  # (P,) bool: it is the mean, which lies in the range
+
+    def of(self, problems: Tensor) -> _Aim:
+        return _Aim(self.target[problems], self.untilted[problems])
+
+
 def _tilted_law(
-    yes: Tensor, no: Tensor, odds: Tensor, count: Tensor, target: Tensor, ones: Tensor, free: Tensor
+    yes: Tensor, no: Tensor, odds: Tensor, counts: _Range, aim: _Aim, ones: Tensor, free: Tensor
 ) -> _Tilted:
-    """The law at `count` (P,), tilted to an expected count of `target` among the members that are not certain."""
+    """The law at the counts, tilted to its aim.
+
+    Of a range the end that the tilt leads to is read first: further in, the weights e^(-tilt * count) fall.
+    """
     n, dtype = yes.shape[1], yes.dtype
-    tilt = tilt_to_count(odds, target, ones, free)
+    tilt = tilt_to_count(odds, aim.target, ones, free)
+    if counts.high is not None:
+        tilt = tilt.masked_fill(aim.untilted, 0.0)
     moved = odds + tilt[:, None]
     q, r = torch.sigmoid(moved), torch.sigmoid(-moved)
     log_z = torch.logaddexp(no, yes + tilt[:, None])
@@ -244,9 +270,23 @@ def _tilted_law(
     # the trapezoidal rule over the characteristic function
     tail = TAIL[dtype]
     variance = v.sum(dim=1)
-    nodes = torch.minimum(_window(variance, tail), free + 1.0)
+    window = _window(variance, tail)
+    if counts.high is None:
+        count = counts.low
+        terms = torch.ones_like(count)
+        nodes = torch.minimum(window, free + 1.0)
+        kept = min((n + 1) // 2 + 1, NODES[dtype])
+    else:
+        low, high = counts.low, counts.high
+        middle = torch.maximum(low, torch.floor(q.sum(dim=1) - window))
+        count = torch.where(tilt > 0.0, low, torch.where(tilt < 0.0, high, middle))
+        reach = torch.where(tilt == 0.0, 2.0, 1.0) * window
+        terms = 1.0 + torch.minimum(torch.where(tilt < 0.0, count - low, high - count), reach).floor()
+        # a certain member that is taken for its opposite moves the law by one
+        nodes = torch.minimum(window + torch.minimum(terms, window), free + 3.0)
+        kept = min((n + 3) // 2 + 1, RANGE_NODES[dtype])
     nodes = 2.0 * torch.floor(nodes / 2.0) + 1.0  # odd: no node at an angle of pi, where a factor may be zero
-    k = torch.arange(min((n + 1) // 2 + 1, NODES[dtype]), dtype=dtype, device=yes.device)
+    k = torch.arange(kept, dtype=dtype, device=yes.device)
     last = (nodes[:, None] - 1.0) / 2.0
     angle = torch.minimum(k, last) * (2.0 * math.pi / nodes)[:, None]
     weight = (k <= last).to(dtype) * (2.0 / nodes)[:, None]
@@ -255,6 +295,8 @@ def _tilted_law(
     real = torch.addcmul(r[:, :, None], q[:, :, None], cos[:, None, :])
     law = _product(torch.complex(real, q[:, :, None] * sin[:, None, :]))
     law = law * torch.polar(weight, -angle * count[:, None])
+    if counts.high is not None:
+        law = law * _geometric(tilt.abs()[:, None], torch.where(tilt < 0.0, -1.0, 1.0)[:, None] * angle, terms[:, None])
     a, b = law.real, law.imag
     # leave one out: divide by its factor 1 - q + q e^{i angle}; its square is 1 - 2 v (1 - cos)
     one = torch.ones((), dtype=dtype, device=yes.device)
@@ -271,8 +313,20 @@ def _tilted_law(
     )
 
 
-def _count_block(yes: Tensor, no: Tensor, count: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """P problems of n members each, log p (P, n) twice and counts (P,), all of them known.
+def _geometric(decay: Tensor, angle: Tensor, terms: Tensor) -> Tensor:
+    """The sum over j < terms (P, 1) of exp(-j (decay + i angle)), for decay (P, 1) and angles (P, N)."""
+
+    def one_less_power(m: Tensor | float) -> Tensor:  # 1 - exp(-m (decay + i angle)), precise where it is small
+        size = torch.exp(-m * decay)
+        real = -torch.expm1(-m * decay) + size * 2.0 * torch.sin(m * angle / 2.0) ** 2
+        return torch.complex(real, size * torch.sin(m * angle))
+
+    ratio = one_less_power(1.0)
+    return torch.where(ratio == 0, terms.to(ratio.dtype), one_less_power(terms) / ratio)
+
+
+def _count_block(yes: Tensor, no: Tensor, counts: _Range) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """P problems of n members each, log p (P, n) twice and counts, all of them known.
 
     Returns:
         log P (P,), the reference (P,) that messages are relative to (log P where it is finite), and messages (P, n).
@@ -284,34 +338,45 @@ def _count_block(yes: Tensor, no: Tensor, count: Tensor) -> tuple[Tensor, Tensor
     sure, never = odds == torch.inf, odds == -torch.inf
     ones = sure.sum(dim=1, dtype=dtype)
     free = n - ones - never.sum(dim=1, dtype=dtype)
-    count = count.to(dtype)
-    left = count - ones
-    possible = (left >= 0) & (left <= free) & ~nowhere.any(dim=1)
-    most = (free - 0.5).clamp(min=0.5)
-    law = _tilted_law(yes, no, odds, count, torch.minimum(left.clamp(min=0.5), most), ones, free)
-    # a count that leaves no choice has one term: no rounding of a sum over nodes
-    full = left >= free
+    low = counts.low.to(dtype)
+    high = low if counts.high is None else counts.high.to(dtype)
+    least, most = low - ones, high - ones
+    possible = (most >= 0) & (least <= free) & ~nowhere.any(dim=1)
+    top = (free - 0.5).clamp(min=0.5)
+    if counts.high is None:
+        counts, mean = _Range(low, None), least
+    else:
+        counts = _Range(torch.maximum(low, ones - 1.0), torch.minimum(high, ones + free + 1.0))
+        mean = torch.sigmoid(odds).sum(dim=1) - ones
+
+    def aim(step: float) -> _Aim:
+        """The mean where it lies in the range, moved by a step, else the nearer end."""
+        inside = (mean > least + step) & (mean < most + step)
+        end = torch.maximum(torch.minimum(mean, most + step), least + step)
+        return _Aim(torch.minimum(end.clamp(min=0.5), top), inside)
+
+    law = _tilted_law(yes, no, odds, counts, aim(0.0), ones, free)
+    # counts that leave no choice have one term: no rounding of a sum over nodes
+    full = least >= free
     forced = torch.where(sure | (full[:, None] & ~never), yes, no).sum(dim=1)
-    value = torch.where(full | (left <= 0), forced, law.base + torch.log(law.mass))
+    value = torch.where(full | (most <= 0), forced, law.base + torch.log(law.mass))
     reference = torch.where(possible, value, law.base)
     offset = (law.base - reference)[:, None]
     without, having = law.without + offset, law.having + offset
     # where one count has nearly all the mass, its neighbours are read from laws tilted half a count down and up
     narrow = (law.variance < NARROW).nonzero()[:, 0]
     if len(narrow):
-        few = yes[narrow], no[narrow], odds[narrow], count[narrow]
-        ends = [t[narrow] for t in (left, most, ones, free, reference)]
+        few = yes[narrow], no[narrow], odds[narrow], counts.of(narrow)
         for step, out in ((-0.5, having), (0.5, without)):
-            target = torch.minimum((ends[0] + step).clamp(min=0.5), ends[1])
-            near = _tilted_law(*few, target, ends[2], ends[3])
+            near = _tilted_law(*few, aim(step).of(narrow), ones[narrow], free[narrow])
             said = near.having if step < 0 else near.without
-            out[narrow] = said + (near.base - ends[4])[:, None]
+            out[narrow] = said + (near.base - reference[narrow])[:, None]
     # what the other members can still make up
     certain = (sure | never).to(dtype)
     others = free[:, None] - 1.0 + certain
-    lacking = left[:, None] + sure.to(dtype)
-    without = without.masked_fill((lacking < 0) | (lacking > others), -torch.inf)
-    having = having.masked_fill((lacking < 1) | (lacking - 1 > others), -torch.inf)
+    fewest, greatest = (end[:, None] + sure.to(dtype) for end in (least, most))
+    without = without.masked_fill((greatest < 0) | (fewest > others), -torch.inf)
+    having = having.masked_fill((greatest < 1) | (fewest - 1 > others), -torch.inf)
     nothing = nowhere.any(dim=1)
     return (
         value.masked_fill(~possible, -torch.inf),
@@ -364,20 +429,53 @@ def event_counts(
         log P (M, C), differentiable, and the messages (E, C) relative to it; the log-likelihood has the relative, the
         posteriors :math:`p e^{message}` the absolute precision of the dtype.
     """
-    segments = Segments.of(offsets)
+    return _counts(log_yes, log_no, Segments.of(offsets), counts, None, keep_impossible)
+
+
+def range_counts(
+    log_yes: Tensor,
+    log_no: Tensor,
+    offsets: Tensor | Segments,
+    low: Tensor,
+    high: Tensor,
+    *,
+    keep_impossible: bool = False,
+) -> EventCountResult:
+    r"""Between `low[m, c]` and `high[m, c]` members of bag m have event c, both ends included, each event by itself.
+
+    As `event_counts`, but tilted only where the expected count is outside of the range, to its nearer end:
+
+    .. math:: P(l \le S \le h) = \prod_i Z_i \sum_{s = l}^{h} e^{-\lambda s} Q(S = s)
+              = \prod_i Z_i \frac1N \sum_{k < N} g_k \prod_i (1 - q_i + q_i e^{i \theta_k}), \qquad
+              g_k = \sum_{s = l}^{h} e^{-(\lambda + i \theta_k) s}
+
+    The series is geometric: a range costs about twice what one count does, and its tails keep their digits.
+
+    Args:
+        low, high: (M, C) integers; low -1 is not known, 0 and the number of members are open ends.
+    """
+    return _counts(log_yes, log_no, Segments.of(offsets), low, high, keep_impossible)
+
+
+def _counts(
+    log_yes: Tensor, log_no: Tensor, segments: Segments, low: Tensor, high: Tensor | None, keep_impossible: bool
+) -> EventCountResult:
     yes, no = log_yes.detach(), log_no.detach()
-    value, reference = yes.new_zeros(counts.shape), yes.new_zeros(counts.shape)
+    value, reference = yes.new_zeros(low.shape), yes.new_zeros(low.shape)
     without, having = torch.zeros_like(yes), torch.zeros_like(yes)
+    most = (NODES if high is None else RANGE_NODES)[yes.dtype]
     for block in segments.blocks:
         laid = block.lay(yes, -torch.inf), block.lay(no, 0.0)
         tables = [torch.empty_like(t) for t in laid]
-        wanted = block.pick(counts)
+        wanted = block.pick(low)
+        upper = None if high is None else block.pick(high)
         of_bags = [yes.new_empty(wanted.shape) for _ in range(2)]
-        for part in _parts(block.shape, yes.shape[1], NODES[yes.dtype]):
+        for part in _parts(block.shape, yes.shape[1], most):
             rows, places, columns = part[0], slice(None), part[1]
             known = wanted[part]
             can, cannot = (t[rows, places, columns].transpose(1, 2).reshape(-1, block.shape[1]) for t in laid)
-            found, base, *messages = _count_block(can, cannot, known.reshape(-1).clamp(min=0))
+            counts = _Range(known.reshape(-1).clamp(min=0), None if upper is None else upper[part].reshape(-1))
+            found, base, *messages = _count_block(can, cannot, counts)
             of_bags[0][part], of_bags[1][part] = found.view(known.shape), base.view(known.shape)
             for table, message in zip(tables, messages, strict=True):
                 table[rows, places, columns] = message.view(*known.shape, -1).transpose(1, 2)
