@@ -8,6 +8,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from anygrain.encoders.column import (
+    cells_of,
+    columns_of,
+    frequent_values,
+    in_time,
+    require_columns,
+    role_of,
+    texts_of,
+    values_of,
+)
 from anygrain.encoders.encoder import Encoder
 from anygrain.encoders.table import Table
 from anygrain.encoders.text import Text
@@ -53,16 +63,13 @@ class Frame(Encoder):
         return {"columns": columns, "values": self.values, "categories": self.categories, "fills": self.fills}
 
     def learn(self, data: Any, seed: int = 0) -> Frame:
-        columns = _columns(data)
-        self.columns = [(name, _role(column, self.categories)) for name, column in columns.items()]
+        columns = columns_of(data)
+        self.columns = [(name, role_of(column, self.categories)) for name, column in columns.items()]
         for name, role in self.columns:
             if role == "category":
-                said = [str(v) for v in _cells(columns[name]) if v is not None]
-                names, counts = np.unique(said, return_counts=True)
-                kept = names[np.argsort(-counts, kind="stable")[: self.categories]]
-                self.values[name] = [str(v) for v in kept]
+                self.values[name] = frequent_values(cells_of(columns[name]), self.categories)
             elif role != "text":
-                value = _values(columns[name], name, role)
+                value = values_of(columns[name], name, role)
                 known = value[np.isfinite(value)]
                 middle = np.mean if role == "number" else np.median
                 self.fills[name] = float(middle(known)) if len(known) else 0.0
@@ -76,10 +83,8 @@ class Frame(Encoder):
         return self
 
     def forward(self, data: Any) -> Tensor:
-        columns = _columns(data)
-        missing = [name for name, _ in self.columns or [] if name not in columns]
-        if missing:
-            raise LabelError(f"the table has no column {', '.join(map(repr, missing))}, which the model was fitted on")
+        columns = columns_of(data)
+        require_columns(columns, (name for name, _ in self.columns or []))
         blocks = []
         if self.table.feature_dim:
             blocks.append(self.table(self._numbers(columns)) / self.table.feature_dim**0.5)
@@ -88,70 +93,17 @@ class Frame(Encoder):
         return torch.cat(blocks, dim=1)
 
     def _texts(self, columns: dict[str, Any]) -> list[str]:
-        names = [name for name, role in self.columns or [] if role == "text"]
-        cells = [["" if v is None else str(v) for v in _cells(columns[name])] for name in names]
-        return [" ".join(row) for row in zip(*cells, strict=True)]
+        return texts_of(columns, (name for name, role in self.columns or [] if role == "text"))
 
     def _numbers(self, columns: dict[str, Any]) -> np.ndarray:
         blocks: list[np.ndarray] = [np.zeros((len(next(iter(columns.values()))), 0))]
         for name, role in self.columns or []:
             if role == "category":
-                said = np.array(["" if v is None else str(v) for v in _cells(columns[name])])
+                said = np.array(["" if v is None else str(v) for v in cells_of(columns[name])])
                 blocks.append((said[:, None] == np.array(self.values[name], dtype=str)).astype(np.float64))
             elif role != "text":
-                value = _values(columns[name], name, role)
+                value = values_of(columns[name], name, role)
                 gap = ~np.isfinite(value)
                 filled = np.where(gap, self.fills[name], value)
-                blocks.append(np.stack([filled, gap], axis=1) if role == "number" else _in_time(filled))
+                blocks.append(np.stack([filled, gap], axis=1) if role == "number" else in_time(filled))
         return np.concatenate(blocks, axis=1)
-
-
-def _columns(data: Any) -> dict[str, Any]:
-    """Columns of a data frame by name; numbers may name them too."""
-    import narwhals as nw
-
-    return {str(column.name): column for column in nw.from_native(data, eager_only=True).iter_columns()}
-
-
-def _cells(column: Any) -> list[Any]:
-    """Values of a column, None where missing, whatever the data frame writes there."""
-    return [None if gone else v for v, gone in zip(column.to_list(), column.is_null().to_list(), strict=True)]
-
-
-def _values(column: Any, name: str, role: str) -> np.ndarray:
-    """A column of numbers, durations (in seconds) or dates (in days since 1970), NaN where missing, shape (N,)."""
-    import narwhals as nw
-
-    cells, unit = _cells(column), 1.0
-    if column.dtype in (nw.Date, nw.Datetime):
-        stamps = column.cast(nw.Datetime("us")) if column.dtype == nw.Date else column
-        cells, unit = _cells(stamps.dt.timestamp("us")), 86400e6
-    elif column.dtype == nw.Duration:
-        cells, unit = _cells(column.dt.total_microseconds()), 1e6
-    try:
-        if (role == "date") != (unit == 86400e6) and any(v is not None for v in cells):
-            raise ValueError
-        return np.array([np.nan if v is None else float(v) for v in cells], dtype=np.float64) / unit
-    except (TypeError, ValueError) as error:
-        raise LabelError(
-            f'column "{name}" held a {role} per row when the model was fitted, and now does not'
-        ) from error
-
-
-def _role(column: Any, categories: int) -> str:
-    import narwhals as nw
-
-    dtype = column.dtype
-    if dtype.is_numeric() or dtype in (nw.Boolean, nw.Duration):
-        return "number"
-    if dtype in (nw.Date, nw.Datetime):
-        return "date"
-    said = [str(v) for v in _cells(column) if v is not None]
-    distinct = len(set(said))
-    return "category" if distinct <= categories and distinct <= max(2, len(said) / 2) else "text"
-
-
-def _in_time(days: np.ndarray) -> np.ndarray:
-    """Days since 1970 (N,), and sine and cosine of their place in week and year: (N, 5)."""
-    turns = 2 * np.pi * np.stack([days / 7, days / 365.2425], axis=1)
-    return np.concatenate([days[:, None], np.sin(turns), np.cos(turns)], axis=1)
