@@ -125,18 +125,17 @@ class Positive(SampledRows):
             c, pooled = min(n / (total * prior), 1.0), prior
         else:
             c, pooled = n / (n + prior * u), (n + prior * u) / total
-        others = torch.arange(self.n_classes, device=self.device) != self.target_class
         self.prior, self.c = prior, c
         table = torch.zeros(2, self.n_classes, dtype=torch.float64, device=self.device)
-        table[LABELLED] = torch.where(others, -torch.inf, math.log(c))
-        table[UNLABELLED, self.target_class] = math.log1p(-c) if c < 1 else -math.inf
+        table[LABELLED] = -torch.inf
+        table[LABELLED, self.target_class] = math.log(c)
+        table[UNLABELLED, self.target_class] = math.log1p(-c) if c < 1 else -torch.inf
         self._log_membership = table
-        if self.n_classes == 1:
-            return
-        shift = math.log(prior) - math.log(pooled), math.log1p(-prior) - math.log1p(-pooled)
-        self._log_prior_shift = torch.where(others, shift[1], shift[0]).double()
+        self._log_prior_shift = torch.full_like(table[0], math.log1p(-prior) - math.log1p(-pooled))
+        self._log_prior_shift[self.target_class] = math.log(prior) - math.log(pooled)
         if self.n_classes == 2:
-            self._pooled_prior = torch.where(others, 1 - pooled, pooled).double()
+            self._pooled_prior = torch.full_like(table[0], 1 - pooled)
+            self._pooled_prior[self.target_class] = pooled
 
     def relabel(self, mapping: Tensor, n_classes: int) -> Self:
         """Classes other than the target may be merged; a class that is new is no target."""
