@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+
+from anygrain.labels import LabelError
+
+PRECISIONS = ("32", "bf16-mixed", "16-mixed")
 
 
 class Fabric(Protocol):
@@ -17,9 +22,16 @@ class Fabric(Protocol):
     @property
     def world_size(self) -> int: ...
 
+    @property
+    def device(self) -> torch.device: ...
+
     def setup(self, module: nn.Module, *optimizers: torch.optim.Optimizer) -> Any: ...
 
     def backward(self, tensor: Tensor) -> None: ...
+
+    def clip_gradients(self, module: Any, optimizer: Any, *, max_norm: float) -> Any: ...
+
+    def no_backward_sync(self, module: Any, enabled: bool = True) -> AbstractContextManager[Any]: ...
 
 
 class OneDevice:
@@ -28,8 +40,39 @@ class OneDevice:
     global_rank = 0
     world_size = 1
 
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+
     def setup(self, module: nn.Module, *optimizers: torch.optim.Optimizer) -> Any:
         return (module, *optimizers)
 
     def backward(self, tensor: Tensor) -> None:
         tensor.backward()
+
+    def clip_gradients(self, module: nn.Module, optimizer: Any, *, max_norm: float) -> Tensor:
+        return nn.utils.clip_grad_norm_(module.parameters(), max_norm)
+
+    def no_backward_sync(self, module: nn.Module, enabled: bool = True) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+def fabric_for(device: torch.device, precision: str) -> Fabric:
+    """A fabric of one device: plain torch for full precision, Lightning's for the others in `PRECISIONS`.
+
+    Raises:
+        LabelError: another precision without Lightning, or one that it does not know.
+    """
+    if precision == "32":
+        return OneDevice(device)
+    try:
+        from lightning.fabric import Fabric as Lightning
+    except ImportError as error:
+        raise LabelError(f'precision "{precision}" needs Lightning: pip install "anygrain[train]"') from error
+    try:
+        one: Any = 1 if device.index is None else [device.index]
+        fabric: Any = Lightning(accelerator=device.type, devices=one, precision=precision)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise LabelError(f'precision "{precision}" cannot be used: {str(error).splitlines()[0]}') from error
+    fabric.launch()
+    found: Fabric = fabric
+    return found

@@ -33,6 +33,8 @@ SETTINGS = (
     "epochs",
     "batch_size",
     "learning_rate",
+    "accumulate",
+    "precision",
 )
 PICKLES = (".pkl", ".pickle", ".joblib", ".pt", ".pth", ".ckpt", ".bin")
 

@@ -18,16 +18,18 @@ from torch import Tensor
 
 from anygrain.encoders import Encoder, Frame, Pretrained, Sparse, Table, Text, encoder_for
 from anygrain.encoders.choose import ENCODERS, is_mixed, is_text
+from anygrain.encoders.trainable import Augmentation, TrainableEncoder
 from anygrain.labels import All, Exact, LabelError, Labels, Taxonomy
 from anygrain.labels.frame import as_strings
 from anygrain.labels.identifiability import warn_unidentified
 from anygrain.learn import keeping
 from anygrain.learn.calibration import CONFIDENCES, confidence_temperature, evidence_score
 from anygrain.learn.common_error import common_error
-from anygrain.learn.fabric import Fabric
+from anygrain.learn.end_to_end import EndToEnd
+from anygrain.learn.fabric import PRECISIONS, Fabric, OneDevice, fabric_for
 from anygrain.learn.given_x import target_from_sources
 from anygrain.learn.head import Head, make_head
-from anygrain.learn.loop import objective, train
+from anygrain.learn.loop import FeatureRows, FixedTargets, Loop, Network, Pace, objective
 from anygrain.learn.loss import Loss, cross_entropy
 from anygrain.learn.procedure import Procedure
 from anygrain.learn.reading import (
@@ -39,7 +41,7 @@ from anygrain.learn.reading import (
     read_classes,
     shown,
 )
-from anygrain.learn.recipe import Callback, Recipe, RecipeState, Settings
+from anygrain.learn.recipe import Callback, Recipe, RecipeResult, RecipeState, Settings
 from anygrain.learn.started_channels import with_started_channels
 from anygrain.learn.step import Step
 from anygrain.learn.term import Term
@@ -51,9 +53,11 @@ class Learner(ClassifierMixin, BaseEstimator):
 
     .. math:: \log p(y = k \mid x) = \mathrm{log\_softmax}(t \cdot \mathrm{head}(\mathrm{encoder}(x)))_k
 
-    The encoder is frozen. By default the head is fitted by the recipe of `anygrain.learn.recipe`, which says on its own
-    held-out evidence whether the weak evidence helped (`chosen_`). A loss, terms or a weighting of one's own shape the
-    last fit of the head, to the recipe's posteriors; a procedure takes the recipe's place.
+    On a frozen encoder the head is fitted by the recipe of `anygrain.learn.recipe`, which says on its own held-out
+    evidence whether the weak evidence helped (`chosen_`). A loss, terms or a weighting of one's own shape the last fit
+    of the head, to the recipe's posteriors; a procedure takes the recipe's place. An encoder that can be trained (a
+    `TrainableEncoder`: pictures, a transformer, a network on columns) is trained with the head, see
+    `anygrain.learn.end_to_end`; losses, terms and weightings are then those of all its steps.
 
     Args:
         encoder: an `Encoder`, a folder or name of a sentence encoder, or None: chosen for the data at hand.
@@ -68,7 +72,11 @@ class Learner(ClassifierMixin, BaseEstimator):
             process calls `fit`. None is one device, in plain torch. The recipe runs on every process alike.
         taxonomy: for `predict(level=...)`; taken from the labels if they carry one.
         rounds, folds, exact_folds, neighbours, penalty: of the recipe, see `Settings`.
-        epochs, batch_size, learning_rate: of the loop that a loss, terms or a weighting of one's own run in.
+        epochs, batch_size, learning_rate: of gradient steps: the training of an encoder, or the loop that a loss,
+            terms or a weighting of one's own run in. None: what the encoder likes; 30, 256 and .01 in the loop.
+        accumulate: batches per step in the training of an encoder.
+        augmentation: how rows are changed in the training of an encoder: "auto" is what it offers, None is nothing.
+        precision: "32", or "bf16-mixed" or "16-mixed" through Lightning, in the training of an encoder.
 
     Attributes:
         classes_: (K,) what `predict` gives: values of y, class names, or 0..K-1.
@@ -104,9 +112,12 @@ class Learner(ClassifierMixin, BaseEstimator):
         exact_folds: int = 3,
         neighbours: int = 10,
         penalty: float = 0.01,
-        epochs: int = 30,
-        batch_size: int = 256,
-        learning_rate: float = 0.01,
+        epochs: int | None = None,
+        batch_size: int | None = None,
+        learning_rate: float | None = None,
+        accumulate: int = 1,
+        augmentation: Augmentation | str | None = "auto",
+        precision: str = "32",
     ) -> None:
         self.encoder = encoder
         self.head = head
@@ -126,6 +137,9 @@ class Learner(ClassifierMixin, BaseEstimator):
         self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
+        self.accumulate = accumulate
+        self.augmentation = augmentation
+        self.precision = precision
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -161,15 +175,18 @@ class Learner(ClassifierMixin, BaseEstimator):
             labels = labels.with_error(self.error_)
         self._seed = int(self.seed)
         self.encoder_ = self._make_encoder(data)
-        encoded = self._learn_encoder(data)
-        root = float(encoded.square().mean().sqrt())
-        self.feature_scale_ = root if root > 0 else 1.0
         labels = labels.to(device)
-        features = (encoded / self.feature_scale_).to(device)[labels.rows]
-        if self.procedure is not None:
-            self._fit_procedure(features, labels)
+        if isinstance(self.encoder_, TrainableEncoder):
+            self._fit_end_to_end(self.encoder_, data, labels, callback, state)
         else:
-            self._fit_recipe(features, labels, callback, state)
+            encoded = self._learn_encoder(data)
+            root = float(encoded.square().mean().sqrt())
+            self.feature_scale_ = root if root > 0 else 1.0
+            rows = (encoded / self.feature_scale_).to(device)
+            if self.procedure is not None:
+                self._fit_procedure(rows[labels.rows], labels)
+            else:
+                self._fit_recipe(rows, labels, callback, state)
         self.log_evidence_heldout_ = evidence_score(
             labels, torch.as_tensor(self.held_out_log_probs_, device=device), torch.ones_like(labels.rows).bool()
         )
@@ -197,20 +214,25 @@ class Learner(ClassifierMixin, BaseEstimator):
             "penalty": 0,
             "epochs": 0,
             "batch_size": 1,
+            "accumulate": 1,
         }
         for name, least in lowest.items():
-            if not getattr(self, name) >= least:
-                raise LabelError(f"{name} is {getattr(self, name)}; expected {least} or more")
-        if not self.learning_rate > 0:
+            value = getattr(self, name)
+            if value is not None and not value >= least:
+                raise LabelError(f"{name} is {value}; expected {least} or more")
+        if self.precision not in PRECISIONS:
+            raise LabelError(f'precision is "{self.precision}"; expected one of {", ".join(PRECISIONS)}')
+        if self.augmentation != "auto" and not isinstance(self.augmentation, Augmentation | None):
+            raise LabelError(f'augmentation is {self.augmentation!r}; expected "auto", None or an Augmentation')
+        if self.learning_rate is not None and not self.learning_rate > 0:
             raise LabelError(f"learning_rate is {self.learning_rate}; expected a number above 0")
         if isinstance(self.terms, Term) or not all(isinstance(term, Term) for term in self.terms):
             raise LabelError("terms must be a list of Term objects, such as [MyTerm()]")
         if self.taxonomy is not None and not isinstance(self.taxonomy, Taxonomy):
             raise LabelError(f"taxonomy is {self.taxonomy!r}; expected a Taxonomy, such as Taxonomy.from_csv(path)")
 
-    def _fit_recipe(
-        self, features: Tensor, labels: Labels, callback: Callback | None, state: RecipeState | None
-    ) -> None:
+    def _fit_recipe(self, rows: Tensor, labels: Labels, callback: Callback | None, state: RecipeState | None) -> None:
+        features = rows[labels.rows]
         recipe = Recipe(
             features,
             labels,
@@ -226,43 +248,84 @@ class Learner(ClassifierMixin, BaseEstimator):
             state=state,
             callback=callback,
         )
-        found = recipe.run()
+        self._keep(recipe.run())
+        self.recipe_state_ = recipe.state
+        if self.loss is not None or self.terms or self.weighting is not None:
+            self._fit_loop(rows, labels, torch.as_tensor(self.posterior_, device=rows.device))
+
+    def _keep(self, found: RecipeResult) -> None:
+        """What a fit found, as fitted attributes."""
         self.head_, self.temperature_ = found.head.requires_grad_(True), found.temperature
         self.chosen_, self.history_ = found.chosen, found.history
         self.posterior_ = found.posterior.cpu().numpy()
         self.held_out_log_probs_ = found.held_out_log_probs.cpu().numpy()
         self.held_out_ = found.held_out.cpu().numpy()
-        self.recipe_state_ = recipe.state
-        if self.loss is not None or self.terms or self.weighting is not None:
-            self._fit_loop(features, labels, found.posterior)
 
-    def _fit_loop(self, features: Tensor, labels: Labels, posterior: Tensor) -> None:
+    def _fit_loop(self, rows: Tensor, labels: Labels, posterior: Tensor) -> None:
         """The last fit of the head, with the loss, the terms and the weighting that were given."""
-
-        def say(epoch: int, value: float) -> None:
-            self.history_.append({"step": f"epoch {epoch}", "track": "loop", "round": epoch, "objective": value})
-
-        torch_state = torch.random.get_rng_state()
-        torch.manual_seed(self._seed)  # terms may draw
-        train(
+        pace = Pace(
+            epochs=30 if self.epochs is None else self.epochs,
+            batch_size=256 if self.batch_size is None else self.batch_size,
+            learning_rate=0.01 if self.learning_rate is None else self.learning_rate,
+            penalty=self.penalty,
+        )
+        loop = Loop(
             self,
-            self.head_,
-            features,
-            posterior,
-            labels.instance_weight().to(features),
+            Network(self.head_, terms=self.terms),
+            FeatureRows(rows),
+            labels,
+            FixedTargets(posterior),
+            pace,
             loss=cross_entropy if self.loss is None else self.loss,
             terms=self.terms,
             weighting=self.weighting,
+            seed=self._seed,
+            fabric=OneDevice(rows.device) if self.fabric is None else self.fabric,
+        )
+        for epoch in range(pace.epochs):
+            value = loop.epoch(epoch)
+            self.history_.append(
+                {"step": f"epoch {epoch + 1}", "track": "loop", "round": epoch + 1, "objective": value}
+            )
+        self.temperature_ = self._temperature_of(rows[labels.rows], labels)
+
+    def _fit_end_to_end(
+        self,
+        encoder: TrainableEncoder,
+        data: Any,
+        labels: Labels,
+        callback: Callback | None,
+        state: RecipeState | None,
+    ) -> None:
+        """Encoder and head together."""
+        if self.procedure is not None:
+            raise LabelError(
+                f"{type(self.procedure).__name__} fits a head on frozen features; {type(encoder).__name__} is trained"
+            )
+        encoder.learn(data, seed=self._seed)
+        self.feature_scale_ = 1.0
+        device = labels.device
+        training = EndToEnd(
+            self,
+            encoder,
+            make_head(self.head, encoder.feature_dim, labels.n_classes),
+            encoder.inputs(data),
+            labels,
             epochs=self.epochs,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
-            penalty=self.penalty,
+            accumulate=self.accumulate,
+            augmentation=encoder.augmentation() if isinstance(self.augmentation, str) else self.augmentation,
+            loss=cross_entropy if self.loss is None else self.loss,
+            terms=self.terms,
+            weighting=self.weighting,
             seed=self._seed,
-            fabric=self.fabric,
-            on_epoch=say,
+            fabric=fabric_for(device, self.precision) if self.fabric is None else self.fabric,
+            callback=callback,
+            state=state,
         )
-        torch.random.set_rng_state(torch_state)
-        self.temperature_ = self._temperature_of(features, labels)
+        self._keep(training.run())
+        self.recipe_state_ = training.state
 
     def _temperature_of(self, features: Tensor, labels: Labels) -> float:
         """Temperature that gives the head the mean confidence that the held-out log-probabilities have."""

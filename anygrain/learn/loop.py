@@ -1,14 +1,19 @@
-"""The loop of gradient steps, for losses, terms and weightings of one's own."""
+"""The loop of gradient steps, for a head alone or an encoder and its head, towards posteriors."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from anygrain.learn.fabric import Fabric, OneDevice
+from anygrain.encoders.trainable import Arrays, Augmentation, Inputs, TrainableEncoder, in_batches, seeded, to_device
+from anygrain.labels import Labels
+from anygrain.labels.base import Batch
+from anygrain.learn.fabric import Fabric
 from anygrain.learn.head import Head
 from anygrain.learn.loss import Loss
 from anygrain.learn.step import Step
@@ -17,6 +22,10 @@ from anygrain.learn.weighting import Weighting
 
 if TYPE_CHECKING:
     from anygrain.learn.learner import Learner
+
+MAX_NORM = 1.0  # of the gradient, where an encoder is trained
+WARM_UP = 0.05  # share of the steps
+SURE = 0.95  # least belief about a row without evidence that is passed on to its strong view
 
 
 def objective(step: Step, loss: Loss, terms: Sequence[Term], weighting: Weighting | None, weight: Tensor) -> Tensor:
@@ -34,74 +43,297 @@ def objective(step: Step, loss: Loss, terms: Sequence[Term], weighting: Weightin
     return total
 
 
-class Objective(nn.Module):
-    """Head, loss and terms as one module, so that a fabric can wrap all that is trained."""
-
-    step: Step
-
-    def __init__(
-        self, head: Head, loss: Loss, terms: Sequence[Term], weighting: Weighting | None, penalty: float
-    ) -> None:
-        super().__init__()
-        self.head, self.terms, self.penalty = head, nn.ModuleList(terms), penalty
-        self.loss, self.weighting = loss, weighting
-
-    def forward(self, features: Tensor, posterior: Tensor, weight: Tensor, instances: Tensor, epoch: int) -> Tensor:
-        """The objective of a batch, a scalar; the step stays in `step`."""
-        self.step = Step(self.head(features), features, posterior, instances, epoch)
-        terms = [term for term in self.terms if isinstance(term, Term)]
-        value = objective(self.step, self.loss, terms, self.weighting, weight)
-        return value + 0.5 * self.penalty * self.head.penalty()
-
-
-def train(
-    learner: Learner,
-    head: Head,
-    features: Tensor,
-    posterior: Tensor,
-    weight: Tensor,
-    *,
-    loss: Loss,
-    terms: Sequence[Term],
-    weighting: Weighting | None,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    penalty: float,
-    seed: int,
-    fabric: Fabric | None = None,
-    on_epoch: Callable[[int, float], None] | None = None,
-) -> None:
-    """Adam on the objective plus penalty / 2 x head.penalty(), from where the head stands; order drawn from the seed.
-
-    On several processes every one takes each world-size-th batch of the same order; the fabric averages gradients.
+class Network(nn.Module):
+    """All that is trained as one module, so that a fabric can wrap it.
 
     Args:
-        features: (N, D).  posterior: (N, K).  weight: (N,).
-        fabric: a launched `lightning.Fabric`; None is one device, in plain torch.
-        on_epoch: called with the number of finished epochs and the mean objective of this process.
+        head: features to log-probabilities.
+        encoder: arrays to features; None where the arrays are the features.
+        terms: their parameters are trained as well.
     """
-    fabric = OneDevice() if fabric is None else fabric
-    hooked: list[Term | Weighting] = [*terms, *([weighting] if weighting is not None else [])]
-    for part in hooked:
-        part.on_fit_start(learner)
-    bare = Objective(head, loss, terms, weighting, penalty)
-    module, optimizer = fabric.setup(bare, torch.optim.Adam(bare.parameters(), lr=learning_rate))
-    generator = torch.Generator().manual_seed(seed)
-    rank, world = fabric.global_rank, fabric.world_size
-    for epoch in range(epochs):
-        for part in hooked:
-            part.on_epoch_start(epoch)
-        batches = torch.randperm(len(features), generator=generator).to(features.device).split(batch_size)
-        batches += batches[: -len(batches) % world]  # as many for every process
+
+    def __init__(self, head: Head, encoder: TrainableEncoder | None = None, terms: Sequence[Term] = ()) -> None:
+        super().__init__()
+        self.head, self.encoder, self.terms = head, encoder, nn.ModuleList(terms)
+
+    def forward(self, arrays: Arrays) -> tuple[Tensor, Tensor]:
+        """Log-probabilities (B, K) and features (B, D) of a batch of rows."""
+        features = arrays["features"] if self.encoder is None else self.encoder.encode(arrays)
+        return self.head(features), features
+
+    def groups(self, rate: float) -> list[dict[str, Any]]:
+        """Parameters and their learning rates."""
+        own = {"params": [*self.head.parameters(), *self.terms.parameters()], "lr": rate}
+        return [own] if self.encoder is None else [own, *self.encoder.learning_rates(rate)]
+
+
+class Targets(Protocol):
+    """Where the posteriors come from that a batch is trained towards."""
+
+    def of(self, batch: Batch, log_probs: Tensor) -> Tensor:
+        """Posterior (B, K) of the instances of a batch, given log-probabilities (B, K) without gradient."""
+
+
+class FixedTargets:
+    """Posteriors (N, K) that were found already."""
+
+    def __init__(self, posterior: Tensor) -> None:
+        self.posterior = posterior
+
+    def of(self, batch: Batch, log_probs: Tensor) -> Tensor:
+        return self.posterior[batch.instances]
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long and how fast.
+
+    Attributes:
+        epochs: passes over the observations.
+        batch_size: instances at once; a larger set is trained in parts of this size.
+        learning_rate: of Adam, or the highest where `decay` is set.
+        penalty: factor of head.penalty() / 2 in the objective.
+        weight_decay: of AdamW.
+        decay: whether the rate rises over the first twentieth and then falls along a cosine.
+        accumulate: batches per step of the optimiser.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    penalty: float = 0.0
+    weight_decay: float = 0.0
+    decay: bool = False
+    accumulate: int = 1
+
+    def factor(self, progress: float) -> float:
+        """Of the learning rate, after a share of all steps."""
+        if not self.decay:
+            return 1.0
+        return min(1.0, (progress + 1e-3) / WARM_UP) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+class Loop:
+    r"""Adam on the objective, in batches that keep sets whole, in an order that is drawn from the seed and the epoch.
+
+    With a strong augmentation every row is seen twice: the posterior of the weak view is the target of both, and rows
+    without any evidence take part with the strong view, once their weak view is believed with `SURE`:
+
+    .. math:: \mathrm{loss}(\log p(x^w), q) + \mathrm{loss}(\log p(x^s), q), \qquad q = q(\log p(x^w), o)
+
+    A set larger than a batch takes two passes: one without gradient gives its posterior, then its parts are trained
+    towards it and their gradients added, which is the gradient of the whole. On several processes every one takes each
+    world-size-th batch of the same order; the fabric averages gradients.
+
+    Args:
+        learner: for the hooks of terms and weighting.
+        network: what is trained.
+        rows: inputs of the data rows.
+        labels: observations of n instances, from which batches are made.
+        targets: what every batch is trained towards.
+        instances: what an instance of these labels is called in steps, (n,); its own number where not given.
+        row_of: data row of every instance by that name, (N,); that of the labels where not given.
+        weight: of every instance by that name, (N,); that of the labels where not given.
+        silent: instances without evidence, by name, (S,), that take part through their strong view.
+        teaches: whether instances with evidence have a strong view as well.
+
+    Source of the strong view: Sohn et al., FixMatch, 2020; Chen et al., A General Framework for Learning from Weak
+    Supervision, 2024.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        network: Network,
+        rows: Inputs,
+        labels: Labels,
+        targets: Targets,
+        pace: Pace,
+        *,
+        loss: Loss,
+        terms: Sequence[Term],
+        weighting: Weighting | None,
+        seed: int,
+        fabric: Fabric,
+        augmentation: Augmentation | None = None,
+        instances: Tensor | None = None,
+        row_of: Tensor | None = None,
+        weight: Tensor | None = None,
+        silent: Tensor | None = None,
+        teaches: bool = False,
+    ) -> None:
+        self.network, self.rows, self.labels, self.targets, self.pace = network, rows, labels, targets, pace
+        self.loss, self.terms, self.weighting, self.seed, self.fabric = loss, terms, weighting, seed, fabric
+        self.augmentation, self.teaches = augmentation, teaches
+        device = fabric.device
+        self.silent = torch.zeros(0, dtype=torch.long) if silent is None else silent.cpu()
+        self.name_of = torch.arange(labels.n_instances) if instances is None else instances.cpu()
+        self.row_of = (labels.rows if row_of is None else row_of).cpu()
+        self.weight = (labels.instance_weight() if weight is None else weight).float().to(device)
+        self.hooked: list[Term | Weighting] = [*terms, *([weighting] if weighting is not None else [])]
+        for part in self.hooked:
+            part.on_fit_start(learner)
+        optimizer = torch.optim.AdamW(
+            network.to(device).groups(pace.learning_rate), lr=pace.learning_rate, weight_decay=pace.weight_decay
+        )
+        self.rates = [group["lr"] for group in optimizer.param_groups]
+        self.module, self.optimizer = fabric.setup(network, optimizer)
+        #: called after every step of the optimiser
+        self.after_move: Callable[[], None] = lambda: None
+        #: what the network said of every instance's weak view in the last epoch, (N, K), where it is kept
+        self.said: Tensor | None = None
+
+    def keep_what_is_said(self) -> None:
+        """From now on `said` holds log-probabilities of all instances, as they were when their batch came."""
+        n, k = self.labels.n_instances, self.labels.n_classes
+        self.said = torch.full((n, k), -math.log(k), device=self.labels.device)
+
+    def epoch(self, number: int) -> float:
+        """One pass; the mean objective of this process."""
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + number) % 2**62)
+        for part in self.hooked:
+            part.on_epoch_start(number)
+        batches = self._batches(generator)
+        own = int(torch.randint(2**62, (1,), generator=generator)) + self.fabric.global_rank
+        draws = torch.Generator().manual_seed(own)
+        self.network.train()
         total, seen = 0.0, 0
-        for instances in batches[rank::world]:
-            value = module(features[instances], posterior[instances], weight[instances], instances, epoch)
-            optimizer.zero_grad()
-            fabric.backward(value)
-            optimizer.step()
-            total, seen = total + float(value.detach()) * len(instances), seen + len(instances)
-            for part in hooked:
-                part.after_step(bare.step)
-        if on_epoch is not None:
-            on_epoch(epoch + 1, total / seen)
+        with seeded(int(torch.randint(2**62, (1,), generator=draws))):
+            for at, (batch, silent) in enumerate(batches):
+                factor = self.pace.factor((number + at / len(batches)) / max(self.pace.epochs, 1))
+                for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+                    group["lr"] = rate * factor
+                last = (at + 1) % self.pace.accumulate == 0 or at + 1 == len(batches)
+                value, step = self._step(batch, silent, number, draws, moves=last)
+                total, seen = total + value * len(batch.instances), seen + len(batch.instances)
+                if last:
+                    for part in self.hooked:
+                        part.after_step(step)
+        return total / max(seen, 1)
+
+    def _batches(self, generator: torch.Generator) -> list[tuple[Batch, Tensor]]:
+        """Batches of instances with evidence, each with its share of those without."""
+        rank, world, size = self.fabric.global_rank, self.fabric.world_size, self.pace.batch_size
+        batches = list(self.labels.batches(size, generator, rank, world))
+        if not len(self.silent):
+            return [(batch, self.silent) for batch in batches]
+        wanted = max(len(batches), math.ceil(len(self.silent) / (world * size)))
+        while len(batches) < wanted:  # few observations beside many rows without: they come several times
+            batches += list(self.labels.batches(size, generator, rank, world))
+        order = self.silent[torch.randperm(len(self.silent), generator=generator)]
+        return list(zip(batches[:wanted], order[rank::world].tensor_split(wanted), strict=True))
+
+    def _step(
+        self, batch: Batch, silent: Tensor, epoch: int, generator: torch.Generator, *, moves: bool
+    ) -> tuple[float, Step]:
+        """Gradients of a batch, added to those that are there; `moves`: the parameters follow."""
+        size, accumulate = self.pace.batch_size, self.pace.accumulate
+        parts = list(torch.arange(len(batch.instances)).split(size)) if len(batch.instances) > 2 * size else []
+        value, step = 0.0, None
+        if len(parts) < 2:
+            with self.fabric.no_backward_sync(self.module, enabled=not moves):
+                objective_, step = self._objective(batch, None, silent, epoch, generator)
+                self.fabric.backward(objective_ / accumulate)
+            value = float(objective_.detach())
+        else:
+            posterior = self.targets.of(batch, self.log_probs(batch.instances))
+            weight = self._weight_of(batch)
+            for at, part in enumerate(parts):
+                chosen = Batch(batch.instances[part], batch.observations, batch.weight[part])
+                share = float(weight[part].sum() / weight.sum().clamp(min=1e-12))
+                with self.fabric.no_backward_sync(self.module, enabled=not (moves and at + 1 == len(parts))):
+                    rest = silent if at == 0 else silent[:0]
+                    objective_, step = self._objective(chosen, posterior[part], rest, epoch, generator)
+                    self.fabric.backward(objective_ * share / accumulate)
+                value += float(objective_.detach()) * share
+        assert step is not None
+        if moves:
+            if self.network.encoder is not None:
+                self.fabric.clip_gradients(self.module, self.optimizer, max_norm=MAX_NORM)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            self.after_move()
+        return value, step
+
+    def _weight_of(self, batch: Batch) -> Tensor:
+        return batch.weight.to(self.weight) * self.weight[self.name_of[batch.instances.cpu()].to(self.weight.device)]
+
+    def log_probs(self, instances: Tensor) -> Tensor:
+        """Log-probabilities (B, K) of instances of the labels, in parts, without gradient or augmentation."""
+        rows, place = self.row_of[self.name_of[instances.cpu()]].unique(return_inverse=True)
+        found = in_batches(lambda a: self.network(a)[0], self.rows, 4 * self.pace.batch_size, self.network, rows)
+        return found[place].to(self.labels.device)
+
+    def _objective(
+        self, batch: Batch, posterior: Tensor | None, silent: Tensor, epoch: int, generator: torch.Generator
+    ) -> tuple[Tensor, Step]:
+        """The objective of a batch and of instances without evidence, with gradient."""
+        device, n = self.fabric.device, len(batch.instances)
+        strong = self.augmentation is not None and (self.teaches or len(silent) > 0)
+        names = torch.cat([self.name_of[batch.instances.cpu()], silent])
+        rows, place = self.row_of[names].unique(return_inverse=True)
+        arrays = self.rows[rows]
+        views = [arrays]
+        if self.augmentation is not None:
+            views = [self.augmentation.weak(arrays, generator)]
+            if strong:
+                views.append(self.augmentation.strong(arrays, generator))
+        joined = views[0] if len(views) == 1 else {k: torch.cat([view[k] for view in views]) for k in views[0]}
+        log_probs, features = self.module(to_device(joined, device))
+        weak, names = place.to(device), names.to(device)
+        believed = log_probs[weak].detach()
+        if self.said is not None:
+            self.said[batch.instances] = believed[:n].to(self.said)
+        if posterior is None:
+            posterior = self.targets.of(batch, believed[:n].to(self.labels.device))
+        posterior = torch.cat([posterior.to(believed), believed[n:].exp()])
+        observed = self._weight_of(batch)
+        weight = torch.cat([observed, observed.new_zeros(len(silent))])
+        step = Step(log_probs[weak], features[weak], posterior, names, epoch)
+        value = objective(step, self.loss, self.terms, self.weighting, weight)
+        if strong:
+            other = self.loss(log_probs[weak + len(rows)], posterior)
+            if self.teaches:
+                value = value + (observed * other[:n]).sum() / observed.sum().clamp(min=1e-12)
+            if len(silent):
+                sure = posterior[n:].max(dim=1).values >= SURE
+                value = value + (self.weight[names[n:]] * sure * other[n:]).mean()
+        if self.pace.penalty:
+            value = value + 0.5 * self.pace.penalty * self.network.head.penalty()
+        return value, step
+
+    # -- going on after an interruption -------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Tensor]:
+        """Parameters and the state of the optimiser, as tensors."""
+        out = {f"network.{key}": value.detach().clone() for key, value in self.network.state_dict().items()}
+        for index, values in self.optimizer.state_dict()["state"].items():
+            out.update({f"optimizer.{index}.{key}": torch.as_tensor(v).clone() for key, v in values.items()})
+        if self.said is not None:
+            out["said"] = self.said.clone()
+        return out
+
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        """Go on from what `state` gave."""
+        self.network.load_state_dict({k[8:]: v for k, v in tensors.items() if k.startswith("network.")})
+        whole = self.optimizer.state_dict()
+        for key, value in tensors.items():
+            if key.startswith("optimizer."):
+                _, index, name = key.split(".", 2)
+                whole["state"].setdefault(int(index), {})[name] = value
+        self.optimizer.load_state_dict(whole)
+        if self.said is not None:
+            self.said = tensors["said"].to(self.said)
+
+
+class FeatureRows:
+    """Features (N, D) that were computed already, as inputs."""
+
+    def __init__(self, features: Tensor) -> None:
+        self.features = features
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def __getitem__(self, rows: Tensor) -> Arrays:
+        return {"features": self.features[rows.to(self.features.device)]}

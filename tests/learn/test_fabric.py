@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from anygrain.learn import Learner, Term
+from anygrain.learn.fabric import OneDevice
 
 GENERATOR = np.random.default_rng(0)
 X = np.concatenate([GENERATOR.normal(c, 1.0, (40, 3)) for c in range(3)])
@@ -18,10 +19,11 @@ class Nothing(Term):
         return step.log_probs.sum() * 0
 
 
-class Counting:
+class Counting(OneDevice):
     """A fabric that counts, as rank `global_rank` of `world_size`."""
 
     def __init__(self, global_rank=0, world_size=1):
+        super().__init__()
         self.global_rank, self.world_size, self.steps, self.wrapped = global_rank, world_size, 0, None
 
     def setup(self, module, *optimizers):

@@ -1,0 +1,357 @@
+r"""An encoder and a head, trained together from evidence.
+
+.. math:: \nabla_\theta \log P(o \mid p_\theta) = \sum_{ik} q_{ik}\, \nabla_\theta \log p_\theta(k \mid x_i)
+
+Every step is an E-step on its own batch, q the posterior of its instances under the network as it stands, and a
+gradient step towards q, which is the gradient of the likelihood. Around it:
+
+1. *What is held out*: a tenth of the rows that carry evidence, whole sets and groups. Their likelihood chooses the
+   epoch and the temperature; the network never sees them.
+2. *The strong view*: where evidence leaves doubt, a row's belief is taught to its strongly changed view, and rows
+   without evidence teach as well (`Loop`).
+3. *An average of the weights* over the last steps is what is kept.
+4. *Channels* (annotators, noise) follow once an epoch, by what the network said of each row before its step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from anygrain.encoders.trainable import Augmentation, Inputs, TrainableEncoder, in_batches
+from anygrain.labels import LabelError, Labels
+from anygrain.labels.base import Batch
+from anygrain.learn.calibration import fit_temperature
+from anygrain.learn.fabric import Fabric
+from anygrain.learn.head import Head
+from anygrain.learn.loop import Loop, Network, Pace
+from anygrain.learn.loss import Loss
+from anygrain.learn.recipe import Callback, RecipeResult, RecipeState
+from anygrain.learn.term import Term
+from anygrain.learn.weighting import Weighting
+
+if TYPE_CHECKING:
+    from anygrain.learn.learner import Learner
+
+HELD_OUT = 0.1  # of the rows with evidence
+LEAST_ROWS = 100  # with evidence, for some to be held out
+LARGEST_GROUP = 0.05  # of the rows; a larger one is never held out
+IN_DOUBT = 0.05  # mean entropy of what the evidence leaves open, as a share of log K: from there on views are strong
+AVERAGED = 1 / 40  # of all steps
+SHRINK = 20  # held-out observations that outweigh the guess that the temperature is 1
+FEWEST_EPOCHS, MOST_EPOCHS = 8, 300
+
+
+class EvidenceTargets:
+    """The posterior of a batch under the network as it stands.
+
+    A component of overlapping sets that is larger than a batch comes in several; its posterior is that of the whole,
+    from an E-step at the start of the epoch.
+
+    Args:
+        labels: observations.
+        batch_size: instances at once.
+    """
+
+    def __init__(self, labels: Labels, batch_size: int) -> None:
+        self.labels = labels
+        structure = labels.structure
+        component = structure.component.cpu()
+        several = torch.bincount(structure.nodes[labels.n_instances :].cpu(), minlength=int(component.max()) + 1) > 1
+        large = (torch.bincount(component) > batch_size) & several[: int(component.max()) + 1]
+        #: instances of components that are cut into batches
+        self.cut = large[component]
+        self.posterior: Tensor | None = None
+
+    def e_step(self, log_probs: Tensor) -> None:
+        """Posteriors of the components that are cut, from log-probabilities (N, K)."""
+        self.posterior = self.labels.posterior(log_probs)
+
+    def of(self, batch: Batch, log_probs: Tensor) -> Tensor:
+        found = None
+        if self.posterior is not None:
+            stored = self.cut.to(batch.instances.device)[batch.instances]
+            if bool(stored.all()):
+                return self.posterior[batch.instances].to(log_probs)
+            found = stored
+        posterior = self.labels.select(batch).posterior(log_probs)
+        if found is not None and self.posterior is not None:
+            posterior = torch.where(found[:, None], self.posterior[batch.instances].to(posterior), posterior)
+        return posterior
+
+
+class EndToEnd:
+    """One training of an encoder and a head.
+
+    Args:
+        learner: for the hooks of terms and weighting.
+        encoder: has learnt from the data.
+        head: unfitted.
+        rows: inputs of all data rows.
+        labels: of these rows.
+        epochs, batch_size, learning_rate: None: what the encoder likes.
+        accumulate: batches per step.
+        augmentation: None for none.
+        seed: of order, dropout, augmentation and what is held out.
+        state: finished epochs of an earlier training, which is gone on with.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        encoder: TrainableEncoder,
+        head: Head,
+        rows: Inputs,
+        labels: Labels,
+        *,
+        epochs: int | None,
+        batch_size: int | None,
+        learning_rate: float | None,
+        accumulate: int,
+        augmentation: Augmentation | None,
+        loss: Loss,
+        terms: Sequence[Term],
+        weighting: Weighting | None,
+        seed: int,
+        fabric: Fabric,
+        callback: Callback | None = None,
+        state: RecipeState | None = None,
+    ) -> None:
+        self.encoder, self.rows, self.labels, self.callback = encoder, rows, labels, callback
+        self.state = RecipeState() if state is None else state
+        likes = encoder.training_defaults
+        size = likes.batch_size if batch_size is None else batch_size
+        doubt = doubts(labels)
+        told = torch.zeros(len(labels), dtype=torch.bool).index_fill_(0, labels.rows.cpu()[doubt < 1], True)
+        self.held_rows = hold_out(labels, told, torch.Generator().manual_seed(seed))
+        taught = told & ~self.held_rows
+        if not bool(taught.any()):
+            raise LabelError("no row has any evidence: there is nothing to learn from")
+        self.held = labels[self.held_rows] if bool(self.held_rows.any()) else None
+        self.taught = labels[taught]
+        names = instances_of(labels, taught.nonzero()[:, 0])
+        silent = (~told)[labels.rows.cpu()].nonzero()[:, 0]
+        teaches = augmentation is not None and float(doubt[names].mean()) > IN_DOUBT
+        if augmentation is None:
+            silent = silent[:0]  # such rows teach by their strong view alone
+        steps_an_epoch = max(math.ceil(len(names) / size), math.ceil(len(silent) / size))
+        if epochs is None:
+            epochs = min(max(math.ceil(likes.steps / steps_an_epoch), FEWEST_EPOCHS), MOST_EPOCHS)
+        pace = Pace(
+            epochs=epochs,
+            batch_size=size,
+            learning_rate=likes.learning_rate if learning_rate is None else learning_rate,
+            weight_decay=likes.weight_decay,
+            decay=True,
+            accumulate=accumulate,
+        )
+        self.targets = EvidenceTargets(self.taught, size)
+        self.loop = Loop(
+            learner,
+            Network(head, encoder, terms),
+            rows,
+            self.taught,
+            self.targets,
+            pace,
+            loss=loss,
+            terms=terms,
+            weighting=weighting,
+            seed=seed,
+            fabric=fabric,
+            augmentation=augmentation,
+            instances=names,
+            row_of=labels.rows,
+            weight=labels.instance_weight(),
+            silent=silent,
+            teaches=teaches,
+        )
+        if labels.channels:
+            self.loop.keep_what_is_said()
+        horizon = max(steps_an_epoch * epochs / accumulate * AVERAGED, 1.0)
+        average = get_ema_multi_avg_fn(1 - 1 / horizon)
+        self.average = AveragedModel(self.loop.network, multi_avg_fn=average, use_buffers=True)
+        self.loop.after_move = lambda: self.average.update_parameters(self.loop.network)
+        self.best: dict[str, Tensor] = {}
+
+    def run(self) -> RecipeResult:
+        """Train, choose the epoch and the temperature."""
+        epochs = self.loop.pace.epochs
+        finished = self._resume()
+        for epoch in range(finished, epochs):
+            if bool(self.targets.cut.any()):
+                self.targets.e_step(self.loop.log_probs(torch.arange(self.taught.n_instances)))
+            objective = self.loop.epoch(epoch)
+            if self.loop.said is not None:
+                if self.loop.fabric.world_size > 1:  # every process has seen its own batches only
+                    self.loop.said = self.loop.log_probs(torch.arange(self.taught.n_instances))
+                self.taught.update(self.taught.posterior(self.loop.said), self.loop.said)
+            facts: dict[str, Any] = {
+                "step": f"epoch {epoch + 1}",
+                "track": "end to end",
+                "round": epoch + 1,
+                "objective": objective,
+            }
+            if self.held is not None:
+                facts["held_out_evidence"] = self._weigh(epoch)
+            self._keep(facts, epochs)
+        return self._result()
+
+    # -- choosing the epoch -------------------------------------------------------------------------------------------
+
+    def _weigh(self, epoch: int) -> float:
+        """Mean log-likelihood of the held-out observations; remembers the network where it is the highest."""
+        assert self.held is not None
+        value = self.held.infer(self._logits(self.held_rows.nonzero()[:, 0], self.held).log_softmax(dim=1))[0]
+        weight = value.new_ones(len(value)) if self.held.weight is None else self.held.weight.to(value)
+        score = value * weight
+        if not self.best or float(score.sum()) > float(self.best["score"].sum()):
+            kept = {f"network.{k}": v.detach().clone() for k, v in self.average.module.state_dict().items()}
+            self.best = {"score": score, "epoch": torch.tensor(epoch + 1), **kept, **self._channels()}
+        self.last = score
+        return float(score.mean())
+
+    @property
+    def _averaged(self) -> Network:
+        network = self.average.module
+        assert isinstance(network, Network)
+        return network
+
+    def _logits(self, rows: Tensor, labels: Labels) -> Tensor:
+        """Logits (N, K) of the instances of some data rows, by the averaged network."""
+        network, size = self._averaged, 4 * self.loop.pace.batch_size
+        assert network.encoder is not None
+        encode = network.encoder.encode
+        found = in_batches(lambda a: network.head.logits(encode(a)), self.rows, size, network, rows)
+        return found.to(labels.device)[labels.rows]
+
+    def _choose(self) -> int:
+        """Bring back the network of the best epoch, where it is better than the last by a standard error."""
+        epochs = self.loop.pace.epochs
+        if self.held is None or not self.best or len(self.last) < 2:
+            return epochs
+        lead = self.best["score"] - self.last
+        if float(lead.mean()) <= float(lead.std()) / math.sqrt(len(lead)):
+            return epochs
+        self.average.module.load_state_dict({k[8:]: v for k, v in self.best.items() if k.startswith("network.")})
+        self._load_channels(self.best)
+        return int(self.best["epoch"])
+
+    def _result(self) -> RecipeResult:
+        epoch = self._choose()
+        rows = torch.arange(len(self.rows))
+        logits = self._logits(rows, self.labels)
+        temperature = 1.0
+        if self.held is not None:
+            mine = instances_of(self.labels, self.held_rows.nonzero()[:, 0]).to(logits.device)
+            everyone = torch.ones(len(mine), dtype=torch.bool, device=logits.device)
+            found = fit_temperature(self.held, logits[mine], everyone, default=1.0)
+            n = self.held.n_observations
+            temperature = found ** (n / (n + SHRINK))
+        log_probs = (temperature * logits).log_softmax(dim=1)
+        network = self._averaged
+        self.encoder.load_state_dict(network.encoder.state_dict())  # type: ignore[union-attr]
+        held = self.held_rows[self.labels.rows.cpu()]
+        why = "the last epoch" if epoch == self.loop.pace.epochs else f"epoch {epoch} explains held-out evidence better"
+        return RecipeResult(
+            head=network.head,
+            temperature=temperature,
+            posterior=self.labels.posterior(log_probs),
+            held_out_log_probs=log_probs,
+            held_out=held,
+            chosen={"chosen": "evidence", "why": f"end to end: {why}", "epoch": epoch, "held_out": int(held.sum())},
+            history=list(self.state.history),
+        )
+
+    # -- going on after an interruption -------------------------------------------------------------------------------
+
+    def _channels(self) -> dict[str, Tensor]:
+        return {
+            f"channel{i}.{key}": value.clone()
+            for i, channel in enumerate(self.labels.channels)
+            for key, value in channel.state_dict().items()
+        }
+
+    def _load_channels(self, tensors: dict[str, Tensor]) -> None:
+        for i, channel in enumerate(self.labels.channels):
+            mine = f"channel{i}."
+            channel.load_state_dict({k[len(mine) :]: v for k, v in tensors.items() if k.startswith(mine)})
+
+    def _keep(self, facts: dict[str, Any], epochs: int) -> None:
+        """Remember a finished epoch; only the last one is remembered whole."""
+        tensors = {f"loop.{k}": v for k, v in self.loop.state().items()}
+        tensors.update({f"average.{k}": v.detach().clone() for k, v in self.average.state_dict().items()})
+        tensors.update({f"best.{k}": v for k, v in self.best.items()})
+        if self.held is not None:
+            tensors["last"] = self.last
+        tensors.update(self._channels())
+        for step in self.state.steps:
+            self.state.steps[step] = {"done": torch.ones(1)}
+        self.state.steps[facts["step"]] = tensors
+        self.state.history.append(facts)
+        if self.callback is not None:
+            self.callback(facts["round"], epochs, facts)
+
+    def _resume(self) -> int:
+        """Take up the last finished epoch; how many are finished."""
+        whole = [step for step, tensors in self.state.steps.items() if set(tensors) != {"done"}]
+        if not whole:
+            return 0
+        tensors = self.state.steps[whole[-1]]
+
+        def under(prefix: str) -> dict[str, Tensor]:
+            return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+
+        self.loop.load_state(under("loop."))
+        self.average.load_state_dict(under("average."))
+        self.best = under("best.")
+        if self.held is not None:
+            self.last = tensors["last"]
+        self._load_channels(tensors)
+        return int(whole[-1].split()[-1])
+
+
+def doubts(labels: Labels) -> Tensor:
+    """How much of log K the evidence alone leaves open of every instance, (N,) in 0..1, on the CPU.
+
+    1 is an instance of which nothing is said; members of sets are below 1 whatever their set says.
+    """
+    n, k = labels.n_instances, labels.n_classes
+    uniform = torch.full((n, k), -math.log(k), device=labels.device)
+    posterior = labels.posterior(uniform)
+    entropy = -(posterior * posterior.clamp(min=1e-30).log()).sum(dim=1) / math.log(max(k, 2))
+    entropy = torch.where(entropy > 1 - 1e-5, 1.0, entropy)
+    in_set = labels.structure.degree > 0
+    return torch.where(in_set, entropy.clamp(max=1 - 1e-5), entropy).cpu()
+
+
+def instances_of(labels: Labels, rows: Tensor) -> Tensor:
+    """Instances of some data rows (R,), in the order of `labels[rows]`."""
+    number = torch.arange(labels.n_instances)
+    order = torch.argsort(labels.rows.cpu(), stable=True)
+    count = torch.bincount(labels.rows.cpu(), minlength=len(labels))
+    first = count.cumsum(0) - count
+    sizes = count[rows]
+    start = first[rows] - (sizes.cumsum(0) - sizes)
+    return number[order[torch.repeat_interleave(start, sizes) + torch.arange(int(sizes.sum()))]]
+
+
+def hold_out(labels: Labels, told: Tensor, generator: torch.Generator) -> Tensor:
+    """bool (rows,): a tenth of the rows of which something is told, bool (rows,), whole groups at random.
+
+    None where fewer than `LEAST_ROWS` are told. Groups of more than `LARGEST_GROUP` of these rows stay in.
+    """
+    out = torch.zeros_like(told)
+    n = int(told.sum())
+    if n < LEAST_ROWS:
+        return out
+    _, group = labels.groups().cpu().unique(return_inverse=True)
+    size = torch.bincount(group[told], minlength=int(group.max()) + 1)
+    order = torch.randperm(len(size), generator=generator)
+    order = order[(size[order] > 0) & (size[order] <= LARGEST_GROUP * n)]
+    chosen = order[size[order].cumsum(0) <= HELD_OUT * n]
+    return torch.isin(group, chosen)
