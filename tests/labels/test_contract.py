@@ -11,7 +11,10 @@ import torch
 from anygrain.labels import (
     All,
     AnyOf,
+    AtLeast,
+    AtMost,
     Bags,
+    Between,
     Candidates,
     Coarse,
     Compare,
@@ -24,8 +27,10 @@ from anygrain.labels import (
     Labels,
     Noisy,
     Pairs,
+    Positive,
     Proportions,
     Rules,
+    Sampled,
     SetLabels,
     Soft,
     check,
@@ -108,11 +113,22 @@ def any_of(seed, first=True, **how):
     return AnyOf.simulate(truth_of(seed), K, generator=gen(seed), bags=bags_of(first), target=[0, 2], **how)
 
 
+def in_bags(kind, **fixed):
+    def make(seed, first=True, **how):
+        return kind.simulate(truth_of(seed), K, generator=gen(seed), bags=bags_of(first), **fixed, **how)
+
+    return make
+
+
 def proportions(seed, first=True, **how):
     bags = bags_of(first)
     hits = torch.nn.functional.one_hot(truth_of(seed), K).double()[bags.members]
     total = torch.zeros(len(bags), K, dtype=torch.float64).index_add(0, bags.index, hits)
     return Proportions(bags, total / bags.sizes[:, None], **how)
+
+
+def positive(seed, first=True, **how):
+    return Positive.simulate(truth_of(seed), K, generator=gen(seed), target=int(truth_of(seed)[0]), **how)
 
 
 def simulated(kind, **fixed):
@@ -130,6 +146,9 @@ INSTANCE = {
     "Interval": simulated(Interval, width=1),
     "Noisy": noisy,
     "Rules": rules,
+    "Positive": positive,
+    "Positive, error": lambda seed, first=True, **how: positive(seed, error=0.2, scenario="case-control", **how),
+    "Sampled": simulated(Sampled),
     **{f"Crowd, {name}": crowd(name) for name in CHANNELS},
 }
 SETS = {
@@ -141,6 +160,11 @@ SETS = {
     "Counts, error": lambda seed, first=True, **how: counts(seed, first, error=0.2, **how),
     "AnyOf": any_of,
     "AnyOf, error": lambda seed, first=True, **how: any_of(seed, first, error=0.2, **how),
+    "AtLeast": in_bags(AtLeast, target=[0, 2]),
+    "AtLeast, error": in_bags(AtLeast, target=1, error=0.2),
+    "AtMost": in_bags(AtMost, target=[0, 2]),
+    "Between": in_bags(Between, target=[0, 2]),
+    "Between, error": in_bags(Between, target=1, error=0.2),
     "Proportions": proportions,
     "Proportions, noise": lambda seed, first=True, **how: proportions(seed, first, noise=8.0, **how),
 }
