@@ -170,7 +170,7 @@ class CrowdColumns(LabelColumns):
     vote: str = ""
     #: several votes of one annotator on one row
     repeats: Literal["stop", "first", "last", "both"] = "stop"
-    channel: Literal["OneCoin", "ClassCoin", "Confusion", "Spammer", "Difficulty"] = "Confusion"
+    channel: Literal["OneCoin", "ClassCoin", "Confusion", "Spammer", "Difficulty", "Ordinal"] = "Confusion"
     taxonomy: str = ""
 
 

@@ -8,8 +8,11 @@ Join kinds with `&`; the evidence multiplies. `aggregate` gives posteriors witho
 from anygrain.labels.aggregate import Aggregated, aggregate
 from anygrain.labels.all import All
 from anygrain.labels.anyof import AnyOf
+from anygrain.labels.at_least import AtLeast
+from anygrain.labels.at_most import AtMost
 from anygrain.labels.bags import Bags
 from anygrain.labels.base import Batch, Labels
+from anygrain.labels.between import Between
 from anygrain.labels.candidates import Candidates
 from anygrain.labels.channels import (
     Channel,
@@ -19,6 +22,7 @@ from anygrain.labels.channels import (
     InclusionRates,
     LabellingFunction,
     OneCoin,
+    Ordinal,
     Spammer,
     Transition,
 )
@@ -50,8 +54,11 @@ __all__ = [
     "Aggregated",
     "All",
     "AnyOf",
+    "AtLeast",
+    "AtMost",
     "Bags",
     "Batch",
+    "Between",
     "Candidates",
     "Channel",
     "Check",
@@ -73,6 +80,7 @@ __all__ = [
     "Labels",
     "Noisy",
     "OneCoin",
+    "Ordinal",
     "Pairs",
     "PairsUnlabeled",
     "Positive",

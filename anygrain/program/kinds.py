@@ -109,7 +109,7 @@ columns = ["worker_*"]
 # or, where only the numbers of votes are known, one column per class:
 # counts = ["votes_*"]
 repeats = "stop"              # several votes of one annotator on a row: "last", "first", "both"
-channel = "Confusion"         # or "OneCoin", "ClassCoin", "Spammer", "Difficulty\"""",
+channel = "Confusion"         # or "OneCoin", "ClassCoin", "Spammer", "Difficulty"; for ordered classes "Ordinal\"""",
     ),
     "Rules": Example(
         """

@@ -250,9 +250,10 @@ def test_ordinal_kinds_need_the_order_of_classes(tmp_path: Path) -> None:
     (tmp_path / "pairs.csv").write_text("one,two,said\nc,a,left\n")
     compare = {"kind": "Compare", "source": "pairs.csv", "first": "one", "second": "two", "column": "said"}
     interval = {"kind": "Interval", "low": "low", "high": "high"}
+    crowd = {"kind": "Crowd", "columns": ["y"], "channel": "Ordinal"}
     exact = {"kind": "Exact", "column": "y"}
     words, numbers = "id,x,y,low,high\na,1,bad,bad,\nb,2,good,,good\nc,3,,,\n", "id,x,y,low,high\na,1,9,,9\nc,2,10,9,\n"
-    for label in (compare, interval):
+    for label in (compare, interval, crowd):
         with pytest.raises(InputError, match=r"ordinal kinds need ordered classes: .* from low to high"):
             dataset(tmp_path, words, exact, label, classes=[])
         assert dataset(tmp_path, words, exact, label, classes=["bad", "good"]).classes.names == ("bad", "good")

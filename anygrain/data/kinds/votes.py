@@ -9,10 +9,11 @@ import torch
 
 from anygrain import labels as kinds
 from anygrain.data import config as settings
-from anygrain.data.classes import Classes
+from anygrain.data.classes import SETTING, Classes
 from anygrain.data.error import InputError, counted, number, quoted, some
 from anygrain.data.evidence import Draft, Evidence, Rows, row_names, starred, weights
 from anygrain.data.table import Table, distinct
+from anygrain.labels.frame import require_order
 
 #: channels by the names that a configuration gives them
 CHANNELS = {
@@ -21,6 +22,7 @@ CHANNELS = {
     "Confusion": "confusion",
     "Spammer": "spammer",
     "Difficulty": "difficulty",
+    "Ordinal": "ordinal",
 }
 
 
@@ -62,6 +64,8 @@ def read_crowd(entry: settings.CrowdColumns, table: Table, places: np.ndarray, n
         raise InputError(f"{table.name}: there is no vote in {some(map(quoted, columns))}")
 
     def build(classes: Classes) -> Evidence:
+        if entry.channel == "Ordinal":
+            require_order(classes.names, said=classes.origin == SETTING)
         index = torch.from_numpy(classes.encode(votes, entry.vote or entry.name, table.name))
         made = kinds.Crowd(
             torch.from_numpy(items),

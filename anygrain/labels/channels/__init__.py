@@ -1,7 +1,8 @@
 """How truth becomes an observation: annotators, rules, noise.
 
-`OneCoin` needs the fewest votes, `ClassCoin` and `Confusion` know classes apart, `Spammer` finds those who guess, and
-`Difficulty` lets the votes on a hard item depend on each other. Each shrinks its sources towards the pooled one.
+`OneCoin` needs the fewest votes, `ClassCoin` and `Confusion` know classes apart, `Spammer` finds those who guess,
+`Difficulty` lets the votes on a hard item depend on each other, and `Ordinal` is for ordered classes. Each shrinks its
+sources towards the pooled one.
 """
 
 from anygrain.labels.channels.channel import Channel, Records
@@ -11,6 +12,7 @@ from anygrain.labels.channels.difficulty import Difficulty
 from anygrain.labels.channels.inclusion_rates import InclusionRates
 from anygrain.labels.channels.labelling_function import LabellingFunction
 from anygrain.labels.channels.one_coin import OneCoin
+from anygrain.labels.channels.ordinal import Ordinal
 from anygrain.labels.channels.spammer import Spammer
 from anygrain.labels.channels.transition import Transition
 from anygrain.labels.error import LabelError
@@ -22,6 +24,7 @@ CHANNELS: dict[str, type[Channel]] = {
     "spammer": Spammer,
     "confusion": Confusion,
     "difficulty": Difficulty,
+    "ordinal": Ordinal,
 }
 
 
@@ -46,6 +49,7 @@ __all__ = [
     "InclusionRates",
     "LabellingFunction",
     "OneCoin",
+    "Ordinal",
     "Records",
     "Spammer",
     "Transition",
