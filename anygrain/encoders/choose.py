@@ -8,12 +8,16 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from anygrain.encoders.columns import Columns
 from anygrain.encoders.encoder import Encoder
 from anygrain.encoders.frame import Frame
+from anygrain.encoders.image import Convolutional, Residual
+from anygrain.encoders.images import is_image
 from anygrain.encoders.pretrained import Pretrained
 from anygrain.encoders.sparse import Sparse
 from anygrain.encoders.table import Table
 from anygrain.encoders.text import Text
+from anygrain.encoders.transformer import Transformer
 from anygrain.labels import LabelError
 
 ENCODERS: dict[str, type[Encoder]] = {
@@ -22,6 +26,10 @@ ENCODERS: dict[str, type[Encoder]] = {
     "sparse": Sparse,
     "frame": Frame,
     "pretrained": Pretrained,
+    "convolutional": Convolutional,
+    "residual": Residual,
+    "transformer": Transformer,
+    "columns": Columns,
 }
 
 
@@ -54,12 +62,26 @@ def is_mixed(data: Any) -> bool:
 
 
 def encoder_for(data: Any) -> Encoder:
-    """An encoder, not yet learnt, for texts, a data frame of mixed columns, a sparse matrix or an array."""
+    """An encoder, not yet learnt, for images, texts, a data frame of mixed columns, a sparse matrix or an array."""
+    if is_image(data):
+        return Convolutional()
     if is_text(data):
         return Text()
     if is_mixed(data):
         return Frame()
     return Sparse() if hasattr(data, "tocsr") else Table()
+
+
+def name_of(encoder: Encoder) -> str:
+    """What an encoder is saved under.
+
+    Raises:
+        LabelError: a class that could not be found again on loading.
+    """
+    for name, kind in ENCODERS.items():
+        if type(encoder) is kind:
+            return name
+    raise LabelError(f"{type(encoder).__name__} is not in ENCODERS: add it there to save")
 
 
 def encoder_from(name: str, config: Mapping[str, Any], tensors: dict[str, Tensor]) -> Encoder:
