@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Self
 
@@ -17,6 +17,16 @@ from anygrain.labels.instance import check_error, check_mapping
 from anygrain.labels.random_bags import random_bags
 from anygrain.labels.segments import Segments
 from anygrain.labels.sets import FLOOR, Events, SetLabels
+from anygrain.labels.target import (
+    Target,
+    as_table,
+    count_hits,
+    merge_target,
+    named_target,
+    read_target,
+    split,
+    spread,
+)
 
 YES, NO = ("1", "true", "yes", "y", "t"), ("0", "false", "no", "n", "f")
 
@@ -48,7 +58,7 @@ class AnyOf(SetLabels):
         self,
         bags: Bags,
         present: Tensor,
-        target: int | Iterable[int] | Tensor,
+        target: Target,
         n_classes: int,
         *,
         error: float = 0.0,
@@ -67,7 +77,7 @@ class AnyOf(SetLabels):
         super().__init__(
             n_classes,
             bags,
-            per_set={"present": present, "target": _targets(target, len(bags), n_classes, bags.members.device)},
+            per_set={"present": present, "target": read_target(target, len(bags), n_classes, bags.members.device)},
             rows=rows,
             n_rows=n_rows,
             weight=weight,
@@ -83,32 +93,14 @@ class AnyOf(SetLabels):
         if self.error:  # messages of a bag that contradicts its members matter then
             log_p = log_p.clamp(min=FLOOR)
         target = self.target[self.sets.index]
-        if target.ndim == 1:
-            column = target[:, None]
-            yes = log_p.gather(1, column)[:, 0]
-            if self.n_classes == 2:
-                no = log_p.gather(1, 1 - column)[:, 0]
-            else:
-                no = torch.logsumexp(log_p.scatter(1, column, -torch.inf), dim=1)
-        else:
-            yes = torch.logsumexp(log_p.masked_fill(~target, -torch.inf), dim=1)
-            no = torch.logsumexp(log_p.masked_fill(target, -torch.inf), dim=1)
-        value, message = any_of(torch.stack([no, yes], dim=1), self._segments, self.present)
+        value, message = any_of(split(log_p, target), self._segments, self.present)
         if self.error:
             message = message.masked_fill(torch.isneginf(value)[self.sets.index][:, None], -torch.inf)
             value, message = mix_error(value, message, self.error, 2.0, self.sets.index, self.present < 0)
-        if target.ndim == 1:
-            return value, message[:, :1].expand(-1, self.n_classes).scatter(1, target[:, None], message[:, 1:])
-        return value, torch.where(target, message[:, 1:], message[:, :1])
+        return value, spread(message, target, self.n_classes)
 
     def log_prob_given(self, classes: Tensor) -> Tensor:
-        target = self.target[self.sets.index]
-        if target.ndim == 1:
-            hit = classes == target
-        else:
-            hit = target[torch.arange(len(target), device=target.device), classes]
-        counts = torch.zeros(len(classes), len(self.sets), dtype=torch.float64, device=self.device)
-        counts.index_add_(1, self.sets.index, hit.double())
+        counts = count_hits(classes, self.target[self.sets.index], self.sets.index, len(self.sets))
         right = ((counts > 0) == (self.present == 1)).double()
         prob = (1 - self.error) * right + self.error / 2
         return torch.where(self.present == -1, torch.ones_like(prob), prob).log()
@@ -117,29 +109,15 @@ class AnyOf(SetLabels):
         if self.error:
             return None
         sets = (self.present >= 0).nonzero()[:, 0]
-        target = self.target[sets]
-        if target.ndim == 1:
-            target = torch.nn.functional.one_hot(target, self.n_classes).bool()
         low = self.present[sets].long()
-        return Events(sets, target, low, self.sets.sizes[sets] * low)
+        return Events(sets, as_table(self.target[sets], self.n_classes), low, self.sets.sizes[sets] * low)
 
     def relabel(self, mapping: Tensor, n_classes: int) -> Self:
         """Classes may be merged unless one new class would hold targets and others."""
         mapping = check_mapping(mapping, self.n_classes, n_classes, "AnyOf", injective=False).to(self.device)
-        target = self.target
-        if target.ndim == 1:
-            target = torch.nn.functional.one_hot(target, self.n_classes).bool()
-        inside = target.new_zeros(len(target), n_classes, dtype=torch.long)
-        inside = inside.index_add(1, mapping, target.long())
-        total = torch.bincount(mapping, minlength=n_classes)
-        require(
-            ((inside == 0) | (inside == total)).all(dim=1),
-            "would have its target merged with other classes",
-            noun="bag",
-        )
         new = self._fresh()
+        new.target = merge_target(self.target, mapping, self.n_classes, n_classes)
         new.n_classes, new.class_names = n_classes, None
-        new.target = mapping[self.target] if self.target.ndim == 1 else inside > 0
         return new
 
     @classmethod
@@ -173,12 +151,7 @@ class AnyOf(SetLabels):
                 f'"{columns}" holds "{odd[0]}" (row {values.index(odd[0])}); expected 1/0, true/false or yes/no'
             )
         present = torch.tensor([-1 if v == "" else int(v in YES) for v in values])
-        names = [target] if isinstance(target, str) else list(target)
-        unknown = [n for n in names if n not in classes]
-        if unknown:
-            raise LabelError(f'target "{unknown[0]}" is not among the classes {", ".join(map(str, classes))}')
-        wanted = [list(classes).index(n) for n in names]
-        return cls(bags, present, wanted, len(classes), class_names=classes, **how)
+        return cls(bags, present, named_target(target, classes), len(classes), class_names=classes, **how)
 
     @classmethod
     def simulate(
@@ -187,7 +160,7 @@ class AnyOf(SetLabels):
         n_classes: int,
         *,
         generator: torch.Generator,
-        target: int | Iterable[int] = 0,
+        target: Target = 0,
         bags: Bags | None = None,
         bag_size: int = 5,
         error: float = 0.0,
@@ -203,32 +176,3 @@ class AnyOf(SetLabels):
         drawn = torch.rand(len(bags), generator=generator) < 0.5
         labels.present = torch.where(wrong, drawn, truth).to(torch.int8)
         return labels
-
-
-def _targets(target: int | Iterable[int] | Tensor, bags: int, n_classes: int, device: torch.device) -> Tensor:
-    """A class per bag (M,), or, where a bag has several, bool (M, K)."""
-    if isinstance(target, int):
-        table = torch.full((bags,), target, device=device)
-    elif isinstance(target, list | tuple | set | frozenset | range):
-        chosen = torch.tensor(sorted(int(t) for t in target), device=device)
-        if len(chosen) == 1:
-            return _targets(int(chosen[0]), bags, n_classes, device)
-        if len(chosen) == 0 or int(chosen[0]) < 0 or int(chosen[-1]) >= n_classes:
-            raise LabelError(f"target is {chosen.tolist()}; expected classes of 0..{n_classes - 1}")
-        table = torch.zeros(n_classes, dtype=torch.bool, device=device).index_fill_(0, chosen, True)
-    else:
-        table = torch.as_tensor(target).to(device)
-    if table.dtype == torch.bool:
-        if table.shape not in ((n_classes,), (bags, n_classes)):
-            raise LabelError(
-                f"a bool target has shape {tuple(table.shape)}; expected ({n_classes},) or ({bags}, {n_classes})"
-            )
-        return table.expand(bags, n_classes)
-    if table.ndim == 0:
-        table = table.expand(bags)
-    if table.shape != (bags,):
-        raise LabelError(
-            f"target has shape {tuple(table.shape)}; expected a class, a list of classes, or one class per bag"
-        )
-    require((table >= 0) & (table < n_classes), f"has a target outside 0..{n_classes - 1}", noun="bag")
-    return table.long()

@@ -13,7 +13,7 @@ from torch import Tensor
 from anygrain.labels.bags import Bags
 from anygrain.labels.counting import mix_error
 from anygrain.labels.error import LabelError, require
-from anygrain.labels.frame import as_strings, read_column
+from anygrain.labels.frame import read_numbers
 from anygrain.labels.instance import check_error, check_mapping
 from anygrain.labels.lattice import CountPlan, joint_counts
 from anygrain.labels.random_bags import random_bags
@@ -202,22 +202,3 @@ def count_classes(classes: Tensor, bags: Bags, n_classes: int) -> Tensor:
 def merge_columns(table: Tensor, mapping: Tensor, n_classes: int) -> Tensor:
     """Columns (M, K) summed into those that `mapping` (K,) sends them to, shape (M, n_classes)."""
     return table.new_zeros(len(table), n_classes).index_add_(1, mapping, table)
-
-
-def read_numbers(frame: Any, columns: Sequence[str]) -> np.ndarray:
-    """Columns of numbers as float64 (rows, columns), NaN where missing.
-
-    Raises:
-        LabelError: no such column, or an entry that is no number, with its column and row.
-    """
-    out = []
-    for name in columns:
-        values = as_strings(read_column(frame, name)).tolist()
-        numbers = np.full(len(values), np.nan)
-        for row, value in enumerate(values):
-            try:
-                numbers[row] = float(value) if value else np.nan
-            except ValueError:
-                raise LabelError(f'"{name}" holds "{value}" (row {row}); expected a number or nothing') from None
-        out.append(numbers)
-    return np.stack(out, axis=1)

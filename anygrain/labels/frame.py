@@ -52,6 +52,41 @@ def _as_string(value: Any) -> str:
     return str(value)
 
 
+def read_numbers(frame: Any, columns: Sequence[str]) -> np.ndarray:
+    """Columns of numbers as float64 (rows, columns), NaN where missing.
+
+    Raises:
+        LabelError: no such column, or an entry that is no number, with its column and row.
+    """
+    out = []
+    for name in columns:
+        values = as_strings(read_column(frame, name)).tolist()
+        numbers = np.full(len(values), np.nan)
+        for row, value in enumerate(values):
+            try:
+                numbers[row] = float(value) if value else np.nan
+            except ValueError:
+                raise LabelError(f'"{name}" holds "{value}" (row {row}); expected a number or nothing') from None
+        out.append(numbers)
+    return np.stack(out, axis=1)
+
+
+def read_whole_numbers(frame: Any, column: str) -> Tensor:
+    """A column of whole numbers, shape (rows,), -1 where missing.
+
+    Raises:
+        LabelError: no such column, or an entry that is no whole number of 0 or more, with its column and row.
+    """
+    values = read_numbers(frame, [column])[:, 0]
+    odd = ~np.isnan(values) & ((values != np.floor(values)) | (values < 0))
+    if odd.any():
+        row = int(odd.argmax())
+        raise LabelError(
+            f'"{column}" holds {values[row]:g} (row {row}); expected a whole number of 0 or more, or nothing'
+        )
+    return torch.from_numpy(np.where(np.isnan(values), -1, values).astype(np.int64))
+
+
 def class_list(
     values: Iterable[np.ndarray], *, taxonomy: Taxonomy | None = None, classes: Sequence[str] | None = None
 ) -> tuple[str, ...]:

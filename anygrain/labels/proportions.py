@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from anygrain.labels.bags import Bags
-from anygrain.labels.counts import Counts, count_classes, merge_columns, read_numbers
+from anygrain.labels.counts import Counts, count_classes, merge_columns
 from anygrain.labels.error import LabelError, require
+from anygrain.labels.frame import read_numbers
 from anygrain.labels.instance import check_mapping
 from anygrain.labels.random_bags import random_bags
 from anygrain.labels.segments import Segments

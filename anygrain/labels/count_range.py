@@ -1,0 +1,154 @@
+"""How many of a set are of a class, as a range: the base of AtLeast, AtMost and Between."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from anygrain.labels.bags import Bags
+from anygrain.labels.counting import mix_error, range_counts
+from anygrain.labels.error import LabelError, require, whole_numbers
+from anygrain.labels.instance import check_error, check_mapping
+from anygrain.labels.segments import Segments
+from anygrain.labels.sets import Events, SetLabels
+from anygrain.labels.target import Target, as_table, count_hits, merge_target, read_target, split, spread
+
+
+class CountRange(SetLabels):
+    r"""Each bag says that between `low` and `high` of its n members are of the target class.
+
+    .. math:: P(l, h \mid y) = (1 - \epsilon) \Big[ l \le \sum_{i \in m} [y_i \in t] \le h \Big]
+              + \epsilon \frac{h - l + 1}{n + 1}
+
+    With probability :math:`\epsilon` the range holds a count that was drawn evenly from 0..n. The probability is exact
+    at every size (`range_counts`).
+
+    Attributes:
+        low, high: both ends, shape (M,), 0 and n where open.
+        silent: bool, shape (M,): nothing was said.
+    """
+
+    low: Tensor
+    high: Tensor
+    silent: Tensor
+    target: Tensor
+
+    def __init__(
+        self,
+        bags: Bags,
+        low: Tensor,
+        high: Tensor,
+        target: Target,
+        n_classes: int,
+        *,
+        error: float = 0.0,
+        rows: Tensor | None = None,
+        n_rows: int | None = None,
+        weight: Tensor | None = None,
+        class_names: Sequence[str] | None = None,
+    ):
+        device = bags.members.device
+        low, high = low.to(device), high.to(device)
+        sizes, silent = bags.sizes, (low < 0) & (high < 0)
+        low, high = torch.where(low < 0, 0, low), torch.where(high < 0, sizes, high)
+        require(low <= high, "has a lowest count above its highest", noun="bag")
+        super().__init__(
+            n_classes,
+            bags,
+            per_set={
+                "low": low,
+                "high": high,
+                "silent": silent,
+                "target": read_target(target, len(bags), n_classes, device),
+            },
+            rows=rows,
+            n_rows=n_rows,
+            weight=weight,
+            class_names=class_names,
+        )
+        self.error = check_error(error)
+
+    @cached_property
+    def _segments(self) -> Segments:
+        return Segments(self.sets.offsets)
+
+    @property
+    def _outcomes(self) -> Tensor:
+        """1 / probability that a count drawn from 0..n is in the range, shape (M,)."""
+        return (self.sets.sizes + 1).double() / (self.high - self.low + 1)
+
+    def factor(self, log_p: Tensor) -> tuple[Tensor, Tensor]:
+        index = self.sets.index
+        target = self.target[index]
+        no, yes = split(log_p.detach(), target).unbind(dim=1)
+        found = range_counts(
+            yes[:, None],
+            no[:, None],
+            self._segments,
+            torch.where(self.silent, -1, self.low)[:, None],
+            self.high[:, None],
+            keep_impossible=self.error > 0,
+        )
+        value = found.log_likelihood[:, 0]
+        message = torch.cat([found.without, found.having], dim=1) + found.reference[index]
+        if self.error:
+            value, message = mix_error(value, message, self.error, self._outcomes, index, self.silent)
+        return value, spread(message, target, self.n_classes)
+
+    def log_prob_given(self, classes: Tensor) -> Tensor:
+        count = count_hits(classes, self.target[self.sets.index], self.sets.index, len(self.sets))
+        right = ((count >= self.low) & (count <= self.high)).double()
+        prob = (1 - self.error) * right + self.error / self._outcomes
+        return torch.where(self.silent, torch.ones_like(prob), prob).log()
+
+    def events(self) -> Events | None:
+        if self.error:
+            return None
+        sets = (~self.silent).nonzero()[:, 0]
+        return Events(sets, as_table(self.target[sets], self.n_classes), self.low[sets], self.high[sets])
+
+    def relabel(self, mapping: Tensor, n_classes: int) -> Self:
+        """Classes may be merged unless one new class would hold targets and others."""
+        mapping = check_mapping(mapping, self.n_classes, n_classes, type(self).__name__, injective=False)
+        new = self._fresh()
+        new.target = merge_target(self.target, mapping.to(self.device), self.n_classes, n_classes)
+        new.n_classes, new.class_names = n_classes, None
+        return new
+
+
+def read_thresholds(values: Tensor, bags: Bags, what: str) -> Tensor:
+    """Numbers of members (M,), -1 where nothing is said.
+
+    Raises:
+        LabelError: something else than bags or whole numbers, another shape, below -1 or above the size of the bag.
+    """
+    Bags.require(bags)
+    number = whole_numbers(values, f"{what} counts of bags").to(bags.members.device)
+    if number.shape != (len(bags),):
+        raise LabelError(f"{what} has shape {tuple(number.shape)}; expected ({len(bags)},), one number per bag")
+    require(number >= -1, f"has a negative {what} (-1 says nothing)", noun="bag")
+    bad = (number > bags.sizes).nonzero()[:, 0]
+    if len(bad):
+        m = int(bad[0])
+        more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+        raise LabelError(
+            f"bag {m}{more} has {what} {int(number[m])}, but {int(bags.sizes[m])} members; "
+            "expected a number of members, or -1 for nothing"
+        )
+    return number
+
+
+def drawn_counts(classes: Tensor, bags: Bags, target: Tensor, error: float, generator: torch.Generator) -> Tensor:
+    """The true number of targets of every bag (M,), or with probability `error` one drawn evenly from 0..n."""
+    count = count_hits(classes[bags.members][None], target[bags.index], bags.index, len(bags))[0]
+    wrong = torch.rand(len(bags), generator=generator) < error
+    return torch.where(wrong, drawn_evenly(bags.sizes + 1, generator), count)
+
+
+def drawn_evenly(n: Tensor, generator: torch.Generator) -> Tensor:
+    """A whole number of 0..n-1 for every n (M,)."""
+    return (torch.rand(len(n), dtype=torch.float64, generator=generator) * n).long()
