@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -67,6 +67,9 @@ class Columns(TrainableEncoder):
     Source: Gorishniy and others, Revisiting Deep Learning Models for Tabular Data, 2021.
     """
 
+    mean: Tensor
+    scale: Tensor
+    first: Tensor
     training_defaults = Training(learning_rate=1e-3, batch_size=128, steps=2000, weight_decay=0.05)
 
     def __init__(
@@ -96,7 +99,7 @@ class Columns(TrainableEncoder):
 
         parts = [
             {"columns": names, "encoder": name_of(encoder), "config": encoder.config()}
-            for names, encoder in zip(self.reads, self.parts, strict=True)
+            for names, encoder in self._parts()
         ]
         return {
             "parts": parts,
@@ -128,7 +131,7 @@ class Columns(TrainableEncoder):
             for name, role in self.columns
             if role == "category"
         }
-        for names, part in zip(self.reads, self.parts, strict=True):
+        for names, part in self._parts():
             part.learn(_cells(columns, names), seed)
         with seeded(seed):
             self._build_own()
@@ -143,8 +146,12 @@ class Columns(TrainableEncoder):
         self.piecewise.learn(self._standardised(numbers))
         return self
 
+    def _parts(self) -> list[tuple[list[str], TrainableEncoder]]:
+        """Names of the columns that an encoder reads, and the encoder."""
+        return list(zip(self.reads, cast("list[TrainableEncoder]", list(self.parts)), strict=True))
+
     def build(self) -> None:
-        for part in self.parts:
+        for _, part in self._parts():
             part.build()
         self._build_own()
 
@@ -160,7 +167,7 @@ class Columns(TrainableEncoder):
         with torch.no_grad():
             for first in self.first.tolist():
                 self.table.weight[first : first + FIRST_VALUE] = 0  # no value of the column is nearer to them
-        wide = self.width * (numbers + len(sizes)) + sum(part.feature_dim for part in self.parts)
+        wide = self.width * (numbers + len(sizes)) + sum(part.feature_dim for _, part in self._parts())
         if not wide:
             raise LabelError("the table has no column to learn from")
         self.join = nn.Linear(wide, self.feature_dim)
@@ -168,7 +175,9 @@ class Columns(TrainableEncoder):
 
     def inputs(self, data: Any) -> Inputs:
         columns = columns_of(data)
-        require_columns(columns, [*(name for name, _ in self.columns or []), *(n for names in self.reads for n in names)])
+        require_columns(
+            columns, [*(name for name, _ in self.columns or []), *(n for names in self.reads for n in names)]
+        )
         own: Arrays = {}
         numbers = self._numbers(columns)
         if numbers.shape[1]:
@@ -183,10 +192,7 @@ class Columns(TrainableEncoder):
                     for name, place in zip(self.values, places, strict=True)
                 ]
             ).T
-        parts = {
-            f"{at} ": part.inputs(_cells(columns, names))
-            for at, (names, part) in enumerate(zip(self.reads, self.parts, strict=True))
-        }
+        parts = {f"{at} ": part.inputs(_cells(columns, names)) for at, (names, part) in enumerate(self._parts())}
         return SideBySide(own, parts) if parts else InMemory(**own)
 
     def _standardised(self, numbers: np.ndarray) -> Tensor:
@@ -203,12 +209,15 @@ class Columns(TrainableEncoder):
         return np.concatenate(blocks, axis=1)
 
     def augmentation(self) -> Augmentation:
-        return TableNoise(parts={f"{at} ": part.augmentation() for at, part in enumerate(self.parts)})
+        return TableNoise(parts={f"{at} ": part.augmentation() for at, (_, part) in enumerate(self._parts())})
 
     def learning_rates(self, rate: float) -> list[dict[str, Any]]:
         parts = {id(p) for part in self.parts for p in part.parameters()}
         own = [p for p in self.parameters() if p.requires_grad and id(p) not in parts]
-        return [{"params": own, "lr": rate}, *(group for part in self.parts for group in part.learning_rates(rate))]
+        return [
+            {"params": own, "lr": rate},
+            *(group for _, part in self._parts() for group in part.learning_rates(rate)),
+        ]
 
     def encode(self, arrays: Arrays) -> Tensor:
         """Features (B, D) of "numbers" (B, C), "categories" (B, G) and the arrays of the parts."""
@@ -217,8 +226,8 @@ class Columns(TrainableEncoder):
             seen.append(self.piecewise(arrays["numbers"]).flatten(1))
         if "categories" in arrays:
             seen.append(self.table(arrays["categories"] + self.first).flatten(1))
-        seen += [part.encode(part_of(arrays, f"{at} ")) for at, part in enumerate(self.parts)]
-        hidden = self.join(functional.dropout(torch.cat(seen, dim=1), self.dropout, self.training))
+        seen += [part.encode(part_of(arrays, f"{at} ")) for at, (_, part) in enumerate(self._parts())]
+        hidden: Tensor = self.join(functional.dropout(torch.cat(seen, dim=1), self.dropout, self.training))
         for step in self.steps:
             hidden = hidden + step(hidden)
         return functional.layer_norm(hidden, hidden.shape[1:])

@@ -66,3 +66,27 @@ class TextNoise(Augmentation):
             "words": words.gather(1, source).masked_fill(~left, PADDING),
             "letters": letters.masked_fill(~left[..., None], 0),
         }
+
+
+class TokenNoise(Augmentation):
+    """Tokens that are left out of what attention sees, their places staying: few in the weak view, more in the strong.
+
+    The first token of a row always stays, so that no row is empty.
+
+    Args:
+        hidden: share of tokens, weak and strong.
+    """
+
+    def __init__(self, hidden: tuple[float, float] = (0.05, 0.25)) -> None:
+        self.hidden = hidden
+
+    def weak(self, arrays: Arrays, generator: torch.Generator) -> Arrays:
+        return self._hide(arrays, self.hidden[0], generator)
+
+    def strong(self, arrays: Arrays, generator: torch.Generator) -> Arrays:
+        return self._hide(arrays, self.hidden[1], generator)
+
+    def _hide(self, arrays: Arrays, share: float, generator: torch.Generator) -> Arrays:
+        kept = torch.rand(arrays["filled"].shape, generator=generator) >= share
+        kept[:, 0] = True
+        return {**arrays, "filled": arrays["filled"] & kept}

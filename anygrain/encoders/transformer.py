@@ -144,7 +144,8 @@ class Block(nn.Module):
             turned(query, turn), turned(key, turn), value, attn_mask=real[:, None, None, :]
         )
         hidden = hidden + self.drop(self.mix(seen.transpose(1, 2).reshape(b, length, dim)))
-        return hidden + self.drop(self.mlp(self.mlp_norm(hidden)))
+        out: Tensor = hidden + self.drop(self.mlp(self.mlp_norm(hidden)))
+        return out
 
 
 def turns(length: int, dim: int, like: Tensor) -> Tensor:
