@@ -2,14 +2,35 @@
 
 `encoder_for` picks one for the data at hand: columns are standardised, texts become hashed TF-IDF with an SVD, mixed
 tables are read column by column. Better features for text: `Pretrained("folder or name")`, with `anygrain[text]`.
+Images go through a network that is trained with the head: `Convolutional`, or the deeper and slower `Residual`.
 """
 
+from anygrain.encoders.augment_images import ImageAugmentation
 from anygrain.encoders.choose import encoder_for, encoder_from
+from anygrain.encoders.columns import Columns
 from anygrain.encoders.encoder import Encoder
 from anygrain.encoders.frame import Frame
+from anygrain.encoders.hugging_face import HuggingFace
+from anygrain.encoders.image import Convolutional, Residual
 from anygrain.encoders.pretrained import Pretrained
 from anygrain.encoders.sparse import Sparse
 from anygrain.encoders.table import Table
 from anygrain.encoders.text import Text
+from anygrain.encoders.transformer import Transformer
 
-__all__ = ["Encoder", "Frame", "Pretrained", "Sparse", "Table", "Text", "encoder_for", "encoder_from"]
+__all__ = [
+    "Columns",
+    "Convolutional",
+    "Encoder",
+    "Frame",
+    "HuggingFace",
+    "ImageAugmentation",
+    "Pretrained",
+    "Residual",
+    "Sparse",
+    "Table",
+    "Text",
+    "Transformer",
+    "encoder_for",
+    "encoder_from",
+]
