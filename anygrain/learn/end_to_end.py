@@ -174,7 +174,7 @@ class EndToEnd:
             self.loop.keep_what_is_said()
         horizon = max(steps_an_epoch * epochs / accumulate * AVERAGED, 1.0)
         average = get_ema_multi_avg_fn(1 - 1 / horizon)
-        self.average = AveragedModel(self.loop.network, multi_avg_fn=average, use_buffers=True)
+        self.average = AveragedModel(self.loop.network, multi_avg_fn=average)  # buffers are copied
         self.loop.after_move = lambda: self.average.update_parameters(self.loop.network)
         self.best: dict[str, Tensor] = {}
 
