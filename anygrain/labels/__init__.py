@@ -1,6 +1,7 @@
-"""What is known about classes: kinds of label, channels, taxonomies, and how they combine.
+"""What is known about classes and numbers: kinds of label, channels, taxonomies, and how they combine.
 
-Start with the kind that says what one row of your labels says (`Exact`, `Coarse`, `Crowd`, `Counts`, ...).
+Start with the kind that says what one row of your labels says (`Exact`, `Coarse`, `Crowd`, `Counts`, ...; of a number
+`Value`, `Censored`, `Ratings`, `AggregateValue`).
 Join kinds with `&`; the evidence multiplies. `aggregate` gives posteriors without features; with features use
 `anygrain.learn.Learner`. `check` compares a kind, also one of yours, with brute-force enumeration.
 """
@@ -42,6 +43,17 @@ from anygrain.labels.pairs import Pairs
 from anygrain.labels.pairs_unlabeled import PairsUnlabeled
 from anygrain.labels.positive import Positive
 from anygrain.labels.proportions import Proportions
+from anygrain.labels.real import (
+    AggregateValue,
+    Belief,
+    Censored,
+    RatingChannel,
+    Ratings,
+    RealAggregated,
+    RealAll,
+    RealLabels,
+    Value,
+)
 from anygrain.labels.rules import Rules
 from anygrain.labels.sampling import Sampled
 from anygrain.labels.sets import SetLabels
@@ -51,6 +63,7 @@ from anygrain.labels.taxonomy import Taxonomy
 from anygrain.labels.two_unlabeled import TwoUnlabeled
 
 __all__ = [
+    "AggregateValue",
     "Aggregated",
     "All",
     "AnyOf",
@@ -58,8 +71,10 @@ __all__ = [
     "AtMost",
     "Bags",
     "Batch",
+    "Belief",
     "Between",
     "Candidates",
+    "Censored",
     "Channel",
     "Check",
     "ClassCoin",
@@ -85,6 +100,11 @@ __all__ = [
     "PairsUnlabeled",
     "Positive",
     "Proportions",
+    "RatingChannel",
+    "Ratings",
+    "RealAggregated",
+    "RealAll",
+    "RealLabels",
     "Rules",
     "Sampled",
     "SetLabels",
@@ -94,6 +114,7 @@ __all__ = [
     "Taxonomy",
     "Transition",
     "TwoUnlabeled",
+    "Value",
     "aggregate",
     "check",
     "identifiability",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import torch
 from torch import Tensor
@@ -21,6 +21,8 @@ from anygrain.labels.crowd import Crowd
 from anygrain.labels.error import LabelError
 from anygrain.labels.exact import Exact
 from anygrain.labels.identifiability import warn_of_permutation, warn_unidentified
+from anygrain.labels.real.aggregate import RealAggregated, aggregate_values
+from anygrain.labels.real.base import RealLabels
 
 #: items from which the rivals of the classes are learnt
 _ENOUGH = 20_000
@@ -54,6 +56,11 @@ class Aggregated:
     pool: dict[str, float] | None = None
 
 
+@overload
+def aggregate(labels: RealLabels, *, iterations: int = ..., tolerance: float = ...) -> RealAggregated: ...
+
+
+@overload
 def aggregate(
     labels: Labels,
     *,
@@ -64,7 +71,20 @@ def aggregate(
     dtype: torch.dtype | None = None,
     seed: int = 0,
     pool: bool = True,
-) -> Aggregated:
+) -> Aggregated: ...
+
+
+def aggregate(
+    labels: Labels | RealLabels,
+    *,
+    channel: str | Sequence[str] | None = None,
+    prior: Tensor | None = None,
+    iterations: int = 50,
+    tolerance: float = 1e-5,
+    dtype: torch.dtype | None = None,
+    seed: int = 0,
+    pool: bool = True,
+) -> Aggregated | RealAggregated:
     r"""Fit the channels of labels and the class prior by EM, without features.
 
     .. math:: \max_{\theta, \pi} \sum_i w_i \log \sum_k \pi_k P(o_i \mid y_i = k, \theta) + \log p(\theta) +
@@ -84,6 +104,8 @@ def aggregate(
     item would have it, not as all of them. Each :math:`q_m` keeps its fitted annotators and allows for hard items as
     the channel `Difficulty` does. `channels`, `prior` and `log_likelihood` are those of the labels' own channel.
 
+    Labels of a number come to a mean and a variance per instance instead, see `RealAggregated`.
+
     Args:
         labels: any labels; parts without channels (gold, coarse, counts) take part as evidence.
         channel: for Crowd parts, the channel to use in place of theirs, by itself; "auto" or several names: the
@@ -102,6 +124,10 @@ def aggregate(
     Raises:
         LabelError: a channel to choose for labels without votes, an unknown one, or a prior that is not shares.
     """
+    if isinstance(labels, RealLabels):
+        if channel is not None or prior is not None:
+            raise LabelError("channel= and prior= are for labels of classes; these speak of a number")
+        return aggregate_values(labels, iterations=iterations, tolerance=tolerance)
     warn_unidentified(labels)
     fitted = _aggregate(labels, channel, prior, iterations, tolerance, dtype, seed, pool)
     for part in _parts(fitted.labels):

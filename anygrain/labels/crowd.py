@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +13,7 @@ from anygrain.labels.channels.channel import Channel, Records
 from anygrain.labels.error import LabelError
 from anygrain.labels.frame import as_strings, class_list, encode, read_column
 from anygrain.labels.instance import InstanceLabels, as_classes, check_mapping
+from anygrain.labels.long_table import as_indices, read_long
 
 if TYPE_CHECKING:
     from anygrain.labels.taxonomy import Taxonomy
@@ -67,12 +67,12 @@ class Crowd(InstanceLabels):
         annotator_names: Sequence[str] | None = None,
         item_names: Sequence[str] | None = None,
     ):
-        items, n_items = _indices(items, n_items, "item", lowest=0)
+        items, n_items = as_indices(items, n_items, "item", lowest=0)
         if n_annotators is None and annotator_names is not None:
             n_annotators = len(annotator_names)
         if n_annotators is None and isinstance(channel, Channel):
             n_annotators = getattr(channel, "n_sources", None)
-        annotators, n_annotators = _indices(annotators, n_annotators, "annotator", lowest=-1)
+        annotators, n_annotators = as_indices(annotators, n_annotators, "annotator", lowest=-1)
         votes = as_classes(votes, n_classes, "vote")
         if not len(items) == len(annotators) == len(votes):
             lengths = f"{len(items)} items, {len(annotators)} annotators, {len(votes)} votes"
@@ -230,32 +230,14 @@ class Crowd(InstanceLabels):
             LabelError: no such column, an item that is not among `items`, a repeated id in `items`, a vote outside the
                 class list, a row without item or annotator.
         """
-        given = {c: as_strings(read_column(frame, c)) for c in (item, annotator, vote)}
-        for column in (item, annotator):
-            empty = np.flatnonzero(given[column] == "")
-            if len(empty):
-                raise LabelError(
-                    f'"{column}" is empty in {len(empty)} rows, first row {empty[0]}; every vote needs one'
-                )
-        if items is None:
-            item_names: Sequence[str] = class_list([given[item]])
-        else:
-            item_names = as_strings(np.asarray(items)).tolist()
-            if len(set(item_names)) < len(item_names):
-                repeated = next(n for n in item_names if item_names.count(n) > 1)
-                raise LabelError(f'item "{repeated}" stands twice among the items; ids must be unique')
-        known, at = np.unique(np.asarray(item_names, dtype=str), return_inverse=False), np.argsort(item_names)
-        place = np.searchsorted(known, given[item]).clip(max=max(len(known) - 1, 0))
-        unknown = np.flatnonzero(known[place] != given[item]) if len(known) else np.arange(len(given[item]))
-        if len(unknown):
-            first = ", ".join(f'"{given[item][u]}" in row {u}' for u in unknown[:3])
-            raise LabelError(f"{len(unknown)} votes are about unknown items: {first}; expected ids of the data")
-        annotator_names = class_list([given[annotator]])
-        names = class_list([given[vote]], taxonomy=taxonomy, classes=classes)
+        place, item_names, who = read_long(frame, item, annotator, items)
+        given = as_strings(read_column(frame, vote))
+        annotator_names = class_list([who])
+        names = class_list([given], taxonomy=taxonomy, classes=classes)
         return cls(
-            torch.from_numpy(at[place]),
-            encode(given[annotator], annotator_names, f'"{annotator}"'),
-            encode(given[vote], names, f'"{vote}"'),
+            place,
+            encode(who, annotator_names, f'"{annotator}"'),
+            encode(given, names, f'"{vote}"'),
             len(names),
             n_items=len(item_names),
             class_names=names,
@@ -326,21 +308,3 @@ def make_channel(channel: str | Channel | type[Channel], n_sources: int, n_class
         if getattr(channel, what, ours) != ours:
             raise LabelError(f"the channel was made for {what}={getattr(channel, what)}, the votes have {ours}")
     return channel
-
-
-def _indices(values: Any, n: int | None, what: str, *, lowest: int) -> tuple[Tensor, int]:
-    """Indices as int64, and how many there can be.
-
-    Raises:
-        LabelError: not whole numbers, or outside lowest..n-1, with the first row.
-    """
-    indices = torch.as_tensor(values)
-    if indices.is_floating_point() or indices.is_complex():
-        raise LabelError(f"{what}s must be whole numbers, not {indices.dtype}; names go through from_long")
-    indices = indices.long()
-    if n is None:
-        n = int(indices.max()) + 1 if len(indices) else 0
-    bad = ((indices < lowest) | (indices >= n)).nonzero()[:, 0]
-    if len(bad):
-        raise LabelError(f"{what} {int(indices[bad[0]])} in vote {int(bad[0])} is outside {lowest}..{n - 1}")
-    return indices, int(n)
