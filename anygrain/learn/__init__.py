@@ -7,6 +7,7 @@ of the head, and a `Procedure` to replace the recipe.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from anygrain.learn.confidence_terms import ConfidenceDifference, PositiveConfidence, SimilarityConfidence
     from anygrain.learn.head import Cosine, Head, Linear, Prototype, Quadratic
     from anygrain.learn.learner import Learner, load
     from anygrain.learn.loss import cross_entropy
@@ -17,15 +18,18 @@ if TYPE_CHECKING:
     from anygrain.learn.weighting import Weighting
 
 __all__ = [
+    "ConfidenceDifference",
     "Cosine",
     "Head",
     "Learner",
     "Linear",
+    "PositiveConfidence",
     "Procedure",
     "Prototype",
     "Quadratic",
     "RecipeState",
     "Settings",
+    "SimilarityConfidence",
     "Step",
     "Term",
     "Weighting",
@@ -34,6 +38,9 @@ __all__ = [
 ]
 
 _FILES = {
+    "ConfidenceDifference": "confidence_terms",
+    "PositiveConfidence": "confidence_terms",
+    "SimilarityConfidence": "confidence_terms",
     "Cosine": "head",
     "Head": "head",
     "Learner": "learner",

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from anygrain.learn.step import Step
 
 if TYPE_CHECKING:
+    from anygrain.labels import Bags
     from anygrain.learn.learner import Learner
 
 
@@ -20,6 +21,10 @@ class Term(nn.Module):
 
     def forward(self, step: Step) -> Tensor:
         raise NotImplementedError
+
+    def bags(self) -> Bags | None:
+        """Instances that must be in one batch together, or None where any batch will do."""
+        return None
 
     def on_fit_start(self, learner: Learner) -> None:
         """Called once, before the first epoch."""
