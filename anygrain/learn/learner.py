@@ -18,6 +18,7 @@ from torch import Tensor
 
 from anygrain.encoders import Encoder, Frame, Pretrained, Sparse, Table, Text, encoder_for
 from anygrain.encoders.choose import ENCODERS, is_mixed, is_text
+from anygrain.encoders.images import is_image
 from anygrain.encoders.trainable import Augmentation, TrainableEncoder
 from anygrain.labels import All, Exact, LabelError, Labels, Taxonomy
 from anygrain.labels.frame import as_strings
@@ -403,6 +404,8 @@ class Learner(ClassifierMixin, BaseEstimator):
         encoder = self.encoder if reset else self.encoder_
         if isinstance(X, str):
             raise LabelError("X is a single text; expected a list of texts, such as [text]")
+        if _is_trained(encoder) or (encoder is None and is_image(X)):
+            return self._named_columns(X, reset=reset)
         if is_text(X):
             if isinstance(encoder, Table | Sparse | Frame):
                 raise LabelError("X holds texts; expected a table of numbers, which the model is for")
@@ -412,13 +415,7 @@ class Learner(ClassifierMixin, BaseEstimator):
         # a Frame reads columns by name and fills gaps, also where all of them are numbers
         by_name = isinstance(encoder, Frame) and hasattr(X, "columns")
         if by_name or is_mixed(X):
-            if reset:
-                import narwhals as nw
-
-                names = nw.from_native(X, eager_only=True).columns
-                self.feature_names_in_ = np.array([str(c) for c in names], dtype=object)
-                self.n_features_in_ = len(self.feature_names_in_)
-            return X
+            return self._named_columns(X, reset=reset)
         if isinstance(encoder, Frame):
             raise LabelError(f"X is {shown(X)}; expected a data frame, which the model is for")
         name_bad_columns(X)
@@ -426,6 +423,16 @@ class Learner(ClassifierMixin, BaseEstimator):
         if isinstance(encoder, Table) and hasattr(data, "toarray"):
             return data.toarray()
         return csr_matrix(data) if isinstance(encoder, Sparse) else data
+
+    def _named_columns(self, X: Any, *, reset: bool) -> Any:
+        """The data as they are; the names of the columns of a data frame are kept."""
+        if reset and hasattr(X, "columns"):
+            import narwhals as nw
+
+            names = nw.from_native(X, eager_only=True).columns
+            self.feature_names_in_ = np.array([str(c) for c in names], dtype=object)
+            self.n_features_in_ = len(self.feature_names_in_)
+        return X
 
     def _make_encoder(self, data: Any) -> Encoder:
         import copy
@@ -651,6 +658,13 @@ class Learner(ClassifierMixin, BaseEstimator):
             LabelError: no model there, another format, half a model, a folder with pickles.
         """
         return keeping.load(cls, folder)
+
+
+def _is_trained(encoder: Encoder | str | None) -> bool:
+    """Whether an encoder, or the one of that name, is trained with the head; it then checks its data itself."""
+    if isinstance(encoder, str):
+        return issubclass(ENCODERS.get(encoder, Encoder), TrainableEncoder)
+    return isinstance(encoder, TrainableEncoder)
 
 
 def load(folder: str | os.PathLike[str]) -> Learner:
