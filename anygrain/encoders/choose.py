@@ -11,6 +11,7 @@ from torch import Tensor
 from anygrain.encoders.columns import Columns
 from anygrain.encoders.encoder import Encoder
 from anygrain.encoders.frame import Frame
+from anygrain.encoders.hugging_face import HuggingFace
 from anygrain.encoders.image import Convolutional, Residual
 from anygrain.encoders.images import is_image
 from anygrain.encoders.pretrained import Pretrained
@@ -18,6 +19,7 @@ from anygrain.encoders.sparse import Sparse
 from anygrain.encoders.table import Table
 from anygrain.encoders.text import Text
 from anygrain.encoders.transformer import Transformer
+from anygrain.encoders.words import is_missing
 from anygrain.labels import LabelError
 
 ENCODERS: dict[str, type[Encoder]] = {
@@ -30,6 +32,7 @@ ENCODERS: dict[str, type[Encoder]] = {
     "residual": Residual,
     "transformer": Transformer,
     "columns": Columns,
+    "hugging_face": HuggingFace,
 }
 
 
@@ -38,17 +41,13 @@ def is_text(data: Any) -> bool:
     if hasattr(data, "columns") or hasattr(data, "tocsr"):
         return False
     if isinstance(data, list | tuple):
-        return any(isinstance(v, str) for v in data) and all(isinstance(v, str) or _missing(v) for v in data)
+        return any(isinstance(v, str) for v in data) and all(isinstance(v, str) or is_missing(v) for v in data)
     values = np.asarray(data) if hasattr(data, "__array__") else None
     if values is None or values.ndim != 1 or len(values) == 0:
         return False
     if values.dtype == object:
-        return any(isinstance(v, str) for v in values) and all(isinstance(v, str) or _missing(v) for v in values)
+        return any(isinstance(v, str) for v in values) and all(isinstance(v, str) or is_missing(v) for v in values)
     return values.dtype.kind in "UT"
-
-
-def _missing(value: Any) -> bool:
-    return value is None or str(value) in ("nan", "<NA>")
 
 
 def is_mixed(data: Any) -> bool:

@@ -14,9 +14,16 @@ ROLES = ("number", "category", "date", "text")
 
 
 def columns_of(data: Any) -> dict[str, Any]:
-    """Columns of a data frame by name; numbers may name them too."""
+    """Columns of a data frame by name; numbers may name them too.
+
+    Raises:
+        LabelError: other data.
+    """
     import narwhals as nw
 
+    if not hasattr(data, "columns"):
+        shape = f" of shape {tuple(data.shape)}" if hasattr(data, "shape") else ""
+        raise LabelError(f"X is {type(data).__name__}{shape}; expected a data frame")
     return {str(column.name): column for column in nw.from_native(data, eager_only=True).iter_columns()}
 
 

@@ -142,7 +142,7 @@ class Columns(TrainableEncoder):
         deviation = np.sqrt((np.where(known, numbers - mean, 0) ** 2).sum(axis=0) / count)
         constant = deviation <= 1e-10 * np.abs(mean)
         self.mean = torch.from_numpy(mean)
-        self.scale = torch.from_numpy(np.where(constant, np.inf, deviation))
+        self.scale = torch.from_numpy(np.where(constant, 0, 1 / np.where(constant, 1, deviation)))
         self.piecewise.learn(self._standardised(numbers))
         return self
 
@@ -198,7 +198,7 @@ class Columns(TrainableEncoder):
     def _standardised(self, numbers: np.ndarray) -> Tensor:
         """Numbers (N, C) around 0, NaN where missing."""
         known = np.where(np.isfinite(numbers), numbers, np.nan)
-        return torch.from_numpy((known - self.mean.cpu().numpy()) / self.scale.cpu().numpy()).float()
+        return torch.from_numpy((known - self.mean.cpu().numpy()) * self.scale.cpu().numpy()).float()
 
     def _numbers(self, columns: dict[str, Any]) -> np.ndarray:
         blocks = [np.zeros((len(next(iter(columns.values()))), 0))]

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from anygrain.encoders.text_noise import TokenNoise
 from anygrain.encoders.trainable import Arrays, Augmentation, InMemory, Inputs, TrainableEncoder, Training, seeded
+from anygrain.encoders.words import texts_in
 from anygrain.labels import LabelError
 
 Tune = Literal["full", "lora", "none"]
@@ -109,6 +110,7 @@ class HuggingFace(TrainableEncoder):
         return int(getattr(config, "hidden_size", None) or config.d_model)
 
     def learn(self, data: Any, seed: int = 0) -> HuggingFace:
+        texts_in(data)
         self.network = self.fingerprint = None
         with seeded(seed):
             self._from_folder()
@@ -207,8 +209,8 @@ class HuggingFace(TrainableEncoder):
         tokenizer = Tokenizer.from_str(self.tokenizer or "")
         tokenizer.enable_truncation(self.longest)
         tokenizer.no_padding()
-        said = ["" if text is None or text != text else str(text) for text in data]
-        rows = [e.ids or [self.padding or 0] for e in tokenizer.encode_batch(said)]
+        found = tokenizer.encode_batch([text or "" for text in texts_in(data)])
+        rows = [row.ids or [self.padding or 0] for row in found]
         lengths = torch.tensor([len(row) for row in rows])
         filled = torch.arange(int(lengths.max())) < lengths[:, None]
         tokens = torch.full(filled.shape, self.padding or 0, dtype=torch.int32)

@@ -25,12 +25,12 @@ class Piecewise(nn.Module):
     """
 
     low: Tensor
-    width: Tensor
+    slope: Tensor
 
     def __init__(self, columns: int, bins: int, dim: int) -> None:
         super().__init__()
         self.register_buffer("low", torch.zeros(columns, bins))
-        self.register_buffer("width", torch.full((columns, bins), torch.inf))
+        self.register_buffer("slope", torch.zeros(columns, bins))
         self.weight = nn.Parameter(torch.randn(columns, bins + 1, dim) * 2.0 / (bins + 1) ** 0.5)
         self.bias = nn.Parameter(torch.randn(columns, dim) * 0.5)
         self.missing = nn.Parameter(torch.zeros(columns, dim))
@@ -38,18 +38,22 @@ class Piecewise(nn.Module):
     def learn(self, numbers: Tensor) -> None:
         """Take the bins from the quantiles of (N, C), NaN where missing."""
         columns, bins = self.low.shape
-        self.low, self.width = torch.zeros_like(self.low), torch.full_like(self.width, torch.inf)
+        self.low, self.slope = torch.zeros_like(self.low), torch.zeros_like(self.slope)
         for c in range(columns):
             known = numbers[:, c][~numbers[:, c].isnan()].numpy()
             if len(known):
-                edges = torch.from_numpy(np.unique(np.quantile(known, np.linspace(0, 1, bins + 1)))).float()
-                self.low[c, : len(edges) - 1], self.width[c, : len(edges) - 1] = edges[:-1], edges.diff()
+                quantiles = np.quantile(known, np.linspace(0, 1, bins + 1)).astype(np.float32)
+                edges = torch.from_numpy(np.unique(quantiles))
+                self.low[c, : len(edges) - 1], self.slope[c, : len(edges) - 1] = (
+                    edges[:-1],
+                    1 / edges.diff().clamp(min=1e-12),
+                )
 
     def forward(self, numbers: Tensor) -> Tensor:
         """(B, C) to (B, C, E)."""
         gone = numbers.isnan()
         x = numbers.masked_fill(gone, 0.0)
-        pieces = ((x[..., None] - self.low) / self.width).clamp(0, 1)
+        pieces = ((x[..., None] - self.low) * self.slope).clamp(0, 1)
         smooth = x / (1 + (x / 3).square()).sqrt()
         basis = torch.cat([pieces, smooth[..., None]], dim=-1)
         embedded = torch.relu(torch.einsum("bct,cte->bce", basis, self.weight) + self.bias)

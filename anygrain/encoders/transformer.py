@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from anygrain.encoders.text_noise import TextNoise
 from anygrain.encoders.trainable import Arrays, Augmentation, TrainableEncoder, Training, seeded
-from anygrain.encoders.words import FIRST_WORD, PADDING, Words, frequent_words
+from anygrain.encoders.words import FIRST_WORD, PADDING, Words, frequent_words, texts_in
 
 
 class Transformer(TrainableEncoder):
@@ -68,7 +68,7 @@ class Transformer(TrainableEncoder):
         }
 
     def learn(self, data: Any, seed: int = 0) -> Transformer:
-        self.vocabulary = frequent_words(data, self.most_words, self.longest)
+        self.vocabulary = frequent_words(texts_in(data), self.most_words, self.longest)
         with seeded(seed):
             self.build()
         return self
@@ -84,7 +84,7 @@ class Transformer(TrainableEncoder):
         self.norm = nn.LayerNorm(dim)
 
     def inputs(self, data: Any) -> Words:
-        return Words(data, self.vocabulary or [], self.longest, self.buckets)
+        return Words(texts_in(data), self.vocabulary or [], self.longest, self.buckets)
 
     def augmentation(self) -> Augmentation:
         return TextNoise()

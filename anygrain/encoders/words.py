@@ -7,6 +7,7 @@ import unicodedata
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from anygrain.encoders.trainable import Arrays
+from anygrain.labels import LabelError
 
 #: places in every vocabulary: nothing, the start of a text, a word that is hidden, a word that is not in it
 PADDING, START, HIDDEN, UNKNOWN, FIRST_WORD = range(5)
@@ -26,12 +28,30 @@ _ALONE = (
 _WORDS = re.compile(f"[{_ALONE}]|[^\\s{_ALONE}]+")
 
 
-def words_of(text: Any, longest: int | None = None) -> list[str]:
+def is_missing(value: Any) -> bool:
+    """Whether a value stands for nothing, whatever the library writes there."""
+    return value is None or str(value) in ("nan", "<NA>")
+
+
+def texts_in(data: Any) -> list[str | None]:
+    """Texts of a list, series or array, None where missing.
+
+    Raises:
+        LabelError: other data, a row that is no text.
+    """
+    if isinstance(data, str) or hasattr(data, "columns") or getattr(data, "ndim", 1) != 1:
+        shape = f" of shape {tuple(data.shape)}" if hasattr(data, "shape") else ""
+        raise LabelError(f"X is {type(data).__name__}{shape}; expected a list of texts")
+    odd = next(((i, v) for i, v in enumerate(data) if not isinstance(v, str) and not is_missing(v)), None)
+    if odd is not None:
+        raise LabelError(f"row {odd[0]} is {odd[1]!r}; expected a text")
+    return [str(v) if isinstance(v, str) else None for v in data]
+
+
+def words_of(text: str | None, longest: int | None = None) -> list[str]:
     """The first words of a text, in lower case, punctuation apart; none where it is missing."""
-    if text is None or text != text:
-        return []
-    found = _WORDS.finditer(unicodedata.normalize("NFKC", str(text)).casefold())
-    return [match.group() for match, _ in zip(found, range(longest or len(str(text)) * 18), strict=False)]
+    found = _WORDS.finditer(unicodedata.normalize("NFKC", text or "").casefold())
+    return [match.group() for match in islice(found, longest)]
 
 
 def letter_groups(word: str, buckets: int, most: int) -> list[int]:
@@ -56,7 +76,7 @@ class Words:
     """
 
     def __init__(
-        self, texts: Iterable[Any], vocabulary: Sequence[str], longest: int, buckets: int, groups: int = 24
+        self, texts: Iterable[str | None], vocabulary: Sequence[str], longest: int, buckets: int, groups: int = 24
     ) -> None:
         place = {word: at for at, word in enumerate(vocabulary, start=FIRST_WORD)}
         said = [words_of(text, longest) for text in texts]
@@ -82,7 +102,7 @@ class Words:
         return {"words": self.places[types], "letters": self.letters[types]}
 
 
-def frequent_words(texts: Iterable[Any], most: int, longest: int) -> list[str]:
+def frequent_words(texts: Iterable[str | None], most: int, longest: int) -> list[str]:
     """Words that occur in two texts or more, the most frequent ones first, at most so many."""
     counts = Counter(word for text in texts for word in dict.fromkeys(words_of(text, longest)))
     often = [(word, n) for word, n in counts.items() if n > 1]
