@@ -10,6 +10,7 @@ expectation-maximisation with four changes, each of which was needed in experime
    first head can spoil the result; the head of the exact labels alone stays a candidate.
 4. *Class balance*: where only few exact labels tell classes apart, soft class counts are pulled towards those of the
    evidence alone, as far as two heads, trained on one half of the exact labels each, disagree about the difference.
+   Where labels state the class prior of the rows (`Positive`, `TwoUnlabeled`, `PairsUnlabeled`), it is the target.
 """
 
 from __future__ import annotations
@@ -28,12 +29,14 @@ from anygrain.learn.calibration import confidence_temperature, evidence_score, f
 from anygrain.learn.evidence import Evidence
 from anygrain.learn.graph import Graph, neighbour_graph
 from anygrain.learn.head import Head, fit_head
+from anygrain.learn.stated_prior import pooled_prior
 
 #: (finished steps, all steps, what was found): called after every step, for progress bars and checkpoints
 Callback = Callable[[int, int, dict[str, Any]], None]
 
 HEAD_TRACK, GRAPH_TRACK = "head", "graph"
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the graph track in the pool
+START_SHARPNESS = 5.0  # of a first head on the posteriors of groups of rows, which are flat
 
 
 @dataclass(frozen=True)
@@ -213,6 +216,7 @@ class Recipe:
         self.exact_fold = self._exact_folds(generator, group)
         self.half = self._order_in_class(generator) % 2
         self._graph = graph
+        self.stated = pooled_prior(labels)
         self.few, self.anchors = self._anchors()
         self.shrink: float | None = None
         self.done = 0
@@ -330,6 +334,8 @@ class Recipe:
         counts where it is silent, those of the parent where it is coarse): :math:`\propto n_k^w m_k^{1-w}`, or, where w
         is not known, the mean of both.
         """
+        if self.stated is not None:
+            return self.balanced_to_stated(evidence, log_probs, *self.stated)
         if not self.few:
             return log_probs
         count = evidence.posterior(log_probs).sum(dim=0)
@@ -342,6 +348,15 @@ class Recipe:
         for _ in range(steps):
             now = evidence.posterior(log_probs + shift).sum(dim=0)
             shift = shift + 0.5 * ((target + 0.1) / (now + 0.1)).log()
+        return log_probs + shift
+
+    def balanced_to_stated(self, evidence: Evidence, log_probs: Tensor, prior: Tensor, inside: Tensor) -> Tensor:
+        """log_probs + lambda such that the mean posterior of the instances inside, bool (N,), is the prior (K,)."""
+        target = prior.to(log_probs) * int(inside.sum())
+        shift = torch.zeros_like(target)
+        for _ in range(10 if self.labels.bags else 30):  # sets are dear
+            now = evidence.posterior(log_probs + shift)[inside].sum(dim=0)
+            shift = shift + ((target + 0.1) / (now + 0.1)).log()
         return log_probs + shift
 
     def size_reliability(self) -> float | None:
@@ -392,7 +407,8 @@ class Recipe:
     def smooth(self, evidence: Evidence, posterior: Tensor, steps: int) -> Tensor:
         """Posteriors (N, K) averaged over neighbours and joined with the evidence again, `steps` times."""
         for _ in range(steps):
-            posterior = evidence.posterior(log(self.graph.walk @ posterior))
+            log_probs = log(self.graph.walk @ posterior)
+            posterior = evidence.posterior(log_probs if self.stated is None else self.balanced(evidence, log_probs))
         return posterior
 
     def round(
@@ -426,8 +442,25 @@ class Recipe:
             return self.spread(evidence, anchors)
         if self.few:
             return evidence.posterior(self.log_exact_only(evidence, anchors)[1])
-        first = evidence.posterior(self.uniform)
+        first = evidence.posterior(self.uniform) if self.stated is None else self.start_from_groups(evidence)
         return self.smooth(evidence, first, 10) if name == GRAPH_TRACK else first
+
+    def start_from_groups(self, evidence: Evidence) -> Tensor:
+        """First posteriors (N, K) where the prior of the pooled rows is stated.
+
+        What a group of rows says of each of its rows is flat (of one unlabelled row hardly anything), so a cross-fitted
+        head reads the groups first, is sharpened, and is brought to the prior.
+        """
+        assert self.stated is not None
+        prior = self.stated[0].to(self.uniform).clamp(min=1e-12)
+        first = evidence.posterior(prior.log().expand_as(self.uniform))
+        logits = torch.zeros_like(self.uniform)
+        for f in range(self.settings.folds):
+            head = self.head_from(self.fold != f, first, steps=20)
+            out = self.fold == f
+            with torch.no_grad():
+                logits[out] = head.logits(self.features[out])
+        return evidence.posterior(self.balanced(evidence, (START_SHARPNESS * logits).log_softmax(dim=1)))
 
     def log_exact_only(self, evidence: Evidence, anchors: Tensor) -> tuple[Head, Tensor]:
         """The head that trains on the anchors alone, and its log-probabilities (N, K)."""

@@ -1,0 +1,74 @@
+"""Class priors that labels state: of the rows pooled for training, and of the population spoken about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from anygrain.labels import All, LabelError, Labels
+from anygrain.labels.sampling import SampledRows, check_prior
+
+#: how the class prior of predictions may be given
+Prior = str | float | Sequence[float] | np.ndarray | Tensor | Mapping[Any, float] | None
+
+
+def pooled_prior(labels: Labels) -> tuple[Tensor, Tensor] | None:
+    """The class prior (K,) of pooled rows and which instances these are, bool (N,), where labels state it."""
+    for part in labels.parts if isinstance(labels, All) else [labels]:
+        prior = part.pooled_prior
+        if prior is not None:
+            inside = part.group >= 0 if isinstance(part, SampledRows) else torch.ones_like(part.rows, dtype=torch.bool)
+            return prior, inside
+    return None
+
+
+def shift_to(
+    prior: Prior, classes: Sequence[Any], class_prior: Tensor | None, log_prior_shift: Tensor | None
+) -> Tensor | None:
+    r"""What is added to the log-probabilities of training rows to speak of rows of another class prior.
+
+    .. math:: \log \pi_{\text{new}}(y) - \log \pi_{\text{train}}(y)
+
+    Args:
+        prior: None: of the training rows, as they were pooled. "population": of the population that the labels were
+            sampled from. An array (K,) in the order of the classes, a mapping from class to probability, or, for two
+            classes, the probability of the second.
+        classes: the K classes.
+        class_prior: of the training rows, (K,).
+        log_prior_shift: from the training rows to the population, (K,).
+
+    Returns:
+        (K,), or None where nothing is added.
+
+    Raises:
+        LabelError: a prior of another shape, outside (0, 1), that does not sum to 1, or of an unknown class.
+    """
+    if prior is None:
+        return None
+    if isinstance(prior, str):
+        if prior != "population":
+            raise LabelError(f'prior is "{prior}"; expected "population", None, or a probability per class')
+        moved = log_prior_shift is not None and bool((log_prior_shift != 0).any())
+        return log_prior_shift if moved else None
+    if isinstance(prior, Mapping):
+        odd = [c for c in prior if c not in set(classes)]
+        gone = [c for c in classes if c not in prior]
+        if odd or gone:
+            raise LabelError(
+                f"the class prior {'names' if odd else 'lacks'} {(odd or gone)[0]!r}; expected the classes "
+                f"{', '.join(map(str, classes[:6]))}{', ...' if len(classes) > 6 else ''}"
+            )
+        prior = [float(prior[c]) for c in classes]
+    wanted = check_prior(prior, len(classes))
+    if class_prior is None:
+        raise LabelError("the model does not know the class prior of its training rows: fit it again")
+    return wanted.log() - class_prior.clamp(min=1e-12).log()
+
+
+def shifted(log_probs: Tensor, shift: Tensor | None) -> Tensor:
+    """Log-probabilities (N, K) with a shift (K,) added, normalised."""
+    return log_probs if shift is None else (log_probs + shift.to(log_probs)).log_softmax(dim=1)
