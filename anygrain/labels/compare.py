@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -14,10 +15,11 @@ from anygrain.labels.frame import as_strings, class_list, encode, read_column, r
 from anygrain.labels.instance import check_mapping
 from anygrain.labels.pair_sets import PairSets, drawn_answers, drawn_pairs
 
-#: what the first may be to the second; a code is a place in this list
-RELATIONS = (">", ">=", "=", "<=", "<")
-#: other spellings; whoever picks one of two says that it is at least as high
-SPELLINGS = {"==": "=", "left": ">=", "right": "<=", "first": ">=", "second": "<=", "tie": "="}
+#: what the first may be to the second, or which of the two was picked; a code is a place in this list
+RELATIONS = (">", ">=", "=", "<=", "<", "left", "right")
+#: the same seen from the second
+TURNED = (4, 3, 2, 1, 0, 6, 5)
+SPELLINGS = {"==": "=", "first": "left", "second": "right", "tie": "="}
 
 
 class Compare(PairSets):
@@ -25,15 +27,16 @@ class Compare(PairSets):
 
     .. math:: P(y_i \ge y_j) = \sum_{k \ge l} p_i(k) p_j(l), \qquad P(y_i \ge y_j \mid y_i = k) = \sum_{l \le k} p_j(l),
 
-    and so on for >, =, <= and <; with an error, :math:`P' = (1 - \epsilon) P + \epsilon / 2`: the answer is then drawn
-    between the relation and its opposite. With two classes, >= is the pair comparison "the first is at least as likely
-    to be positive".
+    and so on for >, =, <= and <. Whoever had to pick one of the two, "left" or "right", picks the higher one, and of
+    equal ones either by chance, :math:`P(\text{left}) = P(y_i > y_j) + P(y_i = y_j) / 2`; with two classes this is the
+    pair comparison of positives. (Pairs that were turned until ">=" held are picks as well: as answers to a question
+    that is never denied they would be explained by a model that calls everything equal.) With an error,
+    :math:`P' = (1 - \epsilon) P + \epsilon / 2`: the answer is then drawn between it and its opposite.
 
     Args:
         pairs: instance ids, shape (M, 2).
-        relation: what the first of each pair is to the second, shape (M,): ">", ">=", "=", "<=", "<" or their places
-            0..4 in this list; "" or -1 is missing. "left" and "right" (or "first", "second") name the higher one and
-            are read as >= and <=.
+        relation: what the first of each pair is to the second, shape (M,): ">", ">=", "=", "<=", "<", or which one was
+            picked, "left" or "right" (or "first", "second"); or their places 0..6 in this list; "" or -1 is missing.
         n_classes: K.
         n_instances: N; the largest instance + 1 when not given.
         error: probability, in [0, 1), that the answer was drawn without regard to the truth.
@@ -89,12 +92,14 @@ class Compare(PairSets):
         none = torch.full_like(other[:, :, :1], -torch.inf)
         below, above = torch.cat([none, up_to[:, :, :-1]], dim=2), torch.cat([from_on[:, :, 1:], none], dim=2)
         code = self.relation.clamp(min=0).long()
-        code = torch.stack([code, len(RELATIONS) - 1 - code], dim=1)[None, :, :, None]  # seen from either side
-        tables = torch.stack([below, up_to, other, from_on, above])
+        code = torch.stack([code, code.new_tensor(TURNED)[code]], dim=1)[None, :, :, None]  # seen from either side
+        left, right = torch.logaddexp(below, up_to) - math.log(2), torch.logaddexp(from_on, above) - math.log(2)
+        tables = torch.stack([below, up_to, other, from_on, above, left, right])
         return tables.gather(0, code.expand(1, *other.shape))[0]
 
     def holds(self, first: Tensor, second: Tensor) -> Tensor:
-        said = torch.stack([first > second, first >= second, first == second, first <= second, first < second])
+        said = torch.stack([first > second, first >= second, first == second, first <= second, first < second]).double()
+        said = torch.cat([said, said[[0, 4]] + 0.5 * said[2]])
         return said.gather(0, self.relation.clamp(min=0).long().expand(1, *first.shape))[0]
 
     def relabel(self, mapping: Tensor, n_classes: int) -> Self:
@@ -153,15 +158,18 @@ class Compare(PairSets):
         """`n_pairs` (default N) pairs drawn at random, asked whether `relation` holds: it, or its opposite.
 
         Raises:
-            LabelError: a relation other than >, >=, <= and <.
+            LabelError: the relation =, which has no opposite.
         """
         asked = int(as_relations([relation])[0])
-        opposite = {0: 3, 1: 4, 3: 0, 4: 1}
+        opposite = {0: 3, 1: 4, 3: 0, 4: 1, 5: 6, 6: 5}
         if asked not in opposite:
-            raise LabelError(f'relation is "{relation}"; expected >, >=, <= or <, which have an opposite')
+            raise LabelError(f'relation is "{relation}"; expected >, >=, <=, <, left or right, which have an opposite')
         i, j = drawn_pairs(len(classes), n_pairs, generator)
         first, second = classes[i], classes[j]
-        truth = [first > second, first >= second, first == second, first <= second, first < second][asked]
+        coin = torch.rand(len(i), generator=generator) < 0.5
+        left = torch.where(first == second, coin, first > second)
+        holding = [first > second, first >= second, first == second, first <= second, first < second, left, ~left]
+        truth = holding[asked]
         said = torch.where(drawn_answers(truth, error, generator), asked, opposite[asked])
         return cls(torch.stack([i, j], dim=1), said, n_classes, len(classes), error=error, **how)
 
@@ -172,7 +180,7 @@ def as_relations(relation: Any) -> Tensor:
     Raises:
         LabelError: another relation, with the first pairs that have one.
     """
-    expected = f"expected one of {', '.join(RELATIONS)}, or 0..4 (empty or -1 is missing)"
+    expected = f"expected one of {', '.join(RELATIONS)}, or 0..6 (empty or -1 is missing)"
     if not isinstance(relation, Tensor) and np.asarray(relation).dtype.kind in "OUS":
         places = {"": -1, **{name: at for at, name in enumerate(RELATIONS)}}
         places |= {name: places[meant] for name, meant in SPELLINGS.items()}

@@ -19,7 +19,7 @@ class PairSets(SetLabels):
     .. math:: P(o \mid y_i, y_j) = (1 - \epsilon) A_o(y_i, y_j) + \epsilon / 2, \qquad
               P(o \mid y_i = k) = \sum_l P(o \mid k, l)\, p_j(l)
 
-    with a table A of 0 and 1 for each answer, and 1 where an answer is missing. A kind gives `holds`, the table, and
+    with a table A for each answer, mostly of 0 and 1, and 1 where it is missing. A kind gives `holds`, the table, and
     `message`, its product with the other's probabilities, in O(K).
 
     Args:
@@ -77,7 +77,7 @@ class PairSets(SetLabels):
 
     @abstractmethod
     def holds(self, first: Tensor, second: Tensor) -> Tensor:
-        """Whether the answer is true of two classes, bool (S, M), for S assignments (S, M) of either."""
+        """How probably the answer is given of two classes, (S, M) in 0..1, for S assignments (S, M) of either."""
 
     def factor(self, log_p: Tensor) -> tuple[Tensor, Tensor]:
         pair = log_p.reshape(-1, 2, self.n_classes)

@@ -242,7 +242,7 @@ def test_compare(tmp_path: Path) -> None:
     (tmp_path / "pairs.csv").write_text("one,two,said\nc,a,left\na,b,<\nb,c,\n")
     label = {"kind": "Compare", "source": "pairs.csv", "first": "one", "second": "two", "column": "said"}
     found = dataset(tmp_path, "id,x\na,1\nb,2\nc,3\n", label)
-    same(only(found), Compare(torch.tensor([[2, 0], [0, 1], [1, 2]]), [1, 4, -1], 3))
+    same(only(found), Compare(torch.tensor([[2, 0], [0, 1], [1, 2]]), [5, 4, -1], 3))
     assert found.evidence[0].n_labels == 2
 
 
@@ -428,8 +428,8 @@ PLAIN = "id,x\na,1\nb,2\nc,3\n"
             PLAIN,
             {"kind": "Compare", "source": "pairs.csv", "first": "a", "second": "b", "column": "said"},
             {"pairs.csv": "a,b,said\na,b,better\n"},
-            'pairs.csv, "said": the relation of pair 0 is "better"; expected one of >, >=, =, <=, <, or 0..4 (empty or '
-            "-1 is missing)",
+            'pairs.csv, "said": the relation of pair 0 is "better"; expected one of >, >=, =, <=, <, left, right, '
+            "or 0..6 (empty or -1 is missing)",
         ),
         (
             "id,x,n\na,1,modem|phone|router\n",

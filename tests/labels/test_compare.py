@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from anygrain.labels import Compare, Exact, Interval, LabelError, Pairs, check, identifiability
 from anygrain.labels.compare import RELATIONS
 
-HOLDS = {">": int.__gt__, ">=": int.__ge__, "=": int.__eq__, "<=": int.__le__, "<": int.__lt__}
+HOLDS = {
+    ">": int.__gt__,
+    ">=": int.__ge__,
+    "=": int.__eq__,
+    "<=": int.__le__,
+    "<": int.__lt__,
+    "left": lambda a, b: 0.5 if a == b else float(a > b),
+    "right": lambda a, b: 0.5 if a == b else float(a < b),
+}
 
 
 def log_probs_of(seed, n, k):
@@ -38,7 +46,7 @@ def test_a_comparison_is_the_sum_over_the_classes_that_it_is_true_of(relation, e
     seed=st.integers(0, 10_000),
     k=st.integers(1, 5),
     error=st.sampled_from([0.0, 0.2]),
-    codes=st.lists(st.integers(-1, 4), min_size=3, max_size=3),
+    codes=st.lists(st.integers(-1, 6), min_size=3, max_size=3),
 )
 def test_chains_of_comparisons_equal_enumeration(seed, k, error, codes):
     chain = torch.tensor([[0, 1], [2, 1], [2, 3]])
@@ -49,7 +57,7 @@ def test_chains_of_comparisons_equal_enumeration(seed, k, error, codes):
 
 
 @settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 10_000), codes=st.lists(st.integers(0, 4), min_size=2, max_size=2))
+@given(seed=st.integers(0, 10_000), codes=st.lists(st.integers(0, 6), min_size=2, max_size=2))
 def test_classes_that_are_ruled_out_are_accepted(seed, codes):
     g = torch.Generator().manual_seed(seed)
     log_probs = log_probs_of(seed, 3, 3).masked_fill(torch.rand(3, 3, generator=g) < 0.4, -torch.inf)
@@ -60,7 +68,7 @@ def test_classes_that_are_ruled_out_are_accepted(seed, codes):
 
 def test_the_answers_of_a_question_have_probability_one():
     log_probs = log_probs_of(0, 2, 4)
-    for question in ((">", "=", "<"), (">=", "<"), (">", "<=")):
+    for question in ((">", "=", "<"), (">=", "<"), (">", "<="), ("left", "right")):
         total = sum(Compare([[0, 1]], [r], 4).log_likelihood(log_probs).exp() for r in question)
         assert float(total) == pytest.approx(1.0, abs=1e-12)
 
@@ -78,7 +86,15 @@ def test_two_classes_are_the_pair_comparison_of_positives():
     p, q = 0.7, 0.4
     log_probs = torch.tensor([[1 - p, p], [1 - q, q]], dtype=torch.float64).log()
     value = Compare([[0, 1]], ["left"], 2).log_likelihood(log_probs)
-    assert float(value.exp()) == pytest.approx(1 - (1 - p) * q, abs=1e-12)
+    assert float(value.exp()) == pytest.approx((1 + p - q) / 2, abs=1e-12)
+
+
+def test_picks_do_not_favour_a_model_that_calls_everything_equal():
+    all_positive = torch.tensor([[0.0, 1.0], [0.0, 1.0]], dtype=torch.float64).log()
+    right = torch.tensor([[0.0, 1.0], [1.0, 0.0]], dtype=torch.float64).log()
+    pick = Compare([[0, 1]], ["left"], 2)
+    assert float(pick.log_likelihood(all_positive).exp()) == pytest.approx(0.5)
+    assert float(pick.log_likelihood(right).exp()) == pytest.approx(1.0)
 
 
 def test_simulated_comparisons_are_true_as_often_as_they_should():
@@ -103,7 +119,7 @@ def test_frames_of_pairs():
     frame = {"a": ["x", "y", "z"], "b": ["y", "z", "x"], "said": ["left", "<", None]}
     labels = Compare.from_frame(frame, ["a", "b", "said"], classes=["low", "mid", "high"])
     assert labels.sets.members.tolist() == [0, 1, 1, 2, 2, 0]
-    assert labels.relation.tolist() == [1, 4, -1]
+    assert labels.relation.tolist() == [5, 4, -1]
     assert labels.class_names == ("low", "mid", "high")
     assert Compare.from_frame(frame, ["a", "b", "said"], classes="ab", items=["w", "z", "y", "x"]).n_instances == 4
 
@@ -111,8 +127,11 @@ def test_frames_of_pairs():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Compare([[0, 1]], [">>"], 3), 'relation of pair 0 is ">>"; expected one of >, >=, =, <=, <'),
-        (lambda: Compare([[0, 1]], [5], 3), "pair 0 has another relation"),
+        (
+            lambda: Compare([[0, 1]], [">>"], 3),
+            'relation of pair 0 is ">>"; expected one of >, >=, =, <=, <, left, right',
+        ),
+        (lambda: Compare([[0, 1]], [7], 3), "pair 0 has another relation"),
         (lambda: Compare([0, 1], [">"], 3), r"shape \(2,\); expected \(M, 2\)"),
         (lambda: Compare([[0, 0]], [">"], 3), "with itself"),
         (lambda: Compare([[0, 9]], [">"], 3, 5), "outside 0..4"),

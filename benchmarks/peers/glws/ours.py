@@ -49,7 +49,7 @@ def labels_of(evidence: Evidence) -> tuple[Labels, list[Term]]:
         return Proportions(Bags.from_ids(given["bag"]), counts / counts.sum(dim=1, keepdim=True)), []
     if name == "pair comparison":
         pairs = torch.stack([given["first"], given["second"]], dim=1)
-        return Compare(pairs, [">="] * len(pairs), 2, n), []
+        return Compare(pairs, ["left"] * len(pairs), 2, n), []
     if name == "pair similarity":
         return Pairs(given["first"], given["second"], given["same"], n, 2), []
     if name == "positive-unlabelled":
