@@ -7,6 +7,7 @@ import warnings
 import torch
 
 from anygrain.labels import All, IdentifiabilityWarning, Labels, Soft, aggregate
+from anygrain.learn.class_prior import with_any_prior
 
 
 def target_from_sources(labels: Labels) -> Labels:
@@ -26,7 +27,7 @@ def target_from_sources(labels: Labels) -> Labels:
         return labels
     with warnings.catch_warnings():  # the fit says for all labels together what stays open
         warnings.simplefilter("ignore", IdentifiabilityWarning)
-        posterior = aggregate(own).posterior.to(torch.get_default_dtype())
+        posterior = aggregate(with_any_prior(own)).posterior.to(torch.get_default_dtype())
     spoken = torch.stack([(p.log_evidence() - p.log_evidence()[:, :1]).abs().amax(dim=1) > 1e-6 for p in sources]).any(
         0
     )

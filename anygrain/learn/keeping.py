@@ -15,6 +15,7 @@ from torch import Tensor
 
 from anygrain.encoders.choose import ENCODERS, encoder_from
 from anygrain.labels import LabelError, Taxonomy
+from anygrain.labels.class_prior import PriorEstimate
 from anygrain.learn.calibration import CONFIDENCES
 from anygrain.learn.head import HEADS, make_head
 
@@ -88,6 +89,9 @@ def _state(learner: Learner) -> tuple[dict[str, Any], dict[str, Tensor]]:
         "temperature": learner.temperature_,
         "chosen": learner.chosen_,
         "log_evidence_heldout": learner.log_evidence_heldout_,
+        "class_prior": learner.class_prior_.tolist(),
+        "log_prior_shift": learner.log_prior_shift_.tolist(),
+        "class_prior_estimate": learner.class_prior_estimate_,
         "taxonomy": None if learner.taxonomy_ is None else learner.taxonomy_.state(),
         "level_thresholds": [learner.level_thresholds_.get(c) for c in CONFIDENCES],
         "taxonomy_columns": None if learner._taxonomy_columns is None else learner._taxonomy_columns.tolist(),
@@ -139,6 +143,10 @@ def _restored(kind: type[Learner], config: dict[str, Any], tensors: dict[str, Te
         learner.feature_names_in_ = np.array(config["feature_names_in"], dtype=object)
     learner.feature_scale_, learner.temperature_ = config["feature_scale"], config["temperature"]
     learner.chosen_, learner.log_evidence_heldout_ = config["chosen"], config["log_evidence_heldout"]
+    learner.class_prior_ = np.array(config["class_prior"])
+    learner.log_prior_shift_ = np.array(config["log_prior_shift"])
+    estimate = config["class_prior_estimate"]
+    learner.class_prior_estimate_ = None if estimate is None else PriorEstimate(*estimate)
     learner.taxonomy_ = None if config["taxonomy"] is None else Taxonomy.from_state(config["taxonomy"])
     learner.level_thresholds_ = dict(zip(CONFIDENCES, config["level_thresholds"], strict=True))
     columns = config["taxonomy_columns"]

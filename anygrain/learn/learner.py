@@ -25,6 +25,7 @@ from anygrain.labels.frame import as_strings
 from anygrain.labels.identifiability import warn_unidentified
 from anygrain.learn import keeping
 from anygrain.learn.calibration import CONFIDENCES, confidence_temperature, evidence_score
+from anygrain.learn.class_prior import prior_missing, with_any_prior, with_class_prior
 from anygrain.learn.common_error import common_error
 from anygrain.learn.end_to_end import EndToEnd
 from anygrain.learn.fabric import PRECISIONS, Fabric, OneDevice, fabric_for
@@ -44,6 +45,7 @@ from anygrain.learn.reading import (
 )
 from anygrain.learn.recipe import Callback, Recipe, RecipeResult, RecipeState, Settings
 from anygrain.learn.started_channels import with_started_channels
+from anygrain.learn.stated_prior import Prior, class_prior_of, shift_to, shifted
 from anygrain.learn.step import Step
 from anygrain.learn.term import Term
 from anygrain.learn.weighting import Weighting
@@ -93,6 +95,9 @@ class Learner(ClassifierMixin, BaseEstimator):
         posterior_: (N, K), what all evidence and the features say of the training instances.
         labels_: the labels as `fit` read them: channels fitted, the common error, sources that saw the features (rules,
             teachers) as the target that they come to. `labels_.channels` tell what became of the annotators.
+        class_prior_: (K,), of the training rows: stated by the labels, or the mean of `posterior_`.
+        log_prior_shift_: (K,), from there to the population that the labels were sampled from.
+        class_prior_estimate_: (estimate, low, high) of the prior that a `Positive` came without, else None.
         recipe_state_: finished steps, to go on from (`fit(state=...)`).
     """
 
@@ -169,14 +174,15 @@ class Learner(ClassifierMixin, BaseEstimator):
         data, given = self._read(X, y)
         self._taxonomy_for(given)
         labels = given
-        warn_unidentified(labels, stacklevel=2)
+        warn_unidentified(with_any_prior(labels), stacklevel=2)
         labels = with_started_channels(target_from_sources(labels))
-        self.error_ = common_error(labels)
+        self.error_ = common_error(with_any_prior(labels))
         if self.error_:
             labels = labels.with_error(self.error_)
         self._seed = int(self.seed)
         self.encoder_ = self._make_encoder(data)
         labels = labels.to(device)
+        self.class_prior_estimate_ = None
         if isinstance(self.encoder_, TrainableEncoder):
             self._fit_end_to_end(self.encoder_, data, labels, callback, state)
         else:
@@ -184,6 +190,7 @@ class Learner(ClassifierMixin, BaseEstimator):
             root = float(encoded.square().mean().sqrt())
             self.feature_scale_ = root if root > 0 else 1.0
             rows = (encoded / self.feature_scale_).to(device)
+            labels, self.class_prior_estimate_ = with_class_prior(labels, rows[labels.rows], self._seed)
             if self.procedure is not None:
                 self._fit_procedure(rows[labels.rows], labels)
             else:
@@ -192,6 +199,7 @@ class Learner(ClassifierMixin, BaseEstimator):
             labels, torch.as_tensor(self.held_out_log_probs_, device=device), torch.ones_like(labels.rows).bool()
         )
         self.labels_, self._given = labels.to("cpu"), given
+        self.class_prior_, self.log_prior_shift_ = class_prior_of(self.labels_, self.posterior_)
         self.level_thresholds_ = self._level_thresholds()
         return self
 
@@ -199,7 +207,8 @@ class Learner(ClassifierMixin, BaseEstimator):
         """For `level="auto"`: by confidence, the threshold at which held-out rows reach it."""
         if self.taxonomy_ is None:
             return {}
-        log_probs = self._for_taxonomy(torch.as_tensor(self.held_out_log_probs_))
+        held_out = shifted(torch.as_tensor(self.held_out_log_probs_), torch.as_tensor(self.log_prior_shift_))
+        log_probs = self._for_taxonomy(held_out)
         above_all = 2.0  # stands for infinity, which JSON cannot hold
         return {c: min(self.taxonomy_.threshold(log_probs, c), above_all) for c in CONFIDENCES}
 
@@ -303,6 +312,8 @@ class Learner(ClassifierMixin, BaseEstimator):
             raise LabelError(
                 f"{type(self.procedure).__name__} fits a head on frozen features; {type(encoder).__name__} is trained"
             )
+        if prior_missing(labels):
+            raise LabelError("a class prior is estimated on frozen features only; give prior=... to Positive")
         encoder.learn(data, seed=self._seed)
         self.feature_scale_ = 1.0
         device = labels.device
@@ -504,22 +515,34 @@ class Learner(ClassifierMixin, BaseEstimator):
         """Fit, then the features (N, D) of the same rows."""
         return self.fit(X, y).transform(X)
 
-    def log_probs(self, X: Any) -> Tensor:
-        """Calibrated log-probabilities (N, K) of the fine classes, on the CPU."""
+    def log_probs(self, X: Any, prior: Prior = None) -> Tensor:
+        """Calibrated log-probabilities (N, K) of the fine classes, on the CPU.
+
+        Args:
+            X: data.
+            prior: see `predict`. None, the default here: as among the training rows, which is what labels of theirs are
+                joined with.
+        """
         features = torch.from_numpy(self.transform(X)).to(next(self.head_.parameters()).device)
         with torch.no_grad():
-            return (self.temperature_ * self.head_.logits(features)).log_softmax(dim=1).cpu()
+            found = (self.temperature_ * self.head_.logits(features)).log_softmax(dim=1).cpu()
+        return shifted(found, shift_to(prior, self.classes_.tolist(), self.class_prior_, self.log_prior_shift_))
 
-    def predict_log_proba(self, X: Any) -> np.ndarray:
-        """Log-probabilities (N, K), columns in the order of `classes_`."""
-        return np.asarray(self.log_probs(X).double().log_softmax(dim=1).numpy())
+    def predict_log_proba(self, X: Any, prior: Prior = "population") -> np.ndarray:
+        """Log-probabilities (N, K), columns in the order of `classes_`; prior as in `predict`."""
+        return np.asarray(self.log_probs(X, prior).double().log_softmax(dim=1).numpy())
 
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Probabilities (N, K), columns in the order of `classes_`."""
-        return np.asarray(self.log_probs(X).double().softmax(dim=1).numpy())
+    def predict_proba(self, X: Any, prior: Prior = "population") -> np.ndarray:
+        """Probabilities (N, K), columns in the order of `classes_`; prior as in `predict`."""
+        return np.asarray(self.log_probs(X, prior).double().softmax(dim=1).numpy())
 
     def predict(
-        self, X: Any, level: str | int | None = None, unknown: float | None = None, confidence: float = 0.9
+        self,
+        X: Any,
+        level: str | int | None = None,
+        unknown: float | None = None,
+        confidence: float = 0.9,
+        prior: Prior = "population",
     ) -> np.ndarray:
         """The likeliest class of every row, (N,): names where the labels carried names, else indices or values of y.
 
@@ -529,13 +552,18 @@ class Learner(ClassifierMixin, BaseEstimator):
             unknown: a probability; rows whose likeliest class has less become -1, or "unknown" where classes are names.
             confidence: for level="auto", at most .999; taken up to the next of `CONFIDENCES`. Its threshold is the one
                 at which held-out training rows reach it, so a row's answer does not depend on the rows beside it.
+            prior: class prior of the rows X. "population": that of the population which the labels say their rows were
+                sampled from. It differs from that of the training rows only for kinds that state how rows were sampled:
+                with case-control labels positives are more frequent in training than in the population, and a user of
+                them wants to know of the population. None: as among the training rows. An array (K,), a mapping from
+                class to probability, or, for two classes, the probability of the second: rows from elsewhere.
 
         Raises:
-            LabelError: a level without a taxonomy, a probability outside 0..1.
+            LabelError: an invalid prior, a level without a taxonomy, a probability outside 0..1.
         """
         if unknown is not None and not 0 <= unknown <= 1:
             raise LabelError(f"unknown is {unknown}; expected a probability, 0 to 1")
-        log_probs = self.log_probs(X)
+        log_probs = self.log_probs(X, prior)
         if level is None:
             best = log_probs.max(dim=1)
             found, certainty = self.classes_[best.indices.numpy()], best.values.exp().numpy()

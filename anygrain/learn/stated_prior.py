@@ -26,8 +26,18 @@ def pooled_prior(labels: Labels) -> tuple[Tensor, Tensor] | None:
     return None
 
 
+def class_prior_of(labels: Labels, posterior: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Class prior of training rows, as labels state it or as the mean of posteriors (N, K), and `log_prior_shift`."""
+    stated = pooled_prior(labels)
+    if stated is not None and bool(stated[1].all()):
+        prior = np.asarray(stated[0].cpu().numpy())
+    else:
+        prior = posterior.astype(np.float64).mean(axis=0)
+    return prior, np.asarray(labels.log_prior_shift.cpu().numpy())
+
+
 def shift_to(
-    prior: Prior, classes: Sequence[Any], class_prior: Tensor | None, log_prior_shift: Tensor | None
+    prior: Prior, classes: Sequence[Any], class_prior: np.ndarray, log_prior_shift: np.ndarray
 ) -> Tensor | None:
     r"""What is added to the log-probabilities of training rows to speak of rows of another class prior.
 
@@ -52,8 +62,7 @@ def shift_to(
     if isinstance(prior, str):
         if prior != "population":
             raise LabelError(f'prior is "{prior}"; expected "population", None, or a probability per class')
-        moved = log_prior_shift is not None and bool((log_prior_shift != 0).any())
-        return log_prior_shift if moved else None
+        return torch.as_tensor(log_prior_shift) if (log_prior_shift != 0).any() else None
     if isinstance(prior, Mapping):
         odd = [c for c in prior if c not in set(classes)]
         gone = [c for c in classes if c not in prior]
@@ -64,9 +73,7 @@ def shift_to(
             )
         prior = [float(prior[c]) for c in classes]
     wanted = check_prior(prior, len(classes))
-    if class_prior is None:
-        raise LabelError("the model does not know the class prior of its training rows: fit it again")
-    return wanted.log() - class_prior.clamp(min=1e-12).log()
+    return wanted.log() - torch.as_tensor(class_prior).clamp(min=1e-12).log()
 
 
 def shifted(log_probs: Tensor, shift: Tensor | None) -> Tensor:
