@@ -16,6 +16,7 @@ from anygrain.encoders.pretrained import Pretrained
 from anygrain.encoders.sparse import Sparse
 from anygrain.encoders.table import Table
 from anygrain.encoders.text import Text
+from anygrain.encoders.timm_model import Timm
 from anygrain.encoders.transformer import Transformer
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Sparse",
     "Table",
     "Text",
+    "Timm",
     "Transformer",
     "encoder_for",
     "encoder_from",

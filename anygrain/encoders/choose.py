@@ -18,6 +18,7 @@ from anygrain.encoders.pretrained import Pretrained
 from anygrain.encoders.sparse import Sparse
 from anygrain.encoders.table import Table
 from anygrain.encoders.text import Text
+from anygrain.encoders.timm_model import Timm
 from anygrain.encoders.transformer import Transformer
 from anygrain.encoders.words import is_missing
 from anygrain.labels import LabelError
@@ -30,6 +31,7 @@ ENCODERS: dict[str, type[Encoder]] = {
     "pretrained": Pretrained,
     "convolutional": Convolutional,
     "residual": Residual,
+    "timm": Timm,
     "transformer": Transformer,
     "columns": Columns,
     "hugging_face": HuggingFace,

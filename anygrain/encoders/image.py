@@ -201,7 +201,7 @@ class Convolutional(ImageEncoder):
             layers.append(_convolution(before, width, 1 if at else stride))
             if at < len(self.widths) - 1:
                 layers.append(nn.MaxPool2d(2, ceil_mode=True))  # before the norm, which then has a quarter to do
-            layers += [_norm(width), nn.ReLU(inplace=True)]
+            layers += [group_norm(width), nn.ReLU(inplace=True)]
             before = width
         self.network = _finished([*layers, *_pooled(before)])
 
@@ -250,7 +250,7 @@ class Residual(ImageEncoder):
             for block in range(self.depth):
                 layers.append(Block(before, width, 2 if at and not block else 1))
                 before = width
-        self.network = _finished([*layers, _norm(before), nn.ReLU(inplace=True), *_pooled(before)])
+        self.network = _finished([*layers, group_norm(before), nn.ReLU(inplace=True), *_pooled(before)])
 
 
 class Block(nn.Module):
@@ -258,7 +258,7 @@ class Block(nn.Module):
 
     def __init__(self, before: int, width: int, stride: int) -> None:
         super().__init__()
-        self.first, self.second = _norm(before), _norm(width)
+        self.first, self.second = group_norm(before), group_norm(width)
         self.enter, self.leave = _convolution(before, width, stride), _convolution(width, width, 1)
         self.carry = None if before == width and stride == 1 else nn.Conv2d(before, width, 1, stride, bias=False)
         nn.init.zeros_(self.leave.weight)
@@ -277,7 +277,8 @@ def _convolution(before: int, width: int, stride: int) -> nn.Conv2d:
     return convolution
 
 
-def _norm(width: int) -> nn.GroupNorm:
+def group_norm(width: int) -> nn.GroupNorm:
+    """Normalisation of an image over its places and an eighth of its channels, where they can be shared out so."""
     return nn.GroupNorm(next(g for g in (8, 4, 2, 1) if width % g == 0), width)
 
 
