@@ -283,6 +283,18 @@ class Learn(Section):
     neighbours: Annotated[int, Field(ge=0)] = 10
     #: weight decay of the head
     penalty: Annotated[float, Field(ge=0)] = 0.01
+    #: passes over the rows, where the encoder is trained with the head; "auto" is what the encoder likes
+    epochs: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    #: rows at once there
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    #: highest learning rate there
+    learning_rate: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
+    #: batches per step there
+    accumulate: Annotated[int, Field(ge=1)] = 1
+    #: whether rows are changed a little, and strongly, so that they teach more, there
+    augment: bool = True
+    #: numbers there; other than 32 needs anygrain[train]
+    precision: Literal["32", "bf16-mixed", "16-mixed"] = "32"
     #: "auto" is a GPU if there is one
     device: str = "auto"
     #: what to do about rows that contradict themselves
@@ -296,6 +308,8 @@ class Output(Section):
     report: bool = True
     #: whether to place the rows on a map, for the report
     map: bool = True
+    #: where the course of the fit is written besides log.jsonl: "tensorboard", "mlflow" (needs anygrain[track])
+    loggers: list[Literal["tensorboard", "mlflow"]] = []
 
 
 class Config(Section):

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from anygrain.learn.confidence_terms import ConfidenceDifference, PositiveConfidence, SimilarityConfidence
     from anygrain.learn.head import Cosine, Head, Linear, Prototype, Quadratic
     from anygrain.learn.learner import Learner, load
+    from anygrain.learn.loggers import JsonLines, MLflow, TensorBoard
     from anygrain.learn.loss import cross_entropy
     from anygrain.learn.procedure import Procedure
     from anygrain.learn.recipe import RecipeState, Settings
@@ -21,8 +22,10 @@ __all__ = [
     "ConfidenceDifference",
     "Cosine",
     "Head",
+    "JsonLines",
     "Learner",
     "Linear",
+    "MLflow",
     "PositiveConfidence",
     "Procedure",
     "Prototype",
@@ -31,6 +34,7 @@ __all__ = [
     "Settings",
     "SimilarityConfidence",
     "Step",
+    "TensorBoard",
     "Term",
     "Weighting",
     "cross_entropy",
@@ -43,14 +47,17 @@ _FILES = {
     "SimilarityConfidence": "confidence_terms",
     "Cosine": "head",
     "Head": "head",
+    "JsonLines": "loggers",
     "Learner": "learner",
     "Linear": "head",
+    "MLflow": "loggers",
     "Procedure": "procedure",
     "Prototype": "head",
     "Quadratic": "head",
     "RecipeState": "recipe",
     "Settings": "recipe",
     "Step": "step",
+    "TensorBoard": "loggers",
     "Term": "term",
     "Weighting": "weighting",
     "cross_entropy": "loss",

@@ -119,6 +119,7 @@ def _run(
     how: str,
 ) -> None:
     from anygrain.learn import RecipeState
+    from anygrain.learn.loggers import loggers_for
 
     folder.write_text("config.toml", config.to_toml())
     earlier = folder.steps()
@@ -134,6 +135,7 @@ def _run(
         warnings.simplefilter("always")
         at = time.monotonic()
 
+        loggers = loggers_for(config.output.loggers, folder.path, resume=how == "resume")
         numbers = {facts["step"]: at for at, (_, facts) in enumerate(earlier, start=1)}
         whole = {step for step, tensors in state.steps.items() if set(tensors) != {"done"}}
 
@@ -147,12 +149,18 @@ def _run(
             whole.add(facts["step"])
             folder.say_progress(done, total, seconds=spent + time.monotonic() - began)
             folder.log("step", done=done, total=total, **facts)
+            for logger in loggers:
+                logger(done, total, facts)
             value = facts.get("held_out_evidence")
             about = facts.get("track", "") + (f"  held-out {value:.2f}" if value is not None else "")
             steps.update(done, total, about)
             stop_if_asked()
 
-        learner.fit(data, dataset.labels, callback=keep, state=state)
+        try:
+            learner.fit(data, dataset.labels, callback=keep, state=state)
+        finally:
+            for logger in loggers:
+                logger.close()
         stages["fit"] = time.monotonic() - at
         last = next((h["held_out_evidence"] for h in reversed(state.history) if "held_out_evidence" in h), None)
         held = f"  held-out {last:.2f}" if last is not None else ""
@@ -259,6 +267,12 @@ def make_learner(config: Config, dataset: Dataset) -> tuple[Any, Any]:
         exact_folds=learn.exact_folds,
         neighbours=learn.neighbours,
         penalty=learn.penalty,
+        epochs=None if learn.epochs == "auto" else learn.epochs,
+        batch_size=None if learn.batch_size == "auto" else learn.batch_size,
+        learning_rate=None if learn.learning_rate == "auto" else learn.learning_rate,
+        accumulate=learn.accumulate,
+        augmentation="auto" if learn.augment else None,
+        precision=learn.precision,
     )
     return learner, data
 
