@@ -241,6 +241,40 @@ class CompareColumns(Hard):
     column: str
 
 
+class PositiveColumns(OneColumn):
+    """Rows known to be of one class, by its name; empty cells are unlabelled, of that class or not."""
+
+    kind: Literal["Positive"] = "Positive"
+    #: the class of labelled rows
+    target: str
+    #: its share in the population; 0: estimated
+    prior: Probability = 0.0
+    #: "single": a random part of the positives is labelled; "case-control": positives were drawn apart
+    scenario: Literal["single", "case-control"] = "single"
+
+
+class TwoUnlabeledColumns(OneColumn):
+    """Which of two sets a row was drawn from, whose class priors are known."""
+
+    kind: Literal["TwoUnlabeled"] = "TwoUnlabeled"
+    #: share of the target class in each set, by its name in the column
+    priors: dict[str, float]
+    #: the class that the priors are about; the second when left out
+    target: str = ""
+    #: share of the target class in the population that predictions are for; 0: as in both sets together
+    prior: Probability = 0.0
+
+
+class SampledColumns(OneColumn):
+    """Which of several sets a row was drawn from, whose class shares are known."""
+
+    kind: Literal["Sampled"] = "Sampled"
+    #: share of each class in each set: shares = { north = { ham = 0.8, spam = 0.2 }, ... }
+    shares: dict[str, dict[str, float]]
+    #: share of each class in the population that predictions are for; as in all sets together when left out
+    prior: dict[str, float] = {}
+
+
 KINDS: dict[str, type[LabelColumns]] = {
     "Exact": ExactColumns,
     "Soft": SoftColumns,
@@ -256,6 +290,9 @@ KINDS: dict[str, type[LabelColumns]] = {
     "Proportions": ProportionsColumns,
     "Pairs": PairsColumns,
     "Compare": CompareColumns,
+    "Positive": PositiveColumns,
+    "TwoUnlabeled": TwoUnlabeledColumns,
+    "Sampled": SampledColumns,
 }
 
 

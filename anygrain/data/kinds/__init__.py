@@ -20,6 +20,7 @@ from anygrain.data.kinds.bags import read_any_of, read_counts, read_proportions
 from anygrain.data.kinds.class_sets import read_interval, read_sets, read_soft
 from anygrain.data.kinds.one_class import read_coarse, read_exact, read_noisy
 from anygrain.data.kinds.pairs import read_compare, read_pairs
+from anygrain.data.kinds.sampled_rows import read_positive, read_sampled, read_two_unlabeled
 from anygrain.data.kinds.votes import read_crowd, read_rules
 from anygrain.data.table import Table, read_table, wrong_encoding
 from anygrain.labels.error import LabelError
@@ -40,6 +41,9 @@ _READERS: dict[str, Callable[..., Draft]] = {
     "Proportions": read_proportions,
     "Pairs": read_pairs,
     "Compare": read_compare,
+    "Positive": read_positive,
+    "TwoUnlabeled": read_two_unlabeled,
+    "Sampled": read_sampled,
 }
 
 
