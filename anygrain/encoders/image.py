@@ -73,22 +73,22 @@ class ImageEncoder(TrainableEncoder):
         return {"size": size, "unreadable": self.unreadable, "channels": self.channels}
 
     def learn(self, data: Any, seed: int = 0) -> ImageEncoder:
-        images = self._looked_at(data, seed)
-        self.mean, deviation, self.edge = moments(images)
+        images, rows = self._looked_at(data, seed)
+        self.mean, deviation, self.edge = moments(images, rows)
         self.deviation = torch.where(deviation > 1 / 255, deviation, 1.0)
         with seeded(seed):
             self.build()
         return self
 
-    def _looked_at(self, data: Any, seed: int) -> Inputs:
-        """A sample of the data, that can be read; sets channels and size."""
+    def _looked_at(self, data: Any, seed: int) -> tuple[Inputs, Tensor]:
+        """A sample of the data, and the rows of it that can be read; sets channels and size."""
         rows = self._rows(data)
         chosen = sample_of(len(rows), seed)
         if not isinstance(rows, list):
             sample = ArrayImages(rows, self.channels)
             self.channels = sample.array.shape[1]
             self.size = self.size or _at_most(sample.size)
-            return ArrayImages(rows[chosen.numpy()], self.channels, self.size)
+            return ArrayImages(rows, self.channels, self.size), chosen
         heads: dict[int, tuple[int, int, int]] = {}
         for row in chosen.tolist():
             try:
@@ -107,8 +107,7 @@ class ImageEncoder(TrainableEncoder):
         found = self._read([rows[row] for row in heads], self.channels, self.size, "blank")
         if len(found.unreadable) == len(found):
             self._read(rows, self.channels, self.size, "stop")
-        kept = [row for at, row in enumerate(heads) if at not in found.unreadable]
-        return ReadImages([rows[row] for row in kept], self.channels, self.size, self._blank(self.channels))
+        return found, torch.tensor([at for at in range(len(found)) if at not in found.unreadable])
 
     def inputs(self, data: Any) -> Inputs:
         if self.channels is None or self.size is None:

@@ -321,14 +321,14 @@ def sample_of(n: int, seed: int) -> Tensor:
     return drawn[:SAMPLE].sort().values
 
 
-def moments(images: Inputs) -> tuple[Tensor, Tensor, Tensor]:
+def moments(images: Inputs, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Mean and standard deviation of every channel, and the median of its pixels at the edge, each (C,).
 
-    In one pass, a few images at a time.
+    Of some rows, in one pass, a few images at a time.
     """
     total, square, count, edges = torch.zeros(1), torch.zeros(1), 0, []
-    for rows in torch.arange(len(images)).split(CHUNK):
-        image = as_fractions(images[rows]["image"]).double()
+    for part in rows.split(CHUNK):
+        image = as_fractions(images[part]["image"]).double()
         total = total + image.sum(dim=(0, 2, 3))
         square = square + image.square().sum(dim=(0, 2, 3))
         count += image.numel() // image.shape[1]

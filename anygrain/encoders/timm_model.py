@@ -86,13 +86,13 @@ class Timm(ImageEncoder):
         if self.size is None and self.trained:
             self.size = tuple(source.expects["input_size"][-2:])
         asked = self.size
-        images = self._looked_at(data, seed)
+        images, rows = self._looked_at(data, seed)
         assert self.size is not None
         if asked is None:  # networks of timm halve the side five times; some take whole patches alone
             whole = 32 if source.expects.get("fixed_input_size") else 1
             height, width = (max(32, whole * math.ceil(side / whole)) for side in self.size)
             self.size = (height, width)
-        self.mean, deviation, self.edge = moments(images)
+        self.mean, deviation, self.edge = moments(images, rows)
         self.deviation = torch.where(deviation > 1 / 255, deviation, 1.0)
         if self.trained and self.channels in (1, 3):
             expected = torch.tensor([source.expects["mean"], source.expects["std"]])
