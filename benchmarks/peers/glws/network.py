@@ -11,7 +11,7 @@ from anygrain.encoders.image import ImageEncoder
 from benchmarks.peers.glws.pictures import Pictures
 
 BATCH = 64  # pictures at once, both sides
-WIDTH = 48  # channels of the middle
+WIDTH = 32  # channels of the middle
 
 
 class Network(nn.Module):

@@ -22,9 +22,10 @@ from anygrain.labels import (
     PairsUnlabeled,
     Positive,
     Proportions,
+    Soft,
     TwoUnlabeled,
 )
-from anygrain.learn import Learner, Term
+from anygrain.learn import ConfidenceDifference, Learner, SimilarityConfidence, Term
 from anygrain.learn.end_to_end import EvidenceTargets
 from benchmarks.peers.glws.network import BATCH, Small
 from benchmarks.peers.glws.pictures import Pictures
@@ -52,6 +53,18 @@ def labels_of(evidence: Evidence) -> tuple[Labels, list[Term]]:
         return Compare(pairs, ["left"] * len(pairs), 2, n), []
     if name == "pair similarity":
         return Pairs(given["first"], given["second"], given["same"], n, 2), []
+    if name == "positive confidence":
+        r = given["confidence"].clamp(
+            min=0.01
+        )  # weighted by 1 / r the cross-entropy is the risk of the paper's setting
+        return Soft(torch.stack([1 - r, r], dim=1), weight=1 / r), []
+    if name in ("similarity confidence", "confidence difference"):
+        pairs = torch.stack([given["first"], given["second"]], dim=1)
+        unanswered = Pairs(given["first"], given["second"], torch.full((len(pairs),), -1), n, 2)  # keeps pairs together
+        if name == "similarity confidence":
+            return unanswered, [SimilarityConfidence(pairs, given["similar"], given["prior"], form="likelihood")]
+        difference = given["difference"]
+        return unanswered, [ConfidenceDifference(pairs, difference, given["prior"], form="likelihood")]
     if name == "positive-unlabelled":
         return Positive(given["labelled"].long(), prior=given["prior"], scenario="case-control"), []
     if name == "unlabelled-unlabelled":
