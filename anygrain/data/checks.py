@@ -10,6 +10,7 @@ from anygrain.data.error import counted, number, quoted, some
 from anygrain.data.evidence import Evidence
 from anygrain.data.table import Table
 from anygrain.labels import InstanceLabels
+from anygrain.labels.positive import with_any_prior
 
 
 def warnings_for(dataset: Dataset) -> list[str]:
@@ -54,7 +55,7 @@ def _silent_classes(dataset: Dataset) -> list[str]:
             names_classes = True
             named[np.unique(_named(evidence, dataset))] = True
         elif not labels.channels:
-            table = labels.log_evidence()[torch.from_numpy(evidence.rows)]
+            table = with_any_prior(labels).log_evidence()[torch.from_numpy(evidence.rows)]
             included |= (table > -torch.inf).any(dim=0).numpy()
     silent = ~named & ~included
     out = []

@@ -12,6 +12,7 @@ from anygrain.data.classes import Classes
 from anygrain.data.error import counted, quoted
 from anygrain.data.evidence import Evidence
 from anygrain.labels import InstanceLabels, SetLabels
+from anygrain.labels.positive import with_any_prior
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def find_conflicts(evidence: Sequence[Evidence], ids: np.ndarray, classes: Class
     possible = torch.ones(n, k, dtype=torch.bool)
     broken = torch.zeros(n, dtype=torch.bool)
     for at, entry in enumerate(single):
-        allowed = entry.labels.log_evidence() > -torch.inf
+        allowed = _allowed(entry)
         both = possible & allowed
         clash = possible.any(1) & ~both.any(1) & ~broken
         for row in clash.nonzero()[:, 0].tolist():
@@ -63,9 +64,14 @@ def find_conflicts(evidence: Sequence[Evidence], ids: np.ndarray, classes: Class
     return out
 
 
+def _allowed(entry: Evidence) -> torch.Tensor:
+    """bool (N, K): classes that are possible."""
+    return with_any_prior(entry.labels).log_evidence() > -torch.inf
+
+
 def _explain(row: int, before: Sequence[Evidence], entry: Evidence, ids: np.ndarray, classes: Classes) -> Conflict:
-    own = entry.labels.log_evidence()[row] > -torch.inf
-    other = next((e for e in before if not bool(((e.labels.log_evidence()[row] > -torch.inf) & own).any())), None)
+    own = _allowed(entry)[row]
+    other = next((e for e in before if not bool((_allowed(e)[row] & own).any())), None)
     value = quoted(entry.record_value[row])
     if other is None:
         names = [e.name for e in before if e.rows[row]]

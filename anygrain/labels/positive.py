@@ -9,6 +9,8 @@ from typing import Any, Literal, Self, get_args
 import torch
 from torch import Tensor
 
+from anygrain.labels.all import All
+from anygrain.labels.base import Labels
 from anygrain.labels.error import LabelError, whole_numbers
 from anygrain.labels.frame import as_strings, encode, read_column
 from anygrain.labels.instance import as_classes, check_mapping
@@ -107,6 +109,13 @@ class Positive(SampledRows):
         new = self._fresh()
         new._read_prior(prior)
         return new
+
+    def with_possible_prior(self, prior: float) -> Self:
+        """The same labels with a class prior, or the nearest that the labelled share allows."""
+        least = 0.0
+        if self.scenario == "single":
+            least = self.n_labelled / (self.n_labelled + self.n_unlabelled) * 1.001
+        return self.with_prior(min(max(prior, least, 1e-6), 1 - 1e-6))
 
     def _read_prior(self, prior: float | None) -> None:
         n, u, total = self.n_labelled, self.n_unlabelled, self.n_labelled + self.n_unlabelled
@@ -209,3 +218,21 @@ class Positive(SampledRows):
         prior = float(positive[population].double().mean()) if known else None
         said = torch.where(truth < 0, -1, labelled.long())
         return cls(said, n_classes, prior=prior, scenario=scenario, target=target, **how)
+
+
+def prior_missing(labels: Labels) -> bool:
+    """Whether labels hold a `Positive` without class prior."""
+    parts = labels.parts if isinstance(labels, All) else [labels]
+    return any(isinstance(p, Positive) and p.prior is None for p in parts)
+
+
+def with_any_prior(labels: Labels) -> Labels:
+    """Labels whose `Positive` parts without class prior have one in the middle of what is possible.
+
+    For questions that do not hang on its value: which classes are told apart, which rows contradict each other.
+    """
+    if not prior_missing(labels):
+        return labels
+    parts = labels.parts if isinstance(labels, All) else [labels]
+    parts = [p.with_possible_prior(0.5) if isinstance(p, Positive) and p.prior is None else p for p in parts]
+    return labels.joined(parts) if isinstance(labels, All) else parts[0]

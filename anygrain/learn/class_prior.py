@@ -14,11 +14,6 @@ from anygrain.learn.recipe import Recipe, Settings
 FOLDS = 3
 
 
-def prior_missing(labels: Labels) -> bool:
-    """Whether labels hold a `Positive` without class prior."""
-    return any(isinstance(p, Positive) and p.prior is None for p in _parts(labels))
-
-
 def with_class_prior(
     labels: Labels, features: Tensor, seed: int = 0, *, neighbours: int = 10, penalty: float = 0.01
 ) -> tuple[Labels, PriorEstimate | None]:
@@ -42,25 +37,12 @@ def with_class_prior(
     for part in _parts(labels):
         if isinstance(part, Positive) and part.prior is None:
             estimate = _estimate(part, features, seed, Settings(rounds=3, neighbours=neighbours, penalty=penalty))
-            part = part.with_prior(_possible(part, estimate.estimate))
+            part = part.with_possible_prior(estimate.estimate)
             found = found or estimate
         parts.append(part)
     if found is None:
         return labels, None
     return (labels.joined(parts) if isinstance(labels, All) else parts[0]), found
-
-
-def with_any_prior(labels: Labels) -> Labels:
-    """Labels whose `Positive` parts without class prior have one in the middle of what is possible.
-
-    For questions that do not hang on its value: which classes are told apart, which rows contradict each other.
-    """
-    if not prior_missing(labels):
-        return labels
-    parts = [
-        p.with_prior(_possible(p, 0.5)) if isinstance(p, Positive) and p.prior is None else p for p in _parts(labels)
-    ]
-    return labels.joined(parts) if isinstance(labels, All) else parts[0]
 
 
 def log_labelled_against_rest(features: Tensor, labelled: Tensor, fold: Tensor, penalty: float = 0.01) -> Tensor:
@@ -91,14 +73,6 @@ def _parts(labels: Labels) -> list[Labels]:
     return labels.parts if isinstance(labels, All) else [labels]
 
 
-def _possible(part: Positive, prior: float) -> float:
-    """The prior, or the least that the labelled share allows, a little above it."""
-    if part.scenario == "case-control":
-        return min(max(prior, 1e-6), 1 - 1e-6)
-    least = part.n_labelled / (part.n_labelled + part.n_unlabelled)
-    return min(max(prior, least * 1.001 if least < 0.99 else least), 1 - 1e-6)
-
-
 def _estimate(part: Positive, features: Tensor, seed: int, settings: Settings) -> PriorEstimate:
     if part.n_labelled < FEWEST:
         raise LabelError(
@@ -121,7 +95,7 @@ def _estimate(part: Positive, features: Tensor, seed: int, settings: Settings) -
         if settings.neighbours:
             graph = neighbour_graph(features[inside], settings.neighbours)
         own = Positive(labelled[inside], scenario=part.scenario)
-        own = own.with_prior(_possible(own, first.estimate))
+        own = own.with_possible_prior(first.estimate)
         recipe = Recipe(
             features[inside],
             own,

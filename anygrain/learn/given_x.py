@@ -7,7 +7,7 @@ import warnings
 import torch
 
 from anygrain.labels import All, IdentifiabilityWarning, Labels, Soft, aggregate
-from anygrain.learn.class_prior import with_any_prior
+from anygrain.labels.positive import with_any_prior
 
 
 def target_from_sources(labels: Labels) -> Labels:

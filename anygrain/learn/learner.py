@@ -23,9 +23,10 @@ from anygrain.encoders.trainable import Augmentation, TrainableEncoder
 from anygrain.labels import All, Exact, LabelError, Labels, Taxonomy
 from anygrain.labels.frame import as_strings
 from anygrain.labels.identifiability import warn_unidentified
+from anygrain.labels.positive import prior_missing, with_any_prior
 from anygrain.learn import keeping
 from anygrain.learn.calibration import CONFIDENCES, confidence_temperature, evidence_score
-from anygrain.learn.class_prior import prior_missing, with_any_prior, with_class_prior
+from anygrain.learn.class_prior import with_class_prior
 from anygrain.learn.common_error import common_error
 from anygrain.learn.end_to_end import EndToEnd
 from anygrain.learn.fabric import PRECISIONS, Fabric, OneDevice, fabric_for
@@ -48,6 +49,7 @@ from anygrain.learn.started_channels import with_started_channels
 from anygrain.learn.stated_prior import Prior, class_prior_of, shift_to, shifted
 from anygrain.learn.step import Step
 from anygrain.learn.term import Term
+from anygrain.learn.together import kept_together
 from anygrain.learn.weighting import Weighting
 
 
@@ -283,12 +285,13 @@ class Learner(ClassifierMixin, BaseEstimator):
             self,
             Network(self.head_, terms=self.terms),
             FeatureRows(rows),
-            labels,
+            kept_together(labels, self.terms),
             FixedTargets(posterior),
             pace,
             loss=cross_entropy if self.loss is None else self.loss,
             terms=self.terms,
             weighting=self.weighting,
+            weight=labels.instance_weight(),
             seed=self._seed,
             fabric=OneDevice(rows.device) if self.fabric is None else self.fabric,
         )

@@ -22,7 +22,8 @@ from anygrain.data.dataset import Columns, Dataset, model_input, read_dataset, s
 from anygrain.data.error import InputError, counted, number
 from anygrain.data.run_folder import FORMAT, RunFolder, fingerprint
 from anygrain.data.table import write_table
-from anygrain.labels import All, Labels, aggregate
+from anygrain.labels import All, Labels, Positive, aggregate
+from anygrain.labels.class_prior import PriorEstimate
 from anygrain.labels.error import LabelError
 from anygrain.program.fits import explained
 from anygrain.program.interrupt import stop_if_asked
@@ -167,6 +168,7 @@ def _run(
         screen.line(f"fit  {counted(len(state.history), 'step')}{held}  {seconds(stages['fit'])}")
         at = time.monotonic()
         adopt_channels([e.labels for e in dataset.evidence], learner.labels_)
+        adopt_prior(dataset, learner.class_prior_estimate_)
         measured = Measured(dataset, torch.from_numpy(np.asarray(learner.held_out_log_probs_)), learner.held_out_)
         features = learner.transform(data)
         apart = any(facts.get("track") == "held out" for facts in state.history)  # exact labels, taken back in turn
@@ -489,6 +491,13 @@ def _shell(text: str) -> str:
 
 
 __all__ = ["Stopped", "encoder_words", "estimate", "fit", "make_learner", "versions"]
+
+
+def adopt_prior(dataset: Dataset, estimate: PriorEstimate | None) -> None:
+    """Give rows known to be positive the class prior that a fit estimated, where they came without."""
+    for evidence in dataset.evidence:
+        if estimate is not None and isinstance(evidence.labels, Positive) and evidence.labels.prior is None:
+            evidence.labels = evidence.labels.with_possible_prior(estimate.estimate)
 
 
 def adopt_channels(given: Sequence[Labels], fitted: Labels) -> None:

@@ -193,6 +193,47 @@ first = "a"
 second = "b"
 column = "said"               # what the first is to the second: >, >=, =, <=, <; left and right are >= and <=""",
     ),
+    "Positive": Example(
+        """
+id,text,label
+17,you have won,spam
+18,see you at noon,""",
+        """
+classes = ["ham", "spam"]     # at the top of the file
+
+[[labels]]
+kind = "Positive"
+column = "label"              # the target's name, or empty: spam or ham, nobody looked
+target = "spam"
+prior = 0.3                   # its share in the population; 0: estimated, with an interval
+scenario = "single"           # or "case-control": the labelled rows were drawn apart from the others""",
+    ),
+    "TwoUnlabeled": Example(
+        """
+id,text,inbox
+17,you have won,junk
+18,see you at noon,main""",
+        """
+classes = ["ham", "spam"]     # at the top of the file
+
+[[labels]]
+kind = "TwoUnlabeled"
+column = "inbox"              # which of the two sets; an empty cell says nothing
+target = "spam"
+priors = { main = 0.05, junk = 0.8 }    # its share in either set
+prior = 0.0                   # its share among the rows to predict; 0: as in both sets together""",
+    ),
+    "Sampled": Example(
+        """
+id,text,station
+17,no internet since noon,north
+18,it does not ring,south""",
+        """
+[[labels]]
+kind = "Sampled"
+column = "station"            # which set; an empty cell says nothing
+shares = { north = { modem = 0.7, phone = 0.3 }, south = { modem = 0.2, phone = 0.8 } }""",
+    ),
 }
 
 

@@ -22,8 +22,8 @@ def read_positive(
     odd = [v for v in distinct(text) if rows.spelling.fold(v) != rows.spelling.fold(entry.target)]
     if odd:
         raise InputError(
-            f"{table.name}, {quoted(column)}: {quoted(odd[0])} is not the target. Expected {quoted(entry.target)} where "
-            "a row is known to be positive, and empty cells elsewhere"
+            f"{table.name}, {quoted(column)}: {quoted(odd[0])} is not the target. Expected {quoted(entry.target)} "
+            "where a row is known to be positive, and empty cells elsewhere"
         )
 
     def build(classes: Classes) -> Evidence:
