@@ -33,6 +33,7 @@ from anygrain.learn.loop import Loop, Network, Pace
 from anygrain.learn.loss import Loss
 from anygrain.learn.recipe import Callback, RecipeResult, RecipeState
 from anygrain.learn.term import Term
+from anygrain.learn.together import kept_together
 from anygrain.learn.weighting import Weighting
 
 if TYPE_CHECKING:
@@ -55,15 +56,17 @@ class EvidenceTargets:
 
     Args:
         labels: observations.
+        order: what batches are made from, labels of the same instances.
         batch_size: instances at once.
     """
 
-    def __init__(self, labels: Labels, batch_size: int) -> None:
+    def __init__(self, labels: Labels, order: Labels, batch_size: int) -> None:
         self.labels = labels
-        structure = labels.structure
-        component = structure.component.cpu()
-        several = torch.bincount(structure.nodes[labels.n_instances :].cpu(), minlength=int(component.max()) + 1) > 1
-        large = (torch.bincount(component) > batch_size) & several[: int(component.max()) + 1]
+        nodes = order.structure.nodes.cpu()
+        component, sets = nodes[: order.n_instances], nodes[order.n_instances :]
+        number = int(nodes.max()) + 1
+        large = torch.bincount(component, minlength=number) > batch_size
+        large &= torch.bincount(sets, minlength=number) > 1
         #: instances of components that are cut into batches
         self.cut = large[component]
         self.posterior: Tensor | None = None
@@ -126,9 +129,11 @@ class EndToEnd:
         self.state = RecipeState() if state is None else state
         likes = encoder.training_defaults
         size = likes.batch_size if batch_size is None else batch_size
-        doubt = doubts(labels)
+        doubt, order = doubts(labels), kept_together(labels, terms)
         told = torch.zeros(len(labels), dtype=torch.bool).index_fill_(0, labels.rows.cpu()[doubt < 1], True)
-        self.held_rows = hold_out(labels, told, torch.Generator().manual_seed(seed))
+        if terms:
+            told[:] = True  # what else is wanted of rows may be all that is known of them
+        self.held_rows = hold_out(order, told, torch.Generator().manual_seed(seed))
         taught = told & ~self.held_rows
         if not bool(taught.any()):
             raise LabelError("no row has any evidence: there is nothing to learn from")
@@ -150,12 +155,13 @@ class EndToEnd:
             decay=True,
             accumulate=accumulate,
         )
-        self.targets = EvidenceTargets(self.taught, size)
+        ordered = self.taught if order is labels else order[taught]
+        self.targets = EvidenceTargets(self.taught, ordered, size)
         self.loop = Loop(
             learner,
             Network(head, encoder, terms),
             rows,
-            self.taught,
+            ordered,
             self.targets,
             pace,
             loss=loss,

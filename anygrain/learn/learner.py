@@ -452,6 +452,8 @@ class Learner(ClassifierMixin, BaseEstimator):
         import copy
 
         if isinstance(self.encoder, str):
+            if self.encoder == "hugging_face":
+                raise LabelError('encoder "hugging_face" needs its folder: pass encoder=HuggingFace("folder")')
             if self.encoder != "pretrained" and self.encoder in ENCODERS:
                 return ENCODERS[self.encoder]()
             close = difflib.get_close_matches(self.encoder, ENCODERS, n=1)

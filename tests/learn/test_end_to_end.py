@@ -1,0 +1,339 @@
+"""An encoder trained with its head: what a step is, what is held out, and going on after an interruption."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from anygrain.encoders.choose import ENCODERS
+from anygrain.encoders.trainable import Augmentation, InMemory, TrainableEncoder, Training, seeded
+from anygrain.labels import AnyOf, Bags, Candidates, Counts, Crowd, Exact, LabelError, Pairs
+from anygrain.learn import Learner, Term, load
+from anygrain.learn.end_to_end import EvidenceTargets, doubts, hold_out
+from anygrain.learn.fabric import OneDevice
+from anygrain.learn.head import Linear
+from anygrain.learn.loop import Loop, Network, Pace
+from anygrain.learn.loss import cross_entropy
+
+
+class Small(TrainableEncoder):
+    """Numbers through one hidden layer; half of its outputs are dropped where asked."""
+
+    training_defaults = Training(learning_rate=0.02, batch_size=32, steps=120)
+
+    def __init__(self, width=8, dim=4, drop=0.0):
+        super().__init__()
+        self.width, self.dim, self.drop = width, dim, drop
+
+    @property
+    def feature_dim(self):
+        return self.width
+
+    def config(self):
+        return {"width": self.width, "dim": self.dim, "drop": self.drop}
+
+    def build(self):
+        self.layers = nn.Sequential(nn.Linear(self.dim, self.width), nn.Tanh(), nn.Dropout(self.drop))
+
+    def learn(self, data, seed=0):
+        with seeded(seed):
+            self.build()
+        return self
+
+    def inputs(self, data):
+        return InMemory(numbers=torch.as_tensor(np.asarray(data), dtype=torch.float32))
+
+    def encode(self, arrays):
+        return self.layers(arrays["numbers"])
+
+
+class Shaken(Augmentation):
+    """A little noise, or much."""
+
+    def __init__(self, size=0.3):
+        self.size = size
+
+    def weak(self, arrays, generator):
+        return self._moved(arrays, 0.1 * self.size, generator)
+
+    def strong(self, arrays, generator):
+        return self._moved(arrays, self.size, generator)
+
+    def _moved(self, arrays, size, generator):
+        noise = torch.randn(arrays["numbers"].shape, generator=generator)
+        return {"numbers": arrays["numbers"] + size * noise}
+
+
+@pytest.fixture(autouse=True)
+def _known(monkeypatch):
+    monkeypatch.setitem(ENCODERS, "small", Small)
+
+
+RNG = np.random.default_rng(0)
+CENTRES = 2.0 * RNG.normal(size=(3, 4))
+Y = torch.arange(300) % 3
+X = (CENTRES[Y] + RNG.normal(size=(300, 4))).astype(np.float32)
+
+
+def gen(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def network(seed=0):
+    encoder = Small().learn(X, seed)
+    head = Linear(8, 3)
+    with seeded(seed + 1), torch.no_grad():
+        head.weight.normal_()
+    return Network(head, encoder)
+
+
+def loop_of(labels, batch_size, network_, accumulate=1, fabric=None, targets=None):
+    pace = Pace(epochs=1, batch_size=batch_size, learning_rate=0.05, accumulate=accumulate)
+    return Loop(
+        Learner(),
+        network_,
+        network_.encoder.inputs(X),
+        labels,
+        EvidenceTargets(labels, labels, batch_size) if targets is None else targets,
+        pace,
+        loss=cross_entropy,
+        terms=[],
+        weighting=None,
+        seed=0,
+        fabric=OneDevice() if fabric is None else fabric,
+    )
+
+
+class Listening(OneDevice):
+    """Remembers the gradient of every step."""
+
+    def __init__(self):
+        super().__init__()
+        self.gradients = []
+
+    def clip_gradients(self, module, optimizer, *, max_norm):
+        self.gradients.append(torch.cat([p.grad.flatten().clone() for p in module.parameters()]))
+
+
+def gradient_of_likelihood(network_, labels, divide):
+    network_ = copy.deepcopy(network_)
+    log_probs, _ = network_(network_.encoder.inputs(X)[labels.rows])
+    (-labels.log_likelihood(log_probs).sum() / divide).backward()
+    return torch.cat([p.grad.flatten() for p in network_.parameters()])
+
+
+def bag_of_all():
+    return Bags(torch.arange(300), torch.tensor([0, 300]), 300)
+
+
+@pytest.mark.parametrize("size", [300, 32, 7])
+def test_a_set_larger_than_a_batch_has_the_gradient_of_the_whole(size):
+    counts = torch.bincount(Y, minlength=3)[None] + torch.tensor([[20, -10, -10]])
+    labels = Counts(bag_of_all(), counts)
+    made, fabric = network(), Listening()
+    wanted = gradient_of_likelihood(made, labels, 300)
+    loop_of(labels, size, made, fabric=fabric).epoch(0)
+    assert len(fabric.gradients) == 1
+    torch.testing.assert_close(fabric.gradients[0], wanted, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["exact", "candidates", "pairs", "any of"])
+def test_a_step_is_the_gradient_of_the_likelihood(kind):
+    pairs = torch.arange(300).reshape(-1, 2)
+    labels = {
+        "exact": lambda: Exact(torch.where(torch.arange(300) % 5 == 0, Y, -1), 3),
+        "candidates": lambda: Candidates.simulate(Y, 3, generator=gen()),
+        "pairs": lambda: Pairs(pairs[:, 0], pairs[:, 1], torch.arange(150) % 2, 300, 3),
+        "any of": lambda: AnyOf(Bags.from_ids(torch.arange(300) // 10), torch.arange(30) % 2, 1, 3),
+    }[kind]()
+    made, fabric = network(), Listening()
+    loop_of(labels, 1000, made, fabric=fabric).epoch(0)
+    torch.testing.assert_close(
+        fabric.gradients[0], gradient_of_likelihood(network(), labels, 300), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_accumulated_batches_are_one_large_batch():
+    labels = Exact(Y, 3)
+    large, small = network(), network()
+    loop_of(labels, 60, large).epoch(0)
+    loop_of(labels, 15, small, accumulate=4).epoch(0)
+    for a, b in zip(large.parameters(), small.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_components_that_are_cut_get_the_posterior_of_the_whole():
+    chain = torch.stack([torch.arange(99), torch.arange(1, 100)], dim=1)
+    labels = Pairs(chain[:, 0], chain[:, 1], (Y[chain[:, 0]] == Y[chain[:, 1]]).long(), 300, 3)
+    labels = labels & Exact(torch.where(torch.arange(300) == 0, Y, -1), 3)
+    targets = EvidenceTargets(labels, labels, 16)
+    assert targets.cut.sum() == 100
+    log_probs = torch.randn(300, 3, generator=gen()).log_softmax(dim=1)
+    targets.e_step(log_probs)
+    whole = labels.posterior(log_probs)
+    for batch in labels.batches(16, gen()):
+        torch.testing.assert_close(targets.of(batch, log_probs[batch.instances]), whole[batch.instances])
+
+
+def test_what_is_held_out_is_whole_and_never_trained_on():
+    bags = Bags.from_ids(torch.arange(300) // 10)
+    labels = Counts(bags, torch.stack([torch.bincount(Y[b * 10 : b * 10 + 10], minlength=3) for b in range(30)]))
+    told = torch.ones(300, dtype=torch.bool)
+    held = hold_out(labels, told, gen())
+    assert held.sum() == 30
+    assert set(held.reshape(30, 10).sum(dim=1).tolist()) == {0, 10}
+    assert not hold_out(labels[:90], told[:90], gen()).any()  # too few
+    assert not hold_out(Counts(bag_of_all(), torch.tensor([[100, 100, 100]])), told, gen()).any()  # one group
+
+    class Seen(Term):
+        def forward(self, step):
+            self.instances.update(step.instances.tolist())
+            return step.log_probs.sum() * 0
+
+        def on_fit_start(self, learner):
+            self.instances = set()
+
+    term = Seen()
+    fitted = Learner(encoder=Small(), terms=[term]).fit(X, Exact(Y, 3))
+    assert term.instances == set(np.nonzero(~fitted.held_out_)[0].tolist())
+    assert fitted.held_out_.sum() == 30
+
+
+def test_doubt_is_what_the_evidence_leaves_open():
+    labels = Exact(torch.tensor([0, -1, -1, -1]), 3) & AnyOf(
+        Bags(torch.tensor([1]), torch.tensor([0, 1]), 4), [1], 1, 3
+    )
+    found = doubts(labels & Candidates(torch.tensor([[1, 1, 1], [1, 1, 1], [1, 1, 0], [1, 1, 1]])))
+    torch.testing.assert_close(
+        found, torch.tensor([0, 0, np.log(2) / np.log(3), 1], dtype=torch.float32), atol=1e-6, rtol=0
+    )
+
+
+def test_it_learns_from_many_kinds_at_once():
+    few = torch.where(torch.arange(300) < 12, Y, -1)
+    bags = Bags.from_ids(torch.arange(300) // 10)
+    counts = Counts(bags, torch.stack([torch.bincount(Y[b * 10 : b * 10 + 10], minlength=3) for b in range(30)]))
+    fitted = Learner(encoder=Small()).fit(X, Exact(few, 3) & counts)
+    alone = Learner(encoder=Small()).fit(X, Exact(few, 3))
+    assert fitted.score(X, Y.numpy()) > max(0.85, alone.score(X, Y.numpy()) - 0.02)
+    assert fitted.chosen_["why"].startswith("end to end")
+
+
+def test_channels_of_annotators_are_learnt_on_the_way():
+    votes = Crowd.simulate(
+        Y, 3, generator=gen(), n_annotators=6, votes_per_item=3, accuracy=torch.tensor([0.95, 0.9, 0.9, 0.9, 0.4, 0.4])
+    )
+    fitted = Learner(encoder=Small()).fit(X, votes)
+    (channel,) = fitted.labels_.channels
+    correct = channel.accuracy()
+    assert correct[:4].min() > correct[4:].max()
+    assert fitted.score(X, Y.numpy()) > 0.85
+
+
+def test_rows_without_evidence_teach_by_their_strong_view():
+    few = Exact(torch.where(torch.arange(300) < 9, Y, -1), 3)
+    silent = Learner(encoder=Small(), augmentation=None).fit(X, few)
+    taught = Learner(encoder=Small(), augmentation=Shaken(1.0)).fit(X, few)
+    assert not np.allclose(silent.predict_proba(X), taught.predict_proba(X))
+    assert taught.score(X, Y.numpy()) >= silent.score(X, Y.numpy()) - 0.02
+
+
+def test_the_seed_decides_and_saved_models_predict_the_same(tmp_path):
+    def fit(seed):
+        return Learner(encoder=Small(drop=0.3), augmentation=Shaken(), seed=seed, epochs=3).fit(X, Exact(Y, 3))
+
+    first, again, other = fit(0), fit(0), fit(1)
+    np.testing.assert_array_equal(first.predict_proba(X), again.predict_proba(X))
+    assert not np.allclose(first.predict_proba(X), other.predict_proba(X))
+    first.save(tmp_path / "model")
+    np.testing.assert_array_equal(load(tmp_path / "model").predict_proba(X), first.predict_proba(X))
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("at", [1, 4, 5])
+def test_a_killed_training_goes_on_to_the_same_result(at):
+    votes = Crowd.simulate(Y, 3, generator=gen(), n_annotators=4, votes_per_item=2)
+    kept = {}
+
+    def learner():
+        return Learner(encoder=Small(drop=0.3), augmentation=Shaken(), epochs=6)
+
+    whole = learner().fit(X, votes)
+
+    def callback(done, total, facts):
+        state = kept["state"]
+        kept["tensors"], kept["history"] = copy.deepcopy(state.tensors()), list(state.history)
+        if done == at:
+            raise Killed
+
+    from anygrain.learn import RecipeState
+
+    kept["state"] = RecipeState()
+    with pytest.raises(Killed):
+        learner().fit(X, votes, callback=callback, state=kept["state"])
+    resumed = learner().fit(X, votes, state=RecipeState.from_tensors(kept["tensors"], kept["history"]))
+    np.testing.assert_array_equal(whole.predict_proba(X), resumed.predict_proba(X))
+    assert [h["objective"] for h in whole.history_] == [h["objective"] for h in resumed.history_]
+
+
+def test_terms_keep_together_what_they_speak_of():
+    class Couples(Term):
+        def __init__(self):
+            super().__init__()
+            self.cut = 0
+
+        def bags(self):
+            return Bags(torch.randperm(300, generator=gen(3)), torch.arange(0, 301, 2), 300)
+
+        def forward(self, step):
+            partner = torch.empty(300, dtype=torch.long)
+            members = self.bags().members.reshape(-1, 2)
+            partner[members[:, 0]], partner[members[:, 1]] = members[:, 1], members[:, 0]
+            self.cut += int((~torch.isin(partner[step.instances], step.instances)).sum())
+            return step.log_probs.sum() * 0
+
+    term = Couples()
+    Learner(encoder=Small(), terms=[term], epochs=2).fit(X, Exact(Y, 3))
+    Learner(terms=[term], epochs=2, rounds=1, batch_size=20).fit(X, Exact(Y, 3))
+    assert term.cut == 0
+
+
+def test_what_is_refused():
+    with pytest.raises(LabelError, match="no row has any evidence"):
+        Learner(encoder=Small()).fit(X, Exact(torch.full((300,), -1), 3))
+    with pytest.raises(LabelError, match='precision is "8"; expected one of'):
+        Learner(encoder=Small(), precision="8").fit(X, Exact(Y, 3))
+    with (
+        pytest.raises(LabelError, match='device "cuda" cannot be used here')
+        if not torch.cuda.is_available()
+        else (pytest.raises(LabelError, match="device"))
+    ):
+        Learner(encoder=Small(), device="cuda" if not torch.cuda.is_available() else "nowhere").fit(X, Exact(Y, 3))
+    with pytest.raises(LabelError, match="augmentation is 3"):
+        Learner(encoder=Small(), augmentation=3).fit(X, Exact(Y, 3))
+
+
+def test_mixed_precision_is_near_full_precision():
+    pytest.importorskip("lightning")
+    full = Learner(encoder=Small(), epochs=4).fit(X, Exact(Y, 3))
+    mixed = Learner(encoder=Small(), epochs=4, precision="bf16-mixed").fit(X, Exact(Y, 3))
+    difference = np.abs(full.predict_proba(X) - mixed.predict_proba(X))
+    assert 0 < difference.mean() < 0.05
+
+
+def test_two_processes_train_one_network():
+    lightning = pytest.importorskip("lightning")
+    fabric = lightning.Fabric(accelerator="cpu", devices=2, strategy="ddp_fork")
+    fabric.launch(_on_each)
+
+
+def _on_each(fabric):
+    learner = Learner(encoder=Small(), epochs=4, fabric=fabric, augmentation=Shaken()).fit(X, Exact(Y, 3))
+    both = fabric.all_gather(torch.from_numpy(learner.predict_proba(X)))
+    torch.testing.assert_close(both[0], both[1])
+    assert (learner.predict(X) == Y.numpy()).mean() > 0.7
