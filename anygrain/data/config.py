@@ -275,6 +275,55 @@ class SampledColumns(OneColumn):
     prior: dict[str, float] = {}
 
 
+class NumberColumns(LabelColumns):
+    """Labels of a number, not of a class."""
+
+
+class ValueColumns(NumberColumns):
+    """The number."""
+
+    kind: Literal["Value"] = "Value"
+    column: str
+    #: standard deviation of the reading; 0: it is the number itself
+    noise: Annotated[float, Field(ge=0)] = 0.0
+    #: several different numbers of one row in a table of labels
+    repeats: Literal["stop", "first", "last"] = "stop"
+
+
+class CensoredColumns(NumberColumns):
+    """The lowest and highest value that the number can have; an empty cell is an open end."""
+
+    kind: Literal["Censored"] = "Censored"
+    low: str = ""
+    high: str = ""
+
+
+class RatingsColumns(NumberColumns):
+    """Numbers that annotators gave: one column per annotator, or a table of item, annotator, rating."""
+
+    kind: Literal["Ratings"] = "Ratings"
+    columns: Names = []
+    item: str = ""
+    annotator: str = ""
+    rating: str = ""
+    #: whether annotators may stretch or narrow the scale
+    slope: bool = False
+    #: several ratings of one annotator on one row
+    repeats: Literal["stop", "first", "last", "both"] = "stop"
+
+
+class AggregateValueColumns(NumberColumns):
+    """The mean, or the sum, of the numbers of a bag."""
+
+    kind: Literal["AggregateValue"] = "AggregateValue"
+    #: column of bag ids, in the data source and in the table of bags
+    bag: str = ""
+    column: str
+    how: Literal["mean", "sum"] = "mean"
+    #: standard deviation of the mean or sum; 0: it is exact
+    noise: Annotated[float, Field(ge=0)] = 0.0
+
+
 KINDS: dict[str, type[LabelColumns]] = {
     "Exact": ExactColumns,
     "Soft": SoftColumns,
@@ -293,6 +342,17 @@ KINDS: dict[str, type[LabelColumns]] = {
     "Positive": PositiveColumns,
     "TwoUnlabeled": TwoUnlabeledColumns,
     "Sampled": SampledColumns,
+    "Value": ValueColumns,
+    "Censored": CensoredColumns,
+    "Ratings": RatingsColumns,
+    "AggregateValue": AggregateValueColumns,
+}
+#: kinds that speak of a number, and those of classes that say the same
+OF_NUMBERS = {
+    "Value": ("Exact", "Noisy"),
+    "Censored": ("Interval",),
+    "Ratings": ("Crowd",),
+    "AggregateValue": ("Counts", "Proportions"),
 }
 
 
@@ -309,7 +369,8 @@ class Learn(Section):
     """How it is learnt; see `anygrain.learn.Learner`."""
 
     seed: int = 0
-    head: Literal["linear", "cosine", "prototype", "quadratic"] = "linear"
+    #: numbers: "linear" is the better of "gaussian" and "gaussian-mlp" by held-out evidence; others are for classes
+    head: Literal["linear", "cosine", "prototype", "quadratic", "gaussian", "gaussian-mlp"] = "linear"
     #: rounds of posterior and head
     rounds: Annotated[int, Field(ge=1)] = 4
     #: parts that rows are split in, so that a row is scored by heads that did not see it
@@ -361,6 +422,11 @@ class Config(Section):
     encoder: Encoder = Encoder()
     learn: Learn = Learn()
     output: Output = Output()
+
+    @property
+    def of_numbers(self) -> bool:
+        """Whether the labels speak of a number; they speak of classes otherwise."""
+        return any(isinstance(label, NumberColumns) for label in self.labels)
 
     def to_toml(self) -> str:
         """The configuration with every default written out."""
@@ -486,7 +552,44 @@ def parse_config(
         raise InputError(problems[0] + more)
     config.labels = labels
     _name_labels(config)
+    _check_space(config, name)
     return config
+
+
+def _check_space(config: Config, name: str) -> None:
+    """Raise where settings of classes and of numbers are mixed.
+
+    Raises:
+        InputError: labels of both, or a setting that means nothing for the labels there are.
+    """
+    numbers = [label for label in config.labels if isinstance(label, NumberColumns)]
+    others = [label for label in config.labels if not isinstance(label, NumberColumns)]
+    heads = ("gaussian", "gaussian-mlp")
+    if not numbers:
+        if config.learn.head in heads:
+            raise InputError(
+                f"{name}: learn.head {quoted(config.learn.head)} is for numbers, and the labels speak of classes. "
+                'Expected "linear", "cosine", "prototype" or "quadratic"'
+            )
+        return
+    if others:
+        one, other = numbers[0], others[0]
+        same = next((kind for kind, twins in OF_NUMBERS.items() if other.kind in twins), None)
+        hint = f" Is {quoted(other.name)} the same number? kind = {quoted(same)}" if same else ""
+        raise InputError(
+            f"{name}: labels {quoted(one.name)} ({one.kind}) speak of a number, {quoted(other.name)} ({other.kind}) of "
+            f"classes. Expected one of the two; fit the other with a configuration of its own.{hint}"
+        )
+    for setting in ("classes", "taxonomy"):
+        if getattr(config, setting):
+            raise InputError(
+                f"{name}: {setting} is for labels of classes, and {quoted(numbers[0].name)} is a number. Remove it"
+            )
+    if config.learn.head not in ("linear", *heads):
+        raise InputError(
+            f"{name}: learn.head {quoted(config.learn.head)} is for classes, and {quoted(numbers[0].name)} is a "
+            'number. Expected "gaussian", "gaussian-mlp", or "linear" for the better of them'
+        )
 
 
 def _short(problem: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -16,10 +16,13 @@ from anygrain.data import config as settings
 from anygrain.data.classes import Classes, Spelling
 from anygrain.data.error import InputError, counted, quoted, some
 from anygrain.data.table import Table, distinct
+from anygrain.labels.observations import Observations
+
+L = TypeVar("L", bound=Observations)
 
 
 @dataclass
-class Evidence:
+class Read(Generic[L]):
     """One kind of label, read, and what its records are called.
 
     Attributes:
@@ -27,7 +30,7 @@ class Evidence:
         source: name of the file.
         columns: the columns it was read from.
         says: what was read, in words.
-        labels: the labels.
+        labels: the labels, of classes or of a number.
         n_labels: number of values, votes or sets that say something.
         rows: bool (N,), data rows with a label.
         values: number of distinct values.
@@ -43,7 +46,7 @@ class Evidence:
     source: str
     columns: list[str]
     says: str
-    labels: kinds.Labels
+    labels: L
     n_labels: int
     rows: np.ndarray
     values: int
@@ -59,6 +62,11 @@ class Evidence:
         at = row.numpy()
         self.record_row, self.record_source = self.record_row[at], self.record_source[at]
         self.record_value = self.record_value[at]
+
+
+#: labels of classes, and of a number
+Evidence: TypeAlias = Read[kinds.Labels]
+NumberEvidence: TypeAlias = Read[kinds.RealLabels]
 
 
 @dataclass
@@ -180,16 +188,16 @@ def per_row(
     entry: settings.LabelColumns,
     table: Table,
     columns: list[str],
-    made: kinds.Labels,
+    made: L,
     text: np.ndarray,
     says: str,
     notes: list[str],
     source: str | None = None,
-) -> Evidence:
+) -> Read[L]:
     """Evidence with one record per data row, whose cell is `text` (N,)."""
     filled = text != ""
     n = len(text)
-    return Evidence(
+    return Read(
         name=entry.name,
         kind=entry.kind,
         source=table.name,

@@ -13,11 +13,13 @@ from anygrain.data.error import InputError, did_you_mean, quoted, some
 from anygrain.data.evidence import (
     Draft,
     Evidence,
+    NumberEvidence,
     Rows,
     places_of,
 )
 from anygrain.data.kinds.bags import read_any_of, read_counts, read_proportions
 from anygrain.data.kinds.class_sets import read_interval, read_sets, read_soft
+from anygrain.data.kinds.numbers import READERS as _NUMBER_READERS
 from anygrain.data.kinds.one_class import read_coarse, read_exact, read_noisy
 from anygrain.data.kinds.pairs import read_compare, read_pairs
 from anygrain.data.kinds.sampled_rows import read_positive, read_sampled, read_two_unlabeled
@@ -88,6 +90,21 @@ def read_evidence(
     return out, Classes(names, origin, rows.spelling, common)
 
 
+def read_numbers(entries: Sequence[settings.NumberColumns], rows: Rows) -> list[NumberEvidence]:
+    """Every entry of a configuration of numbers read.
+
+    Raises:
+        InputError: whatever is wrong with files, columns, cells or ids; see the messages.
+    """
+    out = []
+    for entry in entries:
+        try:
+            out.append(_NUMBER_READERS[entry.kind](entry, *_joined(entry, rows), rows))
+        except LabelError as error:
+            raise InputError(f"labels {quoted(entry.name)} ({entry.kind}): {error}") from error
+    return out
+
+
 def read_taxonomy(path: str | Path) -> Taxonomy:
     """A taxonomy from a CSV.
 
@@ -134,7 +151,10 @@ def _joined(entry: settings.LabelColumns, rows: Rows) -> tuple[Table, np.ndarray
     if not entry.source:
         return rows.table, np.arange(len(rows)), []
     table = read_table(entry.source)
-    if isinstance(entry, settings.BagColumns | settings.PairsColumns | settings.CompareColumns):
+    if isinstance(
+        entry,
+        settings.BagColumns | settings.AggregateValueColumns | settings.PairsColumns | settings.CompareColumns,
+    ):
         return table, np.full(len(table), -1), []
     column = entry.id or getattr(entry, "item", "") or rows.id_column
     if not column:
@@ -143,7 +163,7 @@ def _joined(entry: settings.LabelColumns, rows: Rows) -> tuple[Table, np.ndarray
             'Expected [data] id = "..." and the column of row ids in both'
         )
     if column not in table.columns:
-        setting = "item" if isinstance(entry, settings.CrowdColumns) else "id"
+        setting = "item" if isinstance(entry, settings.CrowdColumns | settings.RatingsColumns) else "id"
         raise InputError(
             f"{table.name} has no column {quoted(column)} to join its labels to rows by. Say which one it is: "
             f"--set labels.{entry.name}.{setting}=... with one of {some(map(quoted, table.columns), 6)}"

@@ -15,6 +15,8 @@ from anygrain.data.error import InputError, counted, quoted, some
 from anygrain.data.evidence import (
     Draft,
     Evidence,
+    L,
+    Read,
     Rows,
     as_known,
     padding_hint,
@@ -24,7 +26,9 @@ from anygrain.data.evidence import (
 from anygrain.data.table import Table, distinct
 
 
-def _bags(entry: settings.BagColumns, table: Table, rows: Rows) -> tuple[kinds.Bags, np.ndarray, np.ndarray, list[str]]:
+def bags_of(
+    entry: settings.BagColumns | settings.AggregateValueColumns, table: Table, rows: Rows
+) -> tuple[kinds.Bags, np.ndarray, np.ndarray, list[str]]:
     """The bags of an entry, their names (M,), the row of `table` that speaks of each (M,), and notes.
 
     Raises:
@@ -79,16 +83,16 @@ def per_bag(
     entry: settings.LabelColumns,
     table: Table,
     columns: list[str],
-    made: kinds.Labels,
+    made: L,
     bags: kinds.Bags,
     names: np.ndarray,
     text: np.ndarray,
     says: str,
     notes: list[str],
-) -> Evidence:
+) -> Read[L]:
     filled = np.zeros(made.n_instances, dtype=bool)
     filled[bags.members.numpy()] = (text != "")[bags.index.numpy()]
-    return Evidence(
+    return Read(
         entry.name,
         entry.kind,
         table.name,
@@ -121,7 +125,7 @@ def answers(text: np.ndarray, entry: Any, column: str, table: str) -> np.ndarray
     return out
 
 
-def _constant_in_bags(values: np.ndarray, bags: kinds.Bags, names: np.ndarray, column: str, table: str) -> None:
+def constant_in_bags(values: np.ndarray, bags: kinds.Bags, names: np.ndarray, column: str, table: str) -> None:
     """Raise where rows of one bag say different things about it."""
     members, index = bags.members.numpy(), bags.index.numpy()
     first = values[members[bags.offsets[:-1].numpy()]]
@@ -138,10 +142,10 @@ def _constant_in_bags(values: np.ndarray, bags: kinds.Bags, names: np.ndarray, c
 
 def read_any_of(entry: settings.AnyOfColumns, table: Table, places: np.ndarray, notes: list[str], rows: Rows) -> Draft:
     column = table.require(entry.column)
-    bags, names, source, more = _bags(entry, table, rows)
+    bags, names, source, more = bags_of(entry, table, rows)
     cells = rows.spelling.read(table.strings(column))
     if table is rows.table:
-        _constant_in_bags(cells, bags, names, column, table.name)
+        constant_in_bags(cells, bags, names, column, table.name)
     text = cells[source]
     present = answers(text, entry, column, table.name)
 
@@ -172,15 +176,15 @@ def _bag_numbers(
             f"labels {quoted(entry.name)} have {len(columns)} columns and {len(named)} classes. Expected one class "
             "per column"
         )
-    bags, names, source, notes = _bags(entry, table, rows)
+    bags, names, source, notes = bags_of(entry, table, rows)
     if table is rows.table:
         for column in columns:
-            _constant_in_bags(table.strings(column), bags, names, column, table.name)
+            constant_in_bags(table.strings(column), bags, names, column, table.name)
     values = np.stack([table.numbers(c) for c in columns], axis=1)[source]
     return bags, names, columns, named, values, notes
 
 
-def _in_bag(table: Table, name: str, n_more: int) -> str:
+def in_bag(table: Table, name: str, n_more: int) -> str:
     more = f" (and {counted(n_more, 'more bag')})" if n_more else ""
     return f"{table.name}, bag {quoted(name)}{more}"
 
@@ -197,7 +201,7 @@ def read_counts(entry: settings.CountsColumns, table: Table, places: np.ndarray,
         shares = bool((np.nan_to_num(values) <= 1).all() and (np.nan_to_num(values) >= 0).all())
         hint = f' Are these shares? --set labels.{entry.name}.kind="Proportions"' if shares else ""
         raise InputError(
-            f"{_in_bag(table, names[at], int(bad.sum()) - 1)}: the count {value:g} is not a whole number of 0 or "
+            f"{in_bag(table, names[at], int(bad.sum()) - 1)}: the count {value:g} is not a whole number of 0 or "
             f"more.{hint}"
         )
     total = np.nansum(values, axis=1)
@@ -205,7 +209,7 @@ def read_counts(entry: settings.CountsColumns, table: Table, places: np.ndarray,
     if above.any():
         at = int(above.argmax())
         raise InputError(
-            f"{_in_bag(table, names[at], int(above.sum()) - 1)}: counts sum to {total[at]:g}, but "
+            f"{in_bag(table, names[at], int(above.sum()) - 1)}: counts sum to {total[at]:g}, but "
             f"{counted(int(sizes[at]), 'row')} of "
             f"{rows.table.name} belong to it"
         )
@@ -219,7 +223,7 @@ def read_counts(entry: settings.CountsColumns, table: Table, places: np.ndarray,
         if short.any():
             at = int(short.argmax())
             raise InputError(
-                f"{_in_bag(table, names[at], int(short.sum()) - 1)}: counts of all {len(classes)} classes sum to "
+                f"{in_bag(table, names[at], int(short.sum()) - 1)}: counts of all {len(classes)} classes sum to "
                 f"{total[at]:g}, but "
                 f"{counted(int(sizes[at]), 'row')} of {rows.table.name} belong to it. Leave cells empty that are "
                 "not known"
@@ -264,7 +268,7 @@ def read_proportions(
                 fix = f"{what} --set labels.{entry.name}.normalize=true"
             else:
                 fix = f'Are these counts? --set labels.{entry.name}.kind="Counts"'
-            raise InputError(f"{_in_bag(table, names[at], int(off.sum()) - 1)}: {said}. Expected 1 +- 0.001. {fix}")
+            raise InputError(f"{in_bag(table, names[at], int(off.sum()) - 1)}: {said}. Expected 1 +- 0.001. {fix}")
         full = np.full((len(bags), len(classes)), np.nan)
         full[:, index] = values
         made = kinds.Proportions(

@@ -59,7 +59,7 @@ def read_crowd(entry: settings.CrowdColumns, table: Table, places: np.ndarray, n
                 f"{counted(lost, 'row')} "
                 f"would have no vote left. They are kept as unlabelled.",
             ]
-        items, who, votes = _without_repeats(items, who, votes, names, entry, table, rows)
+        items, who, votes = without_repeats(items, who, votes, names, entry, table, rows)
     if not len(votes):
         raise InputError(f"{table.name}: there is no vote in {some(map(quoted, columns))}")
 
@@ -129,7 +129,7 @@ def _counted_votes(
     return columns, np.repeat(places[row], times), np.repeat(np.array(named, dtype=object)[which], times)
 
 
-def _without_repeats(
+def without_repeats(
     items: np.ndarray, who: np.ndarray, votes: np.ndarray, names: np.ndarray, entry: Any, table: Table, rows: Rows
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Votes of which an annotator gives one per row, or both where asked for.
