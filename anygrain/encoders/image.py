@@ -172,7 +172,7 @@ class Convolutional(ImageEncoder):
         size, unreadable, channels: see `ImageEncoder`.
     """
 
-    training_defaults = Training(learning_rate=2e-3, batch_size=64, steps=2000, weight_decay=0.01)
+    training_defaults = Training(learning_rate=2e-3, batch_size=64, steps=1000, weight_decay=0.01)
 
     def __init__(
         self,
@@ -218,7 +218,7 @@ class Residual(ImageEncoder):
         size, unreadable, channels: see `ImageEncoder`.
     """
 
-    training_defaults = Training(learning_rate=2e-3, batch_size=64, steps=2000, weight_decay=0.01)
+    training_defaults = Training(learning_rate=2e-3, batch_size=64, steps=1000, weight_decay=0.01)
 
     def __init__(
         self,
