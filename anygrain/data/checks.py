@@ -9,7 +9,7 @@ from anygrain.data.dataset import Columns, Dataset, texts
 from anygrain.data.error import counted, number, quoted, some
 from anygrain.data.evidence import Evidence
 from anygrain.data.table import Table
-from anygrain.labels import InstanceLabels
+from anygrain.labels import InstanceLabels, Positive
 from anygrain.labels.positive import with_any_prior
 
 
@@ -55,7 +55,9 @@ def _silent_classes(dataset: Dataset) -> list[str]:
             names_classes = True
             named[np.unique(_named(evidence, dataset))] = True
         elif not labels.channels:
-            table = with_any_prior(labels).log_evidence()[torch.from_numpy(evidence.rows)]
+            table = with_any_prior(labels).log_evidence()
+            if not isinstance(labels, Positive):  # whose rows without a label speak too
+                table = table[torch.from_numpy(evidence.rows)]
             included |= (table > -torch.inf).any(dim=0).numpy()
     silent = ~named & ~included
     out = []

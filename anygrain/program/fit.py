@@ -176,6 +176,9 @@ def _run(
         evaluation = measured.evaluation(features, folds=folds, seed=config.learn.seed)
         stages["measure"] = time.monotonic() - at
     known = [*known, *dict.fromkeys(" ".join(str(w.message).split()) for w in caught if _is_ours(w))]
+    if learner.class_prior_estimate_ is not None:
+        estimate, low, high = learner.class_prior_estimate_
+        known.append(f"the class prior was not given: estimated {estimate:.3g}, 95 % interval {low:.3g} to {high:.3g}")
     at = time.monotonic()
     places = None
     if config.output.report and config.output.map:

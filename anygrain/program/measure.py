@@ -15,7 +15,7 @@ from torch import Tensor
 from anygrain.data.dataset import Dataset, combined
 from anygrain.data.error import counted
 from anygrain.data.evidence import Evidence
-from anygrain.labels import InstanceLabels, Labels
+from anygrain.labels import InstanceLabels, Labels, Sampled
 from anygrain.labels.aggregate import aggregate
 from anygrain.metrics import wilson_interval
 
@@ -144,6 +144,8 @@ class Measured:
             _, who = np.unique(known.astype(str), return_inverse=True)
             wrong = wrong_share(right, chance, who, ~rare)
             wrong[rare] = wrong[rare].clip(max=0.5)
+            if isinstance(labels, Sampled):  # a set holds rows of several classes: no row is wrong in it
+                wrong[:] = 0.0
             out.append(
                 Records(
                     np.full(len(said), at),
