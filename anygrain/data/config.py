@@ -45,8 +45,10 @@ class Data(Section):
     columns: Names = []
     #: number columns that are features already (embeddings), by name or pattern
     features: Names = []
-    #: column of paths to images
+    #: column of images: paths relative to the table, or encoded bytes; the model then sees nothing else
     images: str = ""
+    #: images that cannot be read: refuse them, or see them as images of one colour
+    unreadable: Literal["stop", "blank"] = "stop"
     #: rows of one group stay together when rows are held out
     group: str = ""
     #: column of bag ids
@@ -363,6 +365,12 @@ class Encoder(Section):
     dim: Annotated[int, Field(ge=1)] = 256
     #: folder or name of a sentence encoder for text, in place of hashed tf-idf (needs anygrain[text])
     pretrained: str = ""
+    #: network for images: "convolutional", "residual", or "timm:" and a name or folder (needs anygrain[vision])
+    images: str = "convolutional"
+    #: side to which images are brought; "auto" is the median side, at most 96
+    size: Annotated[int, Field(ge=8)] | Literal["auto"] = "auto"
+    #: whether to download the weights of a named network of timm
+    download: bool = False
 
 
 class Learn(Section):
@@ -478,6 +486,9 @@ def with_paths(config: Config, folder: Path) -> Config:
     config = config.model_copy(deep=True)
     config.taxonomy = absolute(config.taxonomy)
     config.data.source = absolute(config.data.source)
+    network = config.encoder.images.removeprefix("timm:")
+    if network != config.encoder.images and (folder / network).is_dir():
+        config.encoder.images = f"timm:{absolute(network)}"
     for label in config.labels:
         for name in ("source", "taxonomy", "transition"):
             if hasattr(label, name):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 import numpy as np
 import torch
@@ -14,9 +15,10 @@ from anygrain.data.classes import Classes, Spelling
 from anygrain.data.config import Config
 from anygrain.data.conflicts import Conflict, find_conflicts
 from anygrain.data.error import InputError, counted, quoted, some
-from anygrain.data.evidence import Evidence, Rows
+from anygrain.data.evidence import L, Read, Rows
 from anygrain.data.groups import Grouped
 from anygrain.data.kinds import read_evidence
+from anygrain.data.pictures import check_images, image_cells
 from anygrain.data.table import Table, distinct, has_decimal_commas, is_pattern, read_table
 from anygrain.labels import Labels
 
@@ -29,6 +31,7 @@ class Columns:
         text: names of text columns.
         numbers, categories, dates: names of table columns.
         features: names of number columns that are features already.
+        images: name of the column of images, alone.
     """
 
     text: list[str] = field(default_factory=list)
@@ -36,22 +39,22 @@ class Columns:
     categories: list[str] = field(default_factory=list)
     dates: list[str] = field(default_factory=list)
     features: list[str] = field(default_factory=list)
+    images: list[str] = field(default_factory=list)
 
     @property
     def all(self) -> list[str]:
-        return [*self.text, *self.numbers, *self.categories, *self.dates, *self.features]
+        return [*self.images, *self.text, *self.numbers, *self.categories, *self.dates, *self.features]
 
 
-@dataclass
-class Dataset:
-    """Everything a fit needs.
+@dataclass(kw_only=True)
+class Given(Generic[L]):
+    """What is given of the rows, whatever their labels speak of.
 
     Attributes:
         config: where it came from.
         table: the data source.
         ids: row ids, shape (N,).
         columns: what the model sees.
-        classes: the list of classes, with the taxonomy if there is one.
         evidence: the kinds of label, in the order of the configuration.
         groups: group of every row (N,), or None.
         conflicts: rows and bags that contradict themselves.
@@ -62,8 +65,7 @@ class Dataset:
     table: Table
     ids: np.ndarray
     columns: Columns
-    classes: Classes
-    evidence: list[Evidence]
+    evidence: list[Read[L]]
     groups: np.ndarray | None
     conflicts: list[Conflict]
     notes: list[str]
@@ -72,15 +74,30 @@ class Dataset:
         return len(self.table)
 
     @property
+    def labelled(self) -> np.ndarray:
+        """bool (N,): rows with any label."""
+        return np.asarray(np.any([e.rows for e in self.evidence], axis=0))
+
+    def snippets(self) -> np.ndarray:
+        """The first 160 characters of the text of every row (N,), or its first columns."""
+        return snippets(self.table, self.columns)
+
+
+@dataclass(kw_only=True)
+class Dataset(Given[Labels]):
+    """Everything that a fit of classes needs.
+
+    Attributes:
+        classes: the list of classes, with the taxonomy if there is one.
+    """
+
+    classes: Classes
+
+    @property
     def labels(self) -> Labels:
         """All labels together, rows of one group joined."""
         parts = [e.labels for e in self.evidence]
         return combined(parts) if self.groups is None else Grouped(*parts, group=torch.from_numpy(self.groups))
-
-    @property
-    def labelled(self) -> np.ndarray:
-        """bool (N,): rows with any label."""
-        return np.asarray(np.any([e.rows for e in self.evidence], axis=0))
 
     def exact(self) -> np.ndarray:
         """The exact class of every row (N,), -1 where there is none."""
@@ -90,10 +107,6 @@ class Dataset:
                 given = evidence.labels.labels.numpy()  # type: ignore[attr-defined]
                 out = np.where(out < 0, given, out)
         return out
-
-    def snippets(self) -> np.ndarray:
-        """The first 160 characters of the text of every row (N,), or its first columns."""
-        return snippets(self.table, self.columns)
 
 
 def combined(parts: list[Labels]) -> Labels:
@@ -105,7 +118,9 @@ def combined(parts: list[Labels]) -> Labels:
 
 
 def snippets(table: Table, columns: Columns) -> np.ndarray:
-    """The first 160 characters of the text of every row (N,), or its first columns as "name=value"."""
+    """The first 160 characters of the text of every row (N,), its image, or its first columns as "name=value"."""
+    if columns.images:
+        return np.array([v[-160:] for v in table.strings(columns.images[0]).tolist()], dtype=object)
     if columns.text:
         return np.array([" ".join(v.split())[:160] for v in texts(table, columns.text)], dtype=object)
     shown = columns.all[:4]
@@ -123,11 +138,13 @@ def texts(table: Table, columns: list[str]) -> list[str]:
 
 
 def model_input(table: Table, columns: Columns, ids: np.ndarray) -> Any:
-    """What a Learner is given: texts, an array of numbers (N, D), or a data frame of columns of several types.
+    """What a Learner is given: images, texts, an array of numbers (N, D), or a data frame of columns of several types.
 
     Raises:
-        InputError: cells that are no numbers in a number column.
+        InputError: cells that are no numbers in a number column, no images in a column of images.
     """
+    if columns.images:
+        return image_cells(table, columns.images[0])
     if columns.text and len(columns.all) == len(columns.text):
         return texts(table, columns.text)
     if len(columns.all) == len(columns.features):
@@ -185,10 +202,13 @@ def read_columns(config: Config, table: Table) -> Columns:
     """
     data = config.data
     if data.images:
-        raise InputError(
-            "data.images: images come with a later release. Until then pass their embeddings as number columns: "
-            'features = "prefix_*"'
-        )
+        others = [*data.text, *data.features, *data.columns]
+        if others:
+            raise InputError(
+                f"data.images = {quoted(data.images)} stands beside {some(map(quoted, others))}. Images are read alone: "
+                "remove text, features and columns, or images"
+            )
+        return Columns(images=[table.require(data.images)])
     named = [*data.text, *data.features, *data.columns]
     table.require_all([name for name in named if not is_pattern(name)])
     out = Columns(text=table.matching(data.text), features=table.matching(data.features))
@@ -210,7 +230,7 @@ def read_columns(config: Config, table: Table) -> Columns:
     if not out.all:
         raise InputError(
             f"{config.data.source and Path(config.data.source).name}: no column for the model to learn from. "
-            'Expected text = "...", '
+            'Expected text = "...", images = "...", '
             'features = "prefix_*" or columns = [...] in [data]'
         )
     return out
@@ -256,7 +276,7 @@ def check_numbers(table: Table, columns: Columns, ids: np.ndarray) -> None:
 def _names(config: Config) -> list[str]:
     """Columns of the data source that a configuration names, patterns left out."""
     data = config.data
-    names = [data.id, *data.text, *data.features, *data.columns, data.group, data.bag]
+    names = [data.id, data.images, *data.text, *data.features, *data.columns, data.group, data.bag]
     for entry in config.labels:
         if not entry.source:
             single = ("column", "low", "high", "item", "annotator", "vote", "bag")
@@ -265,12 +285,22 @@ def _names(config: Config) -> list[str]:
     return [name for name in names if name and not is_pattern(name)]
 
 
-def read_dataset(config: Config) -> Dataset:
-    """Everything that a configuration names, checked.
+@dataclass
+class Source:
+    """The data source of a configuration, checked, before its labels are read."""
+
+    table: Table
+    columns: Columns
+    rows: Rows
+    groups: np.ndarray | None
+    notes: list[str]
+
+
+def read_source(config: Config) -> Source:
+    """Rows, what the model sees of them, and their groups.
 
     Raises:
-        InputError: the first kind of problem that was found; nothing is trained before all checks are passed. Rows
-            that contradict themselves are returned in `conflicts`.
+        InputError: the first kind of problem that was found, missing labels among them.
     """
     if not config.labels:
         raise InputError(
@@ -284,20 +314,47 @@ def read_dataset(config: Config) -> Dataset:
     check_numbers(table, columns, ids)
     spelling = Spelling(data.missing, data.aliases, fold_case=data.fold_case)
     bag = table.require(data.bag) if data.bag else ""
-    rows = Rows(table, ids, data.id, spelling, bag)
-    evidence, classes = read_evidence(config.labels, rows, config.classes, config.taxonomy)
+    groups = None
+    if data.group:
+        _, groups = np.unique(table.strings(data.group).astype(str), return_inverse=True)
+    notes = [n for c in columns.images for n in check_images(table, c, ids, data.unreadable)]
+    return Source(table, columns, Rows(table, ids, data.id, spelling, bag), groups, notes)
+
+
+def require_labels(evidence: Sequence[Read[Any]]) -> None:
+    """Raise for a kind that says nothing at all.
+
+    Raises:
+        InputError: naming the first.
+    """
     for entry in evidence:
         if not entry.n_labels:
             raise InputError(
                 f"labels {quoted(entry.name)} ({entry.kind}): {entry.source} holds none in "
                 f"{some(map(quoted, entry.columns))}"
             )
-    groups = None
-    if data.group:
-        _, groups = np.unique(table.strings(data.group).astype(str), return_inverse=True)
-    conflicts = find_conflicts(evidence, ids, classes)
+
+
+def read_dataset(config: Config) -> Dataset:
+    """Everything that a configuration of classes names, checked.
+
+    Raises:
+        InputError: the first kind of problem that was found; nothing is trained before all checks are passed. Rows
+            that contradict themselves are returned in `conflicts`.
+    """
+    source = read_source(config)
+    evidence, classes = read_evidence(config.labels, source.rows, config.classes, config.taxonomy)
+    require_labels(evidence)
     return Dataset(
-        config, table, ids, columns, classes, evidence, groups, conflicts, [n for e in evidence for n in e.notes]
+        config=config,
+        table=source.table,
+        ids=source.rows.ids,
+        columns=source.columns,
+        classes=classes,
+        evidence=evidence,
+        groups=source.groups,
+        conflicts=find_conflicts(evidence, source.rows.ids, classes),
+        notes=[*source.notes, *(n for e in evidence for n in e.notes)],
     )
 
 
@@ -323,14 +380,4 @@ def softened(dataset: Dataset) -> Dataset:
     )
     evidence, classes = read_evidence(config.labels, rows, config.classes, config.taxonomy)
     note = f'Labels that contradict each other are read as wrong with probability {share:.3g} (conflicts = "soften").'
-    return Dataset(
-        config,
-        dataset.table,
-        dataset.ids,
-        dataset.columns,
-        classes,
-        evidence,
-        dataset.groups,
-        dataset.conflicts,
-        [*dataset.notes, note],
-    )
+    return replace(dataset, config=config, classes=classes, evidence=evidence, notes=[*dataset.notes, note])

@@ -8,20 +8,17 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from anygrain.labels import All, Labels
+from anygrain.labels import All, Labels, RealAll, RealLabels
+from anygrain.labels.joined import Joined
 from anygrain.labels.structure import connected_components
 
 
-class Grouped(All):
-    """Labels whose data rows fall in groups of the user's, beside the sets that join rows anyway.
+class _InGroups(Joined[Any]):
+    """A join whose data rows fall in groups of the user's, beside the sets that join rows anyway."""
 
-    Args:
-        parts: as for `All`.
-        group: group of every data row, shape (rows,), whole numbers of 0 or more; None: every row is one of its own.
-    """
+    group: Tensor
 
-    def __init__(self, *parts: Labels, group: Tensor | None = None):
-        super().__init__(*parts)
+    def _keep_group(self, group: Tensor | None) -> None:
         self.group = torch.arange(self.n_rows) if group is None else torch.as_tensor(group).long()
 
     def groups(self) -> Tensor:
@@ -33,10 +30,33 @@ class Grouped(All):
         total = first + (int(joined.max()) + 1 if len(joined) else 0)
         return connected_components(total, torch.cat([row, row]), torch.cat([group, joined + first]))[: self.n_rows]
 
-    def joined(self, parts: Sequence[Labels]) -> Self:
-        return type(self)(*parts, group=self.group)
+    def joined(self, parts: Sequence[Any]) -> Self:
+        make: Any = type(self)
+        new: Self = make(*parts, group=self.group)
+        return new
 
     def __getitem__(self, rows: Any) -> Self:
         new = super().__getitem__(rows)
         new.group = self.group[rows]
         return new
+
+
+class Grouped(_InGroups, All):
+    """Labels of classes whose data rows fall in groups of the user's.
+
+    Args:
+        parts: as for `All`.
+        group: group of every data row, shape (rows,), whole numbers of 0 or more; None: every row is one of its own.
+    """
+
+    def __init__(self, *parts: Labels, group: Tensor | None = None):
+        super().__init__(*parts)
+        self._keep_group(group)
+
+
+class GroupedNumbers(_InGroups, RealAll):
+    """Labels of a number whose data rows fall in groups of the user's; arguments as those of `Grouped`."""
+
+    def __init__(self, *parts: RealLabels, group: Tensor | None = None):
+        super().__init__(*parts)
+        self._keep_group(group)

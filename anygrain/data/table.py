@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import re
@@ -199,7 +200,9 @@ def _as_strings(data: pa.ChunkedArray) -> np.ndarray:
     elif pa.types.is_temporal(kind):
         values = [None if v is None else v.isoformat() for v in data.to_pylist()]
     elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_struct(kind):
-        values = [None if v is None else json.dumps(v, ensure_ascii=False) for v in data.to_pylist()]
+        values = [None if v is None else json.dumps(v, ensure_ascii=False, default=_digest) for v in data.to_pylist()]
+    elif pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        values = [_digest(v) if v else None for v in data.to_pylist()]
     else:
         values = [None if v is None else str(v) for v in data.to_pylist()]
     text = ["" if v is None else v.strip() for v in values]
@@ -207,6 +210,11 @@ def _as_strings(data: pa.ChunkedArray) -> np.ndarray:
 
 
 _EMPTY = frozenset(EMPTY)
+
+
+def _digest(content: bytes) -> str:
+    """Bytes as a short string that is the same for the same bytes."""
+    return f"{len(content)} bytes {hashlib.blake2b(content, digest_size=8).hexdigest()}"
 
 
 def as_table(frame: Any, name: str = "the table") -> Table:
