@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from scipy.sparse import csr_matrix
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import TransformerTags
+from sklearn.utils import RegressorTags, TransformerTags
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 from torch import Tensor
 
@@ -20,11 +20,11 @@ from anygrain.encoders import Encoder, Frame, Pretrained, Sparse, Table, Text, e
 from anygrain.encoders.choose import ENCODERS, is_mixed, is_text
 from anygrain.encoders.images import is_image
 from anygrain.encoders.trainable import Augmentation, TrainableEncoder
-from anygrain.labels import All, Exact, LabelError, Labels, Taxonomy
+from anygrain.labels import All, Belief, Exact, LabelError, Labels, RealLabels, Taxonomy
 from anygrain.labels.frame import as_strings
 from anygrain.labels.identifiability import warn_unidentified
 from anygrain.labels.positive import prior_missing, with_any_prior
-from anygrain.learn import keeping
+from anygrain.learn import keeping, number
 from anygrain.learn.calibration import CONFIDENCES, confidence_temperature, evidence_score
 from anygrain.learn.class_prior import with_class_prior
 from anygrain.learn.common_error import common_error
@@ -66,7 +66,8 @@ class Learner(ClassifierMixin, BaseEstimator):
 
     Args:
         encoder: an `Encoder`, a folder or name of a sentence encoder, or None: chosen for the data at hand.
-        head: "linear", "cosine", "prototype", "quadratic", or a `Head` class.
+        head: "linear", "cosine", "prototype", "quadratic", or a `Head` class. Of a number "gaussian" or "gaussian-mlp";
+            "linear" is the one of them that predicts held-out evidence better.
         loss: (log_probs (B, K), posterior (B, K)) -> (B,); None is cross-entropy.
         terms: `Term` objects added to the loss.
         weighting: a `Weighting` of instances.
@@ -84,6 +85,9 @@ class Learner(ClassifierMixin, BaseEstimator):
         precision: "32", or "bf16-mixed" or "16-mixed" through Lightning, in the training of an encoder.
 
     Attributes:
+        space_: "classes", or "real" where the labels speak of a number; then there is no `classes_` but
+            `held_out_mean_` and `held_out_variance_` (N,), `posterior_` is a mean and a variance, and `residuals_` are
+            the absolute standardised ones of held-out values, sorted.
         classes_: (K,) what `predict` gives: values of y, class names, or 0..K-1.
         n_features_in_: number of columns of X, for arrays and tables.
         taxonomy_: the taxonomy, or None.
@@ -153,6 +157,8 @@ class Learner(ClassifierMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         tags.transformer_tags = TransformerTags(preserves_dtype=[])
+        if getattr(self, "space_", "classes") == "real":
+            tags.estimator_type, tags.classifier_tags, tags.regressor_tags = "regressor", None, RegressorTags()
         return tags
 
     # -- fitting ------------------------------------------------------------------------------------------------------
@@ -163,7 +169,7 @@ class Learner(ClassifierMixin, BaseEstimator):
         Args:
             X: (N, D) array or sparse matrix, data frame, or texts.
             y: `Labels` of any kind, or a vector of classes; missing: None, NaN, "" or -1 (unless -1 and 1 are its only
-                values).
+                values). `RealLabels`, such as `Value(numbers)`, make it a model of a number.
             callback: called after every step with (finished, all, what was found): progress, checkpoints.
             state: finished steps of an interrupted fit (`RecipeState.from_tensors`); the result is the same.
 
@@ -172,8 +178,12 @@ class Learner(ClassifierMixin, BaseEstimator):
             ValueError: NaN or infinite features.
         """
         self._check_settings()
+        if isinstance(y, RealLabels):
+            number.fit(self, X, y, callback, state)
+            return self
         device = self._device()
         data, given = self._read(X, y)
+        self.space_ = "classes"
         self._taxonomy_for(given)
         labels = given
         warn_unidentified(with_any_prior(labels), stacklevel=2)
@@ -411,7 +421,7 @@ class Learner(ClassifierMixin, BaseEstimator):
         return data, Exact(torch.from_numpy(codes), len(self.classes_))
 
     def _forget(self) -> None:
-        for name in ("n_features_in_", "feature_names_in_"):
+        for name in ("n_features_in_", "feature_names_in_", *number.OF_NUMBERS):
             self.__dict__.pop(name, None)
 
     def _check(self, X: Any, *, reset: bool) -> Any:
@@ -529,6 +539,8 @@ class Learner(ClassifierMixin, BaseEstimator):
                 joined with.
         """
         features = torch.from_numpy(self.transform(X)).to(next(self.head_.parameters()).device)
+        if self.space_ == "real":
+            raise LabelError("the model is of a number, which has no classes; use predict_distribution")
         with torch.no_grad():
             found = (self.temperature_ * self.head_.logits(features)).log_softmax(dim=1).cpu()
         return shifted(found, shift_to(prior, self.classes_.tolist(), self.class_prior_, self.log_prior_shift_))
@@ -551,6 +563,8 @@ class Learner(ClassifierMixin, BaseEstimator):
     ) -> np.ndarray:
         """The likeliest class of every row, (N,): names where the labels carried names, else indices or values of y.
 
+        Of a number: its mean, (N,).
+
         Args:
             level: a level of the taxonomy, by name or number: names of its nodes. "auto": the deepest node that is
                 true with the `confidence` asked for. None: the finest class.
@@ -568,6 +582,8 @@ class Learner(ClassifierMixin, BaseEstimator):
         """
         if unknown is not None and not 0 <= unknown <= 1:
             raise LabelError(f"unknown is {unknown}; expected a probability, 0 to 1")
+        if getattr(self, "space_", "classes") == "real" and level is None and unknown is None:
+            return number.distribution(self, X).mean
         log_probs = self.log_probs(X, prior)
         if level is None:
             best = log_probs.max(dim=1)
@@ -592,25 +608,45 @@ class Learner(ClassifierMixin, BaseEstimator):
             found = found.astype(object)
         return np.where(certainty < unknown, nothing, found)
 
+    def predict_distribution(self, X: Any) -> number.Distribution:
+        """Mean and standard deviation of the number of every row, both (N,).
+
+        Raises:
+            LabelError: a model of classes.
+        """
+        return number.distribution(self, X)
+
+    def predict_interval(self, X: Any, coverage: float = 0.9) -> np.ndarray:
+        """Ends (N, 2) of an interval that holds the number of a new row with probability `coverage`.
+
+        Its width comes from held-out values where there are 50 or more, else from the normal distribution.
+
+        Raises:
+            LabelError: a model of classes, a coverage outside (0, 1).
+        """
+        return number.interval(self, X, coverage)
+
     def _threshold(self, confidence: float) -> float:
         """The threshold of the least confidence tabled that is as high as the one asked for."""
         if not 0 <= confidence <= CONFIDENCES[-1]:
             raise LabelError(f"confidence is {confidence}; expected a probability of at most {CONFIDENCES[-1]}")
         return self.level_thresholds_[min(c for c in CONFIDENCES if c >= confidence - 1e-9)]
 
-    def posterior(self, X: Any, labels: Any) -> np.ndarray:
-        """P(y = k | x, evidence) of every instance of labels of the rows of X, (N, K).
+    def posterior(self, X: Any, labels: Any) -> np.ndarray | Belief:
+        """P(y = k | x, evidence) of every instance of labels of the rows of X, (N, K); of a number mean and variance.
 
         The labels of `fit` are read as `fit` read them (`labels_`), others with the channels that they have: make new
         votes of the same annotators with `channel=model.labels_.channels[0]`.
 
         Args:
             X: data.
-            labels: `Labels`, or a vector of classes.
+            labels: `Labels`, or a vector of classes; of a number `RealLabels` or a vector of numbers.
 
         Raises:
             LabelError: lengths that differ, classes that the model does not know.
         """
+        if isinstance(labels, RealLabels) or getattr(self, "space_", "classes") == "real":
+            return number.posterior(self, X, labels)
         log_probs = self.log_probs(X)
         if isinstance(labels, Labels):
             check_rows(len(log_probs), len(labels), "the labels")
@@ -656,9 +692,13 @@ class Learner(ClassifierMixin, BaseEstimator):
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Accuracy on a vector of classes, missing ones left out; for `Labels` the mean log-likelihood per row.
 
+        Of a number: R^2 on a vector, and the mean log-density of `RealLabels` per row.
+
         Raises:
             LabelError: lengths that differ.  ValueError: no class in y, or names where classes are numbers.
         """
+        if isinstance(y, RealLabels) or getattr(self, "space_", "classes") == "real":
+            return number.score(self, X, y, sample_weight)
         if isinstance(y, Labels):
             log_probs = self.log_probs(X)
             check_rows(len(log_probs), len(y), "the labels")

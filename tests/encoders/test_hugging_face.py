@@ -16,36 +16,9 @@ pytest.importorskip("peft")
 TEXTS = ["pay my bill", "the bill I pay", "book a flight", "a flight to book now, please", "", None]
 
 
-def tiny(folder, kind="bert"):
-    """A folder with an encoder of two layers and a WordPiece tokenizer."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-
-    said = ["pay", "my", "the", "bill", "book", "a", "flight", "to", "now", "please", ",", "i"]
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *said]
-    tokenizer = Tokenizer(models.WordPiece({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
-    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    fast = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        if kind == "bert":
-            sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
-            model = transformers.BertModel(transformers.BertConfig(vocab_size=len(words), **sizes))
-        else:
-            sizes = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 2, "num_heads": 2}
-            model = transformers.T5Model(transformers.T5Config(vocab_size=len(words), **sizes))
-    model.save_pretrained(folder)
-    fast.save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture
-def folder(tmp_path):
-    return tiny(tmp_path / "tiny")
+def folder(tiny_encoder):
+    return tiny_encoder()
 
 
 def stepped(encoder, data=TEXTS, rate=0.1):
@@ -64,8 +37,8 @@ def stepped(encoder, data=TEXTS, rate=0.1):
 
 
 @pytest.mark.parametrize("kind", ["bert", "t5"])
-def test_features_are_the_mean_of_the_last_states(tmp_path, kind):
-    place = tiny(tmp_path / kind, kind)
+def test_features_are_the_mean_of_the_last_states(tiny_encoder, kind):
+    place = tiny_encoder(kind, kind)
     found = HuggingFace(place).learn(TEXTS)(TEXTS)
     tokenizer = transformers.AutoTokenizer.from_pretrained(place)
     model = transformers.AutoModel.from_pretrained(place).eval()
