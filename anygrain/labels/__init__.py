@@ -11,6 +11,8 @@ from anygrain.labels.all import All
 from anygrain.labels.anyof import AnyOf
 from anygrain.labels.at_least import AtLeast
 from anygrain.labels.at_most import AtMost
+from anygrain.labels.automata import Tables
+from anygrain.labels.automaton import Automaton
 from anygrain.labels.bags import Bags
 from anygrain.labels.base import Batch, Labels
 from anygrain.labels.between import Between
@@ -38,6 +40,7 @@ from anygrain.labels.exact import Exact
 from anygrain.labels.identifiability import IdentifiabilityWarning, identifiability
 from anygrain.labels.instance import InstanceLabels
 from anygrain.labels.interval import Interval
+from anygrain.labels.majority import Majority
 from anygrain.labels.noisy import Noisy
 from anygrain.labels.pairs import Pairs
 from anygrain.labels.pairs_unlabeled import PairsUnlabeled
@@ -56,6 +59,7 @@ from anygrain.labels.real import (
 )
 from anygrain.labels.rules import Rules
 from anygrain.labels.sampling import Sampled
+from anygrain.labels.set_label import SetLabel
 from anygrain.labels.sets import SetLabels
 from anygrain.labels.soft import Soft
 from anygrain.labels.tags import Tags
@@ -69,6 +73,7 @@ __all__ = [
     "AnyOf",
     "AtLeast",
     "AtMost",
+    "Automaton",
     "Bags",
     "Batch",
     "Belief",
@@ -93,6 +98,7 @@ __all__ = [
     "LabelError",
     "LabellingFunction",
     "Labels",
+    "Majority",
     "Noisy",
     "OneCoin",
     "Ordinal",
@@ -107,9 +113,11 @@ __all__ = [
     "RealLabels",
     "Rules",
     "Sampled",
+    "SetLabel",
     "SetLabels",
     "Soft",
     "Spammer",
+    "Tables",
     "Tags",
     "Taxonomy",
     "Transition",

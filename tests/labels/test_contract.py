@@ -13,6 +13,7 @@ from anygrain.labels import (
     AnyOf,
     AtLeast,
     AtMost,
+    Automaton,
     Bags,
     Between,
     Candidates,
@@ -25,14 +26,17 @@ from anygrain.labels import (
     Interval,
     LabelError,
     Labels,
+    Majority,
     Noisy,
     Pairs,
     Positive,
     Proportions,
     Rules,
     Sampled,
+    SetLabel,
     SetLabels,
     Soft,
+    Tables,
     check,
 )
 from anygrain.labels.base import Batch
@@ -40,6 +44,8 @@ from anygrain.labels.channels import CHANNELS
 from anygrain.labels.crowd import Crowd
 
 N, K = 6, 3
+#: a state moves on by the number of its class
+CYCLE = (torch.arange(3)[:, None] + torch.arange(K)) % 3
 MEMBERSHIP = torch.tensor([[1.0, 0.5, 0.0], [0.0, 0.5, 1.0]])
 
 
@@ -165,6 +171,14 @@ SETS = {
     "AtMost": in_bags(AtMost, target=[0, 2]),
     "Between": in_bags(Between, target=[0, 2]),
     "Between, error": in_bags(Between, target=1, error=0.2),
+    "Majority": in_bags(Majority),
+    "Majority, error": in_bags(Majority, error=0.2),
+    "SetLabel, majority": in_bags(SetLabel, taxonomy=MEMBERSHIP),
+    "SetLabel, distinct": in_bags(SetLabel, rule="distinct", error=0.2),
+    "SetLabel, highest": in_bags(SetLabel, rule="highest"),
+    "SetLabel, automaton": in_bags(SetLabel, rule=Tables(CYCLE, 0, {1})),
+    "Automaton": in_bags(Automaton, transition=torch.softmax(torch.randn(3, K, 3, generator=gen(1)), 2)),
+    "Automaton, error": in_bags(Automaton, transition=CYCLE, final=[{0, 1}, {2}], error=0.2),
     "Proportions": proportions,
     "Proportions, noise": lambda seed, first=True, **how: proportions(seed, first, noise=8.0, **how),
 }

@@ -1,0 +1,93 @@
+"""How many different classes occur in a set."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from anygrain.labels.automata import Machine
+from anygrain.labels.matched import katz, tangent_messages
+from anygrain.labels.segments import Segments
+
+SUBSETS = 12  # classes whose subsets are gone through
+CHUNK = 2**24  # entries held at once
+
+
+class DistinctPlan:
+    """How the classes that occur in sets are counted; made once.
+
+    Args:
+        segments: members of M sets.
+        n_classes: K.
+    """
+
+    def __init__(self, segments: Segments, n_classes: int):
+        self.segments, self.n_classes = segments, n_classes
+        self.exact = n_classes <= SUBSETS
+
+    @cached_property
+    def machine(self) -> Machine:
+        """An automaton whose state is the set of classes seen so far."""
+        seen = torch.arange(2**self.n_classes, device=self.segments.offsets.device)
+        return Machine.of(seen[:, None] | (1 << torch.arange(self.n_classes, device=seen.device)))
+
+    def find(self, log_p: Tensor, distinct: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Exactly `distinct` classes occur.
+
+        .. math:: P(d \mid y) = \Big[ \sum_k [\exists i: y_i = k] = d \Big]
+
+        Exact over all sets of classes up to 12 of them. Beyond, the number of classes (or of members, where they are
+        fewer) that is missing is given a law of Katz's family with the true mean and variance, which follow from
+        :math:`P(k \text{ absent}) = \prod_i (1 - p_i(k))` and
+        :math:`P(k, l \text{ absent}) = \prod_i (1 - p_i(k) - p_i(l))`.
+
+        Args:
+            log_p: (E, K).
+            distinct: (M,) numbers.
+
+        Returns:
+            log P (M,), and log P(o | y_i = k) (E, K).
+        """
+        if self.exact:
+            bits = torch.arange(2**self.n_classes, device=log_p.device)
+            size = ((bits[:, None] >> torch.arange(self.n_classes, device=log_p.device)) % 2).sum(dim=1)
+            final = torch.where(size == distinct[:, None], 0.0, -torch.inf).double()
+            start = torch.where(bits == 0, 0.0, -torch.inf).double()
+            return self.machine.read(log_p, self.segments, start, final)
+        precise = log_p if log_p.device.type == "mps" else log_p.double()
+        value = precise.new_zeros(len(distinct))
+        message = torch.zeros_like(precise)
+        for whole in self.segments.blocks:
+            at_once = 1 + CHUNK // (whole.shape[1] * self.n_classes**2)
+            for part in whole.pick(torch.arange(len(distinct), device=distinct.device)).split(at_once):
+                for block in self.segments.blocks_of(part):
+                    of_sets, said = _estimate(
+                        block.lay(precise, -torch.inf), block.pick(distinct), block.pick(self.segments.sizes)
+                    )
+                    block.place(value, of_sets)
+                    block.write(message, said)
+        return value.to(log_p.dtype), message.to(log_p.dtype)
+
+
+def _estimate(log_p: Tensor, distinct: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
+    """log P (B,) and messages (B, n, K); empty places have log_p of -inf."""
+    k = log_p.shape[2]
+    most = sizes.clamp(max=k)
+    with torch.enable_grad():
+        p = log_p.exp().requires_grad_(True)
+        log_absent = torch.log1p(-p.clamp(max=1.0 - 1e-12)).sum(dim=1)
+        both = torch.log((1.0 - p[..., :, None] - p[..., None, :]).clamp(min=1e-12)).sum(dim=1)
+        absent = log_absent.exp()
+        joint = both.exp() * (1.0 - torch.eye(k, dtype=p.dtype, device=p.device)) + torch.diag_embed(absent)
+        missing = absent.sum(dim=1) - (k - most)
+        variance = joint.sum(dim=(1, 2)) - absent.sum(dim=1) ** 2
+        law = katz(missing.clamp(min=1e-9), variance.clamp(min=1e-6), int(most.max()))
+        value = law.gather(1, (most - distinct)[:, None])[:, 0]
+        (slope,) = torch.autograd.grad(value.sum(), p)
+    value, p = value.detach(), p.detach()
+    message = tangent_messages(p, slope) + value[:, None, None]
+    possible = torch.isfinite(log_p).any(dim=1).sum(dim=1)
+    certain = (log_p > -1e-12).any(dim=1).sum(dim=1)
+    return value.masked_fill((possible < distinct) | (certain > distinct), -torch.inf), message
