@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from anygrain.learn.loggers import JsonLines, MLflow, TensorBoard
     from anygrain.learn.loss import cross_entropy
     from anygrain.learn.procedure import Procedure
+    from anygrain.learn.real_head import Gaussian, GaussianMLP
     from anygrain.learn.recipe import RecipeState, Settings
     from anygrain.learn.step import Step
     from anygrain.learn.term import Term
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = [
     "ConfidenceDifference",
     "Cosine",
+    "Gaussian",
+    "GaussianMLP",
     "Head",
     "JsonLines",
     "Learner",
@@ -46,6 +49,8 @@ _FILES = {
     "PositiveConfidence": "confidence_terms",
     "SimilarityConfidence": "confidence_terms",
     "Cosine": "head",
+    "Gaussian": "real_head",
+    "GaussianMLP": "real_head",
     "Head": "head",
     "JsonLines": "loggers",
     "Learner": "learner",

@@ -16,8 +16,10 @@ from torch import Tensor
 from anygrain.encoders.choose import ENCODERS, encoder_from
 from anygrain.labels import LabelError, Taxonomy
 from anygrain.labels.class_prior import PriorEstimate
+from anygrain.learn import number
 from anygrain.learn.calibration import CONFIDENCES
 from anygrain.learn.head import HEADS, make_head
+from anygrain.learn.real_head import REAL_HEADS
 
 if TYPE_CHECKING:
     from anygrain.learn.learner import Learner
@@ -68,7 +70,8 @@ def save(learner: Learner, folder: str | os.PathLike[str]) -> None:
 
 def _state(learner: Learner) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """What config.json and model.safetensors hold."""
-    head_name = next((n for n, c in HEADS.items() if type(learner.head_) is c), None)
+    heads = REAL_HEADS if learner.space_ == "real" else HEADS
+    head_name = next((n for n, c in heads.items() if type(learner.head_) is c), None)
     encoder_name = next((n for n, c in ENCODERS.items() if type(learner.encoder_) is c), None)
     if head_name is None:
         raise LabelError(f"{type(learner.head_).__name__} is not in anygrain.learn.head.HEADS: add it there to save")
@@ -81,25 +84,33 @@ def _state(learner: Learner) -> tuple[dict[str, Any], dict[str, Tensor]]:
         "head": head_name,
         "encoder": {"name": encoder_name, "config": learner.encoder_.config()},
         "feature_dim": learner.head_.feature_dim,
-        "classes": learner.classes_.tolist(),
-        "named": bool(learner.named_),
+        "space": learner.space_,
         "n_features_in": getattr(learner, "n_features_in_", None),
         "feature_names_in": None if names is None else [str(n) for n in names],
         "feature_scale": learner.feature_scale_,
-        "temperature": learner.temperature_,
         "chosen": learner.chosen_,
         "log_evidence_heldout": learner.log_evidence_heldout_,
+        "settings": {name: getattr(learner, name) for name in SETTINGS},
+        **(number.state(learner) if learner.space_ == "real" else _of_classes(learner)),
+    }
+    tensors = {f"head.{k}": v for k, v in learner.head_.state_dict().items()}
+    tensors.update({f"encoder.{k}": v for k, v in learner.encoder_.state_dict().items()})
+    return config, tensors
+
+
+def _of_classes(learner: Learner) -> dict[str, Any]:
+    """What config.json holds of a model of classes, beside the rest."""
+    return {
+        "classes": learner.classes_.tolist(),
+        "named": bool(learner.named_),
+        "temperature": learner.temperature_,
         "class_prior": learner.class_prior_.tolist(),
         "log_prior_shift": learner.log_prior_shift_.tolist(),
         "class_prior_estimate": learner.class_prior_estimate_,
         "taxonomy": None if learner.taxonomy_ is None else learner.taxonomy_.state(),
         "level_thresholds": [learner.level_thresholds_.get(c) for c in CONFIDENCES],
         "taxonomy_columns": None if learner._taxonomy_columns is None else learner._taxonomy_columns.tolist(),
-        "settings": {name: getattr(learner, name) for name in SETTINGS},
     }
-    tensors = {f"head.{k}": v for k, v in learner.head_.state_dict().items()}
-    tensors.update({f"encoder.{k}": v for k, v in learner.encoder_.state_dict().items()})
-    return config, tensors
 
 
 def load(kind: type[Learner], folder: str | os.PathLike[str]) -> Learner:
@@ -134,15 +145,31 @@ def load(kind: type[Learner], folder: str | os.PathLike[str]) -> Learner:
 def _restored(kind: type[Learner], config: dict[str, Any], tensors: dict[str, Tensor]) -> Learner:
     """The Learner of a configuration and tensors that `save` wrote."""
     learner = kind(head=config["head"], **config["settings"])
-    values = np.array(config["classes"], dtype=object if config["named"] else None)
-    learner.classes_ = values.astype(str) if config["named"] and all(isinstance(v, str) for v in values) else values
-    learner.named_ = config["named"]
     if config["n_features_in"] is not None:
         learner.n_features_in_ = config["n_features_in"]
     if config["feature_names_in"] is not None:
         learner.feature_names_in_ = np.array(config["feature_names_in"], dtype=object)
-    learner.feature_scale_, learner.temperature_ = config["feature_scale"], config["temperature"]
+    learner.feature_scale_, learner.space_ = config["feature_scale"], config.get("space", "classes")
     learner.chosen_, learner.log_evidence_heldout_ = config["chosen"], config["log_evidence_heldout"]
+    parts: dict[str, dict[str, Tensor]] = {"head": {}, "encoder": {}}
+    for key, tensor in tensors.items():
+        part, name = key.split(".", 1)
+        parts[part][name] = tensor
+    if learner.space_ == "real":
+        number.restore(learner, config)
+    else:
+        _restore_classes(learner, config)
+    learner.head_.load_state_dict(parts["head"])
+    learner.encoder_ = encoder_from(config["encoder"]["name"], config["encoder"]["config"], parts["encoder"])
+    return learner
+
+
+def _restore_classes(learner: Learner, config: dict[str, Any]) -> None:
+    """The inverse of `_of_classes`, with an unfitted head."""
+    values = np.array(config["classes"], dtype=object if config["named"] else None)
+    learner.classes_ = values.astype(str) if config["named"] and all(isinstance(v, str) for v in values) else values
+    learner.named_ = config["named"]
+    learner.temperature_ = config["temperature"]
     learner.class_prior_ = np.array(config["class_prior"])
     learner.log_prior_shift_ = np.array(config["log_prior_shift"])
     estimate = config["class_prior_estimate"]
@@ -151,14 +178,7 @@ def _restored(kind: type[Learner], config: dict[str, Any], tensors: dict[str, Te
     learner.level_thresholds_ = dict(zip(CONFIDENCES, config["level_thresholds"], strict=True))
     columns = config["taxonomy_columns"]
     learner._taxonomy_columns = None if columns is None else torch.tensor(columns)
-    parts: dict[str, dict[str, Tensor]] = {"head": {}, "encoder": {}}
-    for key, tensor in tensors.items():
-        part, name = key.split(".", 1)
-        parts[part][name] = tensor
     learner.head_ = make_head(config["head"], config["feature_dim"], len(learner.classes_))
-    learner.head_.load_state_dict(parts["head"])
-    learner.encoder_ = encoder_from(config["encoder"]["name"], config["encoder"]["config"], parts["encoder"])
-    return learner
 
 
 def _plain(value: Any) -> Any:

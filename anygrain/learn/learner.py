@@ -28,11 +28,11 @@ from anygrain.learn import keeping, number
 from anygrain.learn.calibration import CONFIDENCES, confidence_temperature, evidence_score
 from anygrain.learn.class_prior import with_class_prior
 from anygrain.learn.common_error import common_error
-from anygrain.learn.end_to_end import EndToEnd
+from anygrain.learn.end_to_end import ClassEndToEnd
 from anygrain.learn.fabric import PRECISIONS, Fabric, OneDevice, fabric_for
 from anygrain.learn.given_x import target_from_sources
 from anygrain.learn.head import Head, make_head
-from anygrain.learn.loop import FeatureRows, FixedTargets, Loop, Network, Pace, objective
+from anygrain.learn.loop import ClassLoop, FeatureRows, FixedTargets, Network, Pace, objective
 from anygrain.learn.loss import Loss, cross_entropy
 from anygrain.learn.procedure import Procedure
 from anygrain.learn.reading import (
@@ -291,7 +291,7 @@ class Learner(ClassifierMixin, BaseEstimator):
             learning_rate=0.01 if self.learning_rate is None else self.learning_rate,
             penalty=self.penalty,
         )
-        loop = Loop(
+        loop = ClassLoop(
             self,
             Network(self.head_, terms=self.terms),
             FeatureRows(rows),
@@ -330,7 +330,7 @@ class Learner(ClassifierMixin, BaseEstimator):
         encoder.learn(data, seed=self._seed)
         self.feature_scale_ = 1.0
         device = labels.device
-        training = EndToEnd(
+        training = ClassEndToEnd(
             self,
             encoder,
             make_head(self.head, encoder.feature_dim, labels.n_classes),
