@@ -16,20 +16,22 @@ gradient step towards q, which is the gradient of the likelihood. Around it:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from anygrain.encoders.trainable import Augmentation, Inputs, TrainableEncoder, in_batches
+from anygrain.encoders.trainable import Arrays, Augmentation, Inputs, TrainableEncoder, in_batches, seeded
 from anygrain.labels import LabelError, Labels
 from anygrain.labels.base import Batch
+from anygrain.labels.observations import Observations
 from anygrain.learn.calibration import fit_temperature
 from anygrain.learn.fabric import Fabric
 from anygrain.learn.head import Head
-from anygrain.learn.loop import Loop, Network, Pace
+from anygrain.learn.loop import ClassLoop, Loop, Network, Pace
 from anygrain.learn.loss import Loss
 from anygrain.learn.recipe import Callback, RecipeResult, RecipeState
 from anygrain.learn.term import Term
@@ -88,66 +90,61 @@ class EvidenceTargets:
         return posterior
 
 
-class EndToEnd:
-    """One training of an encoder and a head.
+class EndToEnd(ABC):
+    """One training of an encoder and a head: what is held out, the epochs, the average, going on after a kill.
 
     Args:
-        learner: for the hooks of terms and weighting.
         encoder: has learnt from the data.
-        head: unfitted.
         rows: inputs of all data rows.
         labels: of these rows.
+        told: rows of which something is told, bool (rows,).
+        order: labels of the same instances whose folds are used.
+        channels: of the labels.
+        n_silent: how many instances without evidence take part all the same.
         epochs, batch_size, learning_rate: None: what the encoder likes.
         accumulate: batches per step.
-        augmentation: None for none.
         seed: of order, dropout, augmentation and what is held out.
         state: finished epochs of an earlier training, which is gone on with.
+
+    Raises:
+        LabelError: nothing is told of any row.
     """
+
+    loop: Loop
 
     def __init__(
         self,
-        learner: Learner,
         encoder: TrainableEncoder,
-        head: Head,
         rows: Inputs,
-        labels: Labels,
+        labels: Observations,
         *,
+        told: Tensor,
+        order: Observations,
+        channels: Sequence[nn.Module],
+        n_silent: int = 0,
         epochs: int | None,
         batch_size: int | None,
         learning_rate: float | None,
         accumulate: int,
-        augmentation: Augmentation | None,
-        loss: Loss,
-        terms: Sequence[Term],
-        weighting: Weighting | None,
         seed: int,
-        fabric: Fabric,
         callback: Callback | None = None,
         state: RecipeState | None = None,
     ) -> None:
-        self.encoder, self.rows, self.labels, self.callback = encoder, rows, labels, callback
+        self.encoder, self.rows, self.everything, self.callback = encoder, rows, labels, callback
+        self.channels = channels
         self.state = RecipeState() if state is None else state
         likes = encoder.training_defaults
         size = likes.batch_size if batch_size is None else batch_size
-        doubt, order = doubts(labels), kept_together(labels, terms)
-        told = torch.zeros(len(labels), dtype=torch.bool).index_fill_(0, labels.rows.cpu()[doubt < 1], True)
-        if terms:
-            told[:] = True  # what else is wanted of rows may be all that is known of them
         self.held_rows = hold_out(order, told, torch.Generator().manual_seed(seed))
-        taught = told & ~self.held_rows
-        if not bool(taught.any()):
+        self.taught_rows = told & ~self.held_rows
+        if not bool(self.taught_rows.any()):
             raise LabelError("no row has any evidence: there is nothing to learn from")
-        self.held = labels[self.held_rows] if bool(self.held_rows.any()) else None
-        self.taught = labels[taught]
-        names = instances_of(labels, taught.nonzero()[:, 0])
-        silent = (~told)[labels.rows.cpu()].nonzero()[:, 0]
-        teaches = augmentation is not None and float(doubt[names].mean()) > IN_DOUBT
-        if augmentation is None:
-            silent = silent[:0]  # such rows teach by their strong view alone
-        steps_an_epoch = max(math.ceil(len(names) / size), math.ceil(len(silent) / size))
+        self.names = instances_of(labels, self.taught_rows.nonzero()[:, 0])
+        self.held_names = instances_of(labels, self.held_rows.nonzero()[:, 0]).to(labels.device)
+        steps_an_epoch = max(math.ceil(len(self.names) / size), math.ceil(n_silent / size))
         if epochs is None:
             epochs = min(max(math.ceil(likes.steps / steps_an_epoch), FEWEST_EPOCHS), MOST_EPOCHS)
-        pace = Pace(
+        self.pace = Pace(
             epochs=epochs,
             batch_size=size,
             learning_rate=likes.learning_rate if learning_rate is None else learning_rate,
@@ -155,135 +152,103 @@ class EndToEnd:
             decay=True,
             accumulate=accumulate,
         )
-        ordered = self.taught if order is labels else order[taught]
-        self.targets = EvidenceTargets(self.taught, ordered, size)
-        self.loop = Loop(
-            learner,
-            Network(head, encoder, terms),
-            rows,
-            ordered,
-            self.targets,
-            pace,
-            loss=loss,
-            terms=terms,
-            weighting=weighting,
-            seed=seed,
-            fabric=fabric,
-            augmentation=augmentation,
-            instances=names,
-            row_of=labels.rows,
-            weight=labels.instance_weight(),
-            silent=silent,
-            teaches=teaches,
-        )
-        if labels.channels:
-            self.loop.keep_what_is_said()
-        horizon = max(steps_an_epoch * epochs / accumulate * AVERAGED, 1.0)
-        average = get_ema_multi_avg_fn(1 - 1 / horizon)
-        self.average = AveragedModel(self.loop.network, multi_avg_fn=average)  # buffers are copied
-        self.loop.after_move = lambda: self.average.update_parameters(self.loop.network)
+        self.horizon = max(steps_an_epoch * epochs / accumulate * AVERAGED, 1.0)
         self.best: dict[str, Tensor] = {}
 
-    def run(self) -> RecipeResult:
-        """Train, choose the epoch and the temperature."""
-        epochs = self.loop.pace.epochs
-        finished = self._resume()
-        for epoch in range(finished, epochs):
-            if bool(self.targets.cut.any()):
-                self.targets.e_step(self.loop.log_probs(torch.arange(self.taught.n_instances)))
+    def watch(self, loop: Loop) -> None:
+        """Train by this loop, and average its network over the last steps."""
+        self.loop = loop
+        average = get_ema_multi_avg_fn(1 - 1 / self.horizon)
+        self.average = AveragedModel(loop.network, multi_avg_fn=average)  # buffers are copied
+        loop.after_move = lambda: self.average.update_parameters(loop.network)
+
+    @abstractmethod
+    def start_epoch(self) -> None:
+        """Before an epoch."""
+
+    @abstractmethod
+    def learn_channels(self) -> None:
+        """After an epoch: channels, where there are any, follow what the network said."""
+
+    @abstractmethod
+    def held_out_value(self) -> Tensor:
+        """Log-likelihood of every held-out observation under the averaged network, times its weight, (M,)."""
+
+    def train(self) -> int:
+        """All epochs that are left; brings back the best network, and says which epoch that was."""
+        epochs = self.pace.epochs
+        for epoch in range(self._resume(), epochs):
+            self.start_epoch()
             objective = self.loop.epoch(epoch)
-            if self.loop.said is not None:
-                if self.loop.fabric.world_size > 1:  # every process has seen its own batches only
-                    self.loop.said = self.loop.log_probs(torch.arange(self.taught.n_instances))
-                self.taught.update(self.taught.posterior(self.loop.said), self.loop.said)
+            self.learn_channels()
             facts: dict[str, Any] = {
                 "step": f"epoch {epoch + 1}",
                 "track": "end to end",
                 "round": epoch + 1,
                 "objective": objective,
             }
-            if self.held is not None:
+            if bool(self.held_rows.any()):
                 facts["held_out_evidence"] = self._weigh(epoch)
             self._keep(facts, epochs)
-        return self._result()
+        best = self._choose()
+        network = self.network.encoder
+        assert network is not None
+        self.encoder.load_state_dict(network.state_dict())
+        return best
+
+    @property
+    def network(self) -> Network:
+        """The averaged network."""
+        network = self.average.module
+        assert isinstance(network, Network)
+        return network
+
+    def table(self, compute: Callable[[Arrays], Tensor], rows: Tensor | None = None) -> Tensor:
+        """What the averaged network computes of all data rows, or some, (R, ...)."""
+        size = 4 * self.pace.batch_size
+        return in_batches(compute, self.rows, size, self.network, rows).to(self.everything.device)
 
     # -- choosing the epoch -------------------------------------------------------------------------------------------
 
     def _weigh(self, epoch: int) -> float:
         """Mean log-likelihood of the held-out observations; remembers the network where it is the highest."""
-        assert self.held is not None
-        value = self.held.infer(self._logits(self.held_rows.nonzero()[:, 0], self.held).log_softmax(dim=1))[0]
-        weight = value.new_ones(len(value)) if self.held.weight is None else self.held.weight.to(value)
-        score = value * weight
+        score = self.held_out_value()
         if not self.best or float(score.sum()) > float(self.best["score"].sum()):
-            kept = {f"network.{k}": v.detach().clone() for k, v in self.average.module.state_dict().items()}
+            kept = {f"network.{k}": v.detach().clone() for k, v in self.network.state_dict().items()}
             self.best = {"score": score, "epoch": torch.tensor(epoch + 1), **kept, **self._channels()}
         self.last = score
         return float(score.mean())
 
-    @property
-    def _averaged(self) -> Network:
-        network = self.average.module
-        assert isinstance(network, Network)
-        return network
-
-    def _logits(self, rows: Tensor, labels: Labels) -> Tensor:
-        """Logits (N, K) of the instances of some data rows, by the averaged network."""
-        network, size = self._averaged, 4 * self.loop.pace.batch_size
-        assert network.encoder is not None
-        encode = network.encoder.encode
-        found = in_batches(lambda a: network.head.logits(encode(a)), self.rows, size, network, rows)
-        return found.to(labels.device)[labels.rows]
-
     def _choose(self) -> int:
         """Bring back the network of the best epoch, where it is better than the last by a standard error."""
-        epochs = self.loop.pace.epochs
-        if self.held is None or not self.best or len(self.last) < 2:
+        epochs = self.pace.epochs
+        if not self.best or len(self.last) < 2:
             return epochs
         lead = self.best["score"] - self.last
         if float(lead.mean()) <= float(lead.std()) / math.sqrt(len(lead)):
             return epochs
-        self.average.module.load_state_dict({k[8:]: v for k, v in self.best.items() if k.startswith("network.")})
+        self.network.load_state_dict({k[8:]: v for k, v in self.best.items() if k.startswith("network.")})
         self._load_channels(self.best)
         return int(self.best["epoch"])
 
-    def _result(self) -> RecipeResult:
-        epoch = self._choose()
-        rows = torch.arange(len(self.rows))
-        logits = self._logits(rows, self.labels)
-        temperature = 1.0
-        if self.held is not None:
-            mine = instances_of(self.labels, self.held_rows.nonzero()[:, 0]).to(logits.device)
-            everyone = torch.ones(len(mine), dtype=torch.bool, device=logits.device)
-            found = fit_temperature(self.held, logits[mine], everyone, default=1.0)
-            n = self.held.n_observations
-            temperature = found ** (n / (n + SHRINK))
-        log_probs = (temperature * logits).log_softmax(dim=1)
-        network = self._averaged
-        self.encoder.load_state_dict(network.encoder.state_dict())  # type: ignore[union-attr]
-        held = self.held_rows[self.labels.rows.cpu()]
-        why = "the last epoch" if epoch == self.loop.pace.epochs else f"epoch {epoch} explains held-out evidence better"
-        return RecipeResult(
-            head=network.head,
-            temperature=temperature,
-            posterior=self.labels.posterior(log_probs),
-            held_out_log_probs=log_probs,
-            held_out=held,
-            chosen={"chosen": "evidence", "why": f"end to end: {why}", "epoch": epoch, "held_out": int(held.sum())},
-            history=list(self.state.history),
-        )
+    def chosen(self, epoch: int) -> dict[str, Any]:
+        """Which network was kept, and why."""
+        last = epoch == self.pace.epochs
+        why = "the last epoch" if last else f"epoch {epoch} explains held-out evidence better"
+        held = len(self.held_names)
+        return {"chosen": "evidence", "why": f"end to end: {why}", "epoch": epoch, "held_out": held}
 
     # -- going on after an interruption -------------------------------------------------------------------------------
 
     def _channels(self) -> dict[str, Tensor]:
         return {
             f"channel{i}.{key}": value.clone()
-            for i, channel in enumerate(self.labels.channels)
+            for i, channel in enumerate(self.channels)
             for key, value in channel.state_dict().items()
         }
 
     def _load_channels(self, tensors: dict[str, Tensor]) -> None:
-        for i, channel in enumerate(self.labels.channels):
+        for i, channel in enumerate(self.channels):
             mine = f"channel{i}."
             channel.load_state_dict({k[len(mine) :]: v for k, v in tensors.items() if k.startswith(mine)})
 
@@ -292,7 +257,7 @@ class EndToEnd:
         tensors = {f"loop.{k}": v for k, v in self.loop.state().items()}
         tensors.update({f"average.{k}": v.detach().clone() for k, v in self.average.state_dict().items()})
         tensors.update({f"best.{k}": v for k, v in self.best.items()})
-        if self.held is not None:
+        if self.best:
             tensors["last"] = self.last
         tensors.update(self._channels())
         for step in self.state.steps:
@@ -315,10 +280,142 @@ class EndToEnd:
         self.loop.load_state(under("loop."))
         self.average.load_state_dict(under("average."))
         self.best = under("best.")
-        if self.held is not None:
+        if self.best:
             self.last = tensors["last"]
         self._load_channels(tensors)
         return int(whole[-1].split()[-1])
+
+
+class ClassEndToEnd(EndToEnd):
+    """An encoder and a head for classes.
+
+    Args:
+        learner: for the hooks of terms and weighting.
+        encoder, rows, labels: as in `EndToEnd`.
+        head: unfitted.
+        augmentation: None for none.
+        loss, terms, weighting: of the objective.
+        how: epochs, batch_size, learning_rate, accumulate, callback, state.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        encoder: TrainableEncoder,
+        head: Head,
+        rows: Inputs,
+        labels: Labels,
+        *,
+        augmentation: Augmentation | None,
+        loss: Loss,
+        terms: Sequence[Term],
+        weighting: Weighting | None,
+        seed: int,
+        fabric: Fabric,
+        **how: Any,
+    ) -> None:
+        self.labels, doubt = labels, doubts(labels)
+        told = torch.zeros(len(labels), dtype=torch.bool).index_fill_(0, labels.rows.cpu()[doubt < 1], True)
+        if terms:
+            told[:] = True  # what else is wanted of rows may be all that is known of them
+        silent = (~told)[labels.rows.cpu()].nonzero()[:, 0]
+        if augmentation is None:
+            silent = silent[:0]  # such rows teach by their strong view alone
+        order = kept_together(labels, terms)
+        super().__init__(
+            encoder,
+            rows,
+            labels,
+            told=told,
+            order=order,
+            channels=labels.channels,
+            n_silent=len(silent),
+            seed=seed,
+            **how,
+        )
+        start_apart(head, seed)
+        self.taught = labels[self.taught_rows]
+        self.held = labels[self.held_rows] if bool(self.held_rows.any()) else None
+        ordered = self.taught if order is labels else order[self.taught_rows]
+        self.targets = EvidenceTargets(self.taught, ordered, self.pace.batch_size)
+        loop = ClassLoop(
+            learner,
+            Network(head, encoder, terms),
+            rows,
+            ordered,
+            self.targets,
+            self.pace,
+            loss=loss,
+            terms=terms,
+            weighting=weighting,
+            seed=seed,
+            fabric=fabric,
+            augmentation=augmentation,
+            instances=self.names,
+            row_of=labels.rows,
+            weight=labels.instance_weight(),
+            silent=silent,
+            teaches=augmentation is not None and float(doubt[self.names].mean()) > IN_DOUBT,
+        )
+        if labels.channels:
+            loop.keep_what_is_said()
+        self.watch(loop)
+
+    def start_epoch(self) -> None:
+        if bool(self.targets.cut.any()):
+            self.targets.e_step(self.loop.found(torch.arange(self.taught.n_instances))[0])
+
+    def learn_channels(self) -> None:
+        if self.loop.said is None:
+            return
+        (said,) = self.loop.said
+        if self.loop.fabric.world_size > 1:  # every process has seen its own batches only
+            (said,) = self.loop.found(torch.arange(self.taught.n_instances))
+        self.taught.update(self.taught.posterior(said), said)
+
+    def held_out_value(self) -> Tensor:
+        assert self.held is not None
+        logits = self._logits(self.held_rows.nonzero()[:, 0])[self.held.rows]
+        value = self.held.infer(logits.log_softmax(dim=1))[0]
+        return value if self.held.weight is None else value * self.held.weight.to(value)
+
+    def _logits(self, rows: Tensor | None = None) -> Tensor:
+        """Logits (R, K) of all data rows, or some, by the averaged network."""
+        head, encoder = self.network.head, self.network.encoder
+        assert isinstance(head, Head)
+        assert encoder is not None
+        return self.table(lambda arrays: head.logits(encoder.encode(arrays)), rows)
+
+    def run(self) -> RecipeResult:
+        """Train, choose the epoch and the temperature."""
+        epoch = self.train()
+        logits = self._logits()[self.labels.rows]
+        temperature = 1.0
+        if self.held is not None:
+            everyone = torch.ones(len(self.held_names), dtype=torch.bool, device=logits.device)
+            found = fit_temperature(self.held, logits[self.held_names], everyone, default=1.0)
+            n = self.held.n_observations
+            temperature = found ** (n / (n + SHRINK))
+        log_probs = (temperature * logits).log_softmax(dim=1)
+        head = self.network.head
+        assert isinstance(head, Head)
+        return RecipeResult(
+            head=head,
+            temperature=temperature,
+            posterior=self.labels.posterior(log_probs),
+            held_out_log_probs=log_probs,
+            held_out=self.held_rows[self.labels.rows.cpu()],
+            chosen=self.chosen(epoch),
+            history=list(self.state.history),
+        )
+
+
+def start_apart(head: Head, seed: int) -> None:
+    """Draw the weights of a head that start at zero, from N(0, 1 / D): alike classes would stay so under pairs."""
+    with seeded(seed), torch.no_grad():
+        for weight in head.parameters():
+            if weight.ndim > 1 and not bool(weight.any()):
+                weight.normal_(0.0, weight.shape[-1] ** -0.5)
 
 
 def doubts(labels: Labels) -> Tensor:
@@ -335,7 +432,7 @@ def doubts(labels: Labels) -> Tensor:
     return torch.where(in_set, entropy.clamp(max=1 - 1e-5), entropy).cpu()
 
 
-def instances_of(labels: Labels, rows: Tensor) -> Tensor:
+def instances_of(labels: Observations, rows: Tensor) -> Tensor:
     """Instances of some data rows (R,), in the order of `labels[rows]`."""
     number = torch.arange(labels.n_instances)
     order = torch.argsort(labels.rows.cpu(), stable=True)
@@ -346,7 +443,7 @@ def instances_of(labels: Labels, rows: Tensor) -> Tensor:
     return number[order[torch.repeat_interleave(start, sizes) + torch.arange(int(sizes.sum()))]]
 
 
-def hold_out(labels: Labels, told: Tensor, generator: torch.Generator) -> Tensor:
+def hold_out(labels: Observations, told: Tensor, generator: torch.Generator) -> Tensor:
     """bool (rows,): a tenth of the rows of which something is told, bool (rows,), whole groups at random.
 
     None where fewer than `LEAST_ROWS` are told. Groups of more than `LARGEST_GROUP` of these rows stay in.

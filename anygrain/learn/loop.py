@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,9 +14,11 @@ from torch import Tensor, nn
 from anygrain.encoders.trainable import Arrays, Augmentation, Inputs, TrainableEncoder, in_batches, seeded, to_device
 from anygrain.labels import Labels
 from anygrain.labels.base import Batch
+from anygrain.labels.observations import Observations
 from anygrain.learn.fabric import Fabric
 from anygrain.learn.head import Head
 from anygrain.learn.loss import Loss
+from anygrain.learn.real_head import RealHead
 from anygrain.learn.step import Step
 from anygrain.learn.term import Term
 from anygrain.learn.weighting import Weighting
@@ -47,17 +50,19 @@ class Network(nn.Module):
     """All that is trained as one module, so that a fabric can wrap it.
 
     Args:
-        head: features to log-probabilities.
+        head: features to log-probabilities, or to a mean and a variance.
         encoder: arrays to features; None where the arrays are the features.
         terms: their parameters are trained as well.
     """
 
-    def __init__(self, head: Head, encoder: TrainableEncoder | None = None, terms: Sequence[Term] = ()) -> None:
+    def __init__(
+        self, head: Head | RealHead, encoder: TrainableEncoder | None = None, terms: Sequence[Term] = ()
+    ) -> None:
         super().__init__()
         self.head, self.encoder, self.terms = head, encoder, nn.ModuleList(terms)
 
-    def forward(self, arrays: Arrays) -> tuple[Tensor, Tensor]:
-        """Log-probabilities (B, K) and features (B, D) of a batch of rows."""
+    def forward(self, arrays: Arrays) -> tuple[Any, Tensor]:
+        """What the head gives, log-probabilities (B, K) or mean and variance, and features (B, D) of some rows."""
         features = arrays["features"] if self.encoder is None else self.encoder.encode(arrays)
         return self.head(features), features
 
@@ -113,33 +118,205 @@ class Pace:
         return min(1.0, (progress + 1e-3) / WARM_UP) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-class Loop:
-    r"""Adam on the objective, in batches that keep sets whole, in an order that is drawn from the seed and the epoch.
+class Loop(ABC):
+    r"""Adam on an objective, in batches that keep sets whole, in an order that is drawn from the seed and the epoch.
 
-    With a strong augmentation every row is seen twice: the posterior of the weak view is the target of both, and rows
-    without any evidence take part with the strong view, once their weak view is believed with `SURE`:
-
-    .. math:: \mathrm{loss}(\log p(x^w), q) + \mathrm{loss}(\log p(x^s), q), \qquad q = q(\log p(x^w), o)
-
-    A set larger than a batch takes two passes: one without gradient gives its posterior, then its parts are trained
-    towards it and their gradients added, which is the gradient of the whole. On several processes every one takes each
-    world-size-th batch of the same order; the fabric averages gradients.
+    A set larger than a batch takes two passes: one without gradient finds what its members are to be trained towards,
+    then its parts are trained and their gradients added, which is the gradient of the whole. On several processes every
+    one takes each world-size-th batch of the same order; the fabric averages gradients.
 
     Args:
         learner: for the hooks of terms and weighting.
         network: what is trained.
         rows: inputs of the data rows.
         labels: observations of n instances, from which batches are made.
-        targets: what every batch is trained towards.
+        pace: how long and how fast.
+        hooked: terms and weightings.
+        seed: of order, dropout and augmentation.
+        fabric: device, precision, processes.
         instances: what an instance of these labels is called in steps, (n,); its own number where not given.
         row_of: data row of every instance by that name, (N,); that of the labels where not given.
         weight: of every instance by that name, (N,); that of the labels where not given.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        network: Network,
+        rows: Inputs,
+        labels: Observations,
+        pace: Pace,
+        *,
+        hooked: Sequence[Term | Weighting] = (),
+        seed: int,
+        fabric: Fabric,
+        instances: Tensor | None = None,
+        row_of: Tensor | None = None,
+        weight: Tensor | None = None,
+    ) -> None:
+        self.network, self.rows, self.order, self.pace = network, rows, labels, pace
+        self.seed, self.fabric, self.hooked = seed, fabric, hooked
+        device = fabric.device
+        self.name_of = torch.arange(labels.n_instances) if instances is None else instances.cpu()
+        self.row_of = (labels.rows if row_of is None else row_of).cpu()
+        self.weight = (labels.instance_weight() if weight is None else weight).float().to(device)
+        for part in hooked:
+            part.on_fit_start(learner)
+        optimizer = torch.optim.AdamW(
+            network.to(device).groups(pace.learning_rate), lr=pace.learning_rate, weight_decay=pace.weight_decay
+        )
+        self.rates = [group["lr"] for group in optimizer.param_groups]
+        self.module, self.optimizer = fabric.setup(network, optimizer)
+        #: called after every step of the optimiser
+        self.after_move: Callable[[], None] = lambda: None
+        #: what the network said of every instance when its batch came in the last epoch, where it is kept
+        self.said: tuple[Tensor, ...] | None = None
+
+    @abstractmethod
+    def whole(self, batch: Batch) -> Tensor:
+        """What the instances of a set that is larger than a batch are trained towards, (B, ...)."""
+
+    @abstractmethod
+    def objective(
+        self, batch: Batch, known: Tensor | None, silent: Tensor, epoch: int, generator: torch.Generator
+    ) -> tuple[Tensor, Step | None]:
+        """The objective of a batch, with gradient, and the step for hooks.
+
+        Args:
+            known: what `whole` found for these instances, where they are part of a larger set.
+            silent: names of instances without evidence that come along, (S,).
+        """
+
+    def silent_of(self, number: int, generator: torch.Generator) -> list[Tensor]:
+        """Names of instances without evidence for each of `number` batches of this process."""
+        return [torch.zeros(0, dtype=torch.long)] * number
+
+    def least_batches(self) -> int:
+        """How many batches of this process an epoch has at least; where there are fewer, they come again."""
+        return 1
+
+    def epoch(self, number: int) -> float:
+        """One pass; the mean objective of this process."""
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + number) % 2**62)
+        for part in self.hooked:
+            part.on_epoch_start(number)
+        batches = self._batches(generator)
+        silent = self.silent_of(len(batches), generator)
+        own = int(torch.randint(2**62, (1,), generator=generator)) + self.fabric.global_rank
+        draws = torch.Generator().manual_seed(own)
+        self.network.train()
+        total, seen = 0.0, 0
+        with seeded(int(torch.randint(2**62, (1,), generator=draws))):
+            for at, batch in enumerate(batches):
+                factor = self.pace.factor((number + at / len(batches)) / max(self.pace.epochs, 1))
+                for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+                    group["lr"] = rate * factor
+                last = (at + 1) % self.pace.accumulate == 0 or at + 1 == len(batches)
+                value, step = self._step(batch, silent[at], number, draws, moves=last)
+                total, seen = total + value * len(batch.instances), seen + len(batch.instances)
+                if last and step is not None:
+                    for part in self.hooked:
+                        part.after_step(step)
+        return total / max(seen, 1)
+
+    def _batches(self, generator: torch.Generator) -> list[Batch]:
+        rank, world, size = self.fabric.global_rank, self.fabric.world_size, self.pace.batch_size
+        least = self.least_batches()
+        batches = list(self.order.batches(size, generator, rank, world))
+        while len(batches) < least:  # few observations beside many rows without: they come several times
+            batches += list(self.order.batches(size, generator, rank, world))
+        return batches
+
+    def _step(
+        self, batch: Batch, silent: Tensor, epoch: int, generator: torch.Generator, *, moves: bool
+    ) -> tuple[float, Step | None]:
+        """Gradients of a batch, added to those that are there; `moves`: the parameters follow."""
+        size, accumulate = self.pace.batch_size, self.pace.accumulate
+        parts = list(torch.arange(len(batch.instances)).split(size)) if len(batch.instances) > 2 * size else []
+        value, step = 0.0, None
+        if len(parts) < 2:
+            with self.fabric.no_backward_sync(self.module, enabled=not moves):
+                objective, step = self.objective(batch, None, silent, epoch, generator)
+                self.fabric.backward(objective / accumulate)
+            value = float(objective.detach())
+        else:
+            known, weight = self.whole(batch), self.weight_of(batch)
+            for at, part in enumerate(parts):
+                chosen = Batch(batch.instances[part], batch.observations, batch.weight[part])
+                share = float(weight[part].sum() / weight.sum().clamp(min=1e-12))
+                with self.fabric.no_backward_sync(self.module, enabled=not (moves and at + 1 == len(parts))):
+                    rest = silent if at == 0 else silent[:0]
+                    objective, step = self.objective(chosen, known[part], rest, epoch, generator)
+                    self.fabric.backward(objective * share / accumulate)
+                value += float(objective.detach()) * share
+        if moves:
+            if self.network.encoder is not None:
+                self.fabric.clip_gradients(self.module, self.optimizer, max_norm=MAX_NORM)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            self.after_move()
+        return value, step
+
+    def weight_of(self, batch: Batch) -> Tensor:
+        """Of the instances of a batch, (B,)."""
+        return batch.weight.to(self.weight) * self.weight[self.name_of[batch.instances.cpu()].to(self.weight.device)]
+
+    def found(self, instances: Tensor) -> tuple[Tensor, ...]:
+        """What the head gives for instances of the labels, in parts, without gradient or augmentation."""
+        rows, place = self.row_of[self.name_of[instances.cpu()]].unique(return_inverse=True)
+
+        def outputs(arrays: Arrays) -> Tensor:
+            given = self.network(arrays)[0]
+            return torch.stack(given, dim=1) if isinstance(given, tuple) else given
+
+        table = in_batches(outputs, self.rows, 4 * self.pace.batch_size, self.network, rows)[place]
+        table = table.to(self.order.device)
+        return tuple(table.unbind(dim=1)) if isinstance(self.network.head, RealHead) else (table,)
+
+    # -- going on after an interruption -------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Tensor]:
+        """Parameters and the state of the optimiser, as tensors."""
+        out = {f"network.{key}": value.detach().clone() for key, value in self.network.state_dict().items()}
+        for index, values in self.optimizer.state_dict()["state"].items():
+            out.update({f"optimizer.{index}.{key}": torch.as_tensor(v).clone() for key, v in values.items()})
+        for i, table in enumerate(self.said or ()):
+            out[f"said.{i}"] = table.clone()
+        return out
+
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        """Go on from what `state` gave."""
+        self.network.load_state_dict({k[8:]: v for k, v in tensors.items() if k.startswith("network.")})
+        whole = self.optimizer.state_dict()
+        for key, value in tensors.items():
+            if key.startswith("optimizer."):
+                _, index, name = key.split(".", 2)
+                whole["state"].setdefault(int(index), {})[name] = value
+        self.optimizer.load_state_dict(whole)
+        if self.said is not None:
+            self.said = tuple(tensors[f"said.{i}"].to(table) for i, table in enumerate(self.said))
+
+
+class ClassLoop(Loop):
+    r"""Towards posteriors of classes.
+
+    With a strong augmentation every row is seen twice: the posterior of the weak view is the target of both, and rows
+    without any evidence take part with the strong view, once their weak view is believed with `SURE`:
+
+    .. math:: \mathrm{loss}(\log p(x^w), q) + \mathrm{loss}(\log p(x^s), q), \qquad q = q(\log p(x^w), o)
+
+    Args:
+        targets: what every batch is trained towards.
+        loss, terms, weighting: of the objective.
+        augmentation: None for none.
         silent: instances without evidence, by name, (S,), that take part through their strong view.
         teaches: whether instances with evidence have a strong view as well.
 
     Source of the strong view: Sohn et al., FixMatch, 2020; Chen et al., A General Framework for Learning from Weak
     Supervision, 2024.
     """
+
+    order: Labels
 
     def __init__(
         self,
@@ -153,121 +330,35 @@ class Loop:
         loss: Loss,
         terms: Sequence[Term],
         weighting: Weighting | None,
-        seed: int,
-        fabric: Fabric,
         augmentation: Augmentation | None = None,
-        instances: Tensor | None = None,
-        row_of: Tensor | None = None,
-        weight: Tensor | None = None,
         silent: Tensor | None = None,
         teaches: bool = False,
+        **more: Any,
     ) -> None:
-        self.network, self.rows, self.labels, self.targets, self.pace = network, rows, labels, targets, pace
-        self.loss, self.terms, self.weighting, self.seed, self.fabric = loss, terms, weighting, seed, fabric
+        hooked: list[Term | Weighting] = [*terms, *([weighting] if weighting is not None else [])]
+        super().__init__(learner, network, rows, labels, pace, hooked=hooked, **more)
+        self.targets, self.loss, self.terms, self.weighting = targets, loss, terms, weighting
         self.augmentation, self.teaches = augmentation, teaches
-        device = fabric.device
         self.silent = torch.zeros(0, dtype=torch.long) if silent is None else silent.cpu()
-        self.name_of = torch.arange(labels.n_instances) if instances is None else instances.cpu()
-        self.row_of = (labels.rows if row_of is None else row_of).cpu()
-        self.weight = (labels.instance_weight() if weight is None else weight).float().to(device)
-        self.hooked: list[Term | Weighting] = [*terms, *([weighting] if weighting is not None else [])]
-        for part in self.hooked:
-            part.on_fit_start(learner)
-        optimizer = torch.optim.AdamW(
-            network.to(device).groups(pace.learning_rate), lr=pace.learning_rate, weight_decay=pace.weight_decay
-        )
-        self.rates = [group["lr"] for group in optimizer.param_groups]
-        self.module, self.optimizer = fabric.setup(network, optimizer)
-        #: called after every step of the optimiser
-        self.after_move: Callable[[], None] = lambda: None
-        #: what the network said of every instance's weak view in the last epoch, (N, K), where it is kept
-        self.said: Tensor | None = None
 
     def keep_what_is_said(self) -> None:
-        """From now on `said` holds log-probabilities of all instances, as they were when their batch came."""
-        n, k = self.labels.n_instances, self.labels.n_classes
-        self.said = torch.full((n, k), -math.log(k), device=self.labels.device)
+        """From now on `said` holds log-probabilities (N, K) of all instances, as they were when their batch came."""
+        n, k = self.order.n_instances, self.order.n_classes
+        self.said = (torch.full((n, k), -math.log(k), device=self.order.device),)
 
-    def epoch(self, number: int) -> float:
-        """One pass; the mean objective of this process."""
-        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + number) % 2**62)
-        for part in self.hooked:
-            part.on_epoch_start(number)
-        batches = self._batches(generator)
-        own = int(torch.randint(2**62, (1,), generator=generator)) + self.fabric.global_rank
-        draws = torch.Generator().manual_seed(own)
-        self.network.train()
-        total, seen = 0.0, 0
-        with seeded(int(torch.randint(2**62, (1,), generator=draws))):
-            for at, (batch, silent) in enumerate(batches):
-                factor = self.pace.factor((number + at / len(batches)) / max(self.pace.epochs, 1))
-                for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
-                    group["lr"] = rate * factor
-                last = (at + 1) % self.pace.accumulate == 0 or at + 1 == len(batches)
-                value, step = self._step(batch, silent, number, draws, moves=last)
-                total, seen = total + value * len(batch.instances), seen + len(batch.instances)
-                if last:
-                    for part in self.hooked:
-                        part.after_step(step)
-        return total / max(seen, 1)
+    def least_batches(self) -> int:
+        return math.ceil(len(self.silent) / (self.fabric.world_size * self.pace.batch_size))
 
-    def _batches(self, generator: torch.Generator) -> list[tuple[Batch, Tensor]]:
-        """Batches of instances with evidence, each with its share of those without."""
-        rank, world, size = self.fabric.global_rank, self.fabric.world_size, self.pace.batch_size
-        batches = list(self.labels.batches(size, generator, rank, world))
-        if not len(self.silent):
-            return [(batch, self.silent) for batch in batches]
-        wanted = max(len(batches), math.ceil(len(self.silent) / (world * size)))
-        while len(batches) < wanted:  # few observations beside many rows without: they come several times
-            batches += list(self.labels.batches(size, generator, rank, world))
+    def silent_of(self, number: int, generator: torch.Generator) -> list[Tensor]:
         order = self.silent[torch.randperm(len(self.silent), generator=generator)]
-        return list(zip(batches[:wanted], order[rank::world].tensor_split(wanted), strict=True))
+        return list(order[self.fabric.global_rank :: self.fabric.world_size].tensor_split(number))
 
-    def _step(
-        self, batch: Batch, silent: Tensor, epoch: int, generator: torch.Generator, *, moves: bool
-    ) -> tuple[float, Step]:
-        """Gradients of a batch, added to those that are there; `moves`: the parameters follow."""
-        size, accumulate = self.pace.batch_size, self.pace.accumulate
-        parts = list(torch.arange(len(batch.instances)).split(size)) if len(batch.instances) > 2 * size else []
-        value, step = 0.0, None
-        if len(parts) < 2:
-            with self.fabric.no_backward_sync(self.module, enabled=not moves):
-                objective_, step = self._objective(batch, None, silent, epoch, generator)
-                self.fabric.backward(objective_ / accumulate)
-            value = float(objective_.detach())
-        else:
-            posterior = self.targets.of(batch, self.log_probs(batch.instances))
-            weight = self._weight_of(batch)
-            for at, part in enumerate(parts):
-                chosen = Batch(batch.instances[part], batch.observations, batch.weight[part])
-                share = float(weight[part].sum() / weight.sum().clamp(min=1e-12))
-                with self.fabric.no_backward_sync(self.module, enabled=not (moves and at + 1 == len(parts))):
-                    rest = silent if at == 0 else silent[:0]
-                    objective_, step = self._objective(chosen, posterior[part], rest, epoch, generator)
-                    self.fabric.backward(objective_ * share / accumulate)
-                value += float(objective_.detach()) * share
-        assert step is not None
-        if moves:
-            if self.network.encoder is not None:
-                self.fabric.clip_gradients(self.module, self.optimizer, max_norm=MAX_NORM)
-            self.optimizer.step()
-            self.optimizer.zero_grad()
-            self.after_move()
-        return value, step
+    def whole(self, batch: Batch) -> Tensor:
+        return self.targets.of(batch, self.found(batch.instances)[0])
 
-    def _weight_of(self, batch: Batch) -> Tensor:
-        return batch.weight.to(self.weight) * self.weight[self.name_of[batch.instances.cpu()].to(self.weight.device)]
-
-    def log_probs(self, instances: Tensor) -> Tensor:
-        """Log-probabilities (B, K) of instances of the labels, in parts, without gradient or augmentation."""
-        rows, place = self.row_of[self.name_of[instances.cpu()]].unique(return_inverse=True)
-        found = in_batches(lambda a: self.network(a)[0], self.rows, 4 * self.pace.batch_size, self.network, rows)
-        return found[place].to(self.labels.device)
-
-    def _objective(
-        self, batch: Batch, posterior: Tensor | None, silent: Tensor, epoch: int, generator: torch.Generator
-    ) -> tuple[Tensor, Step]:
-        """The objective of a batch and of instances without evidence, with gradient."""
+    def objective(
+        self, batch: Batch, known: Tensor | None, silent: Tensor, epoch: int, generator: torch.Generator
+    ) -> tuple[Tensor, Step | None]:
         device, n = self.fabric.device, len(batch.instances)
         strong = self.augmentation is not None and (self.teaches or len(silent) > 0)
         names = torch.cat([self.name_of[batch.instances.cpu()], silent])
@@ -283,11 +374,11 @@ class Loop:
         weak, names = place.to(device), names.to(device)
         believed = log_probs[weak].detach()
         if self.said is not None:
-            self.said[batch.instances] = believed[:n].to(self.said)
-        if posterior is None:
-            posterior = self.targets.of(batch, believed[:n].to(self.labels.device))
-        posterior = torch.cat([posterior.to(believed), believed[n:].exp()])
-        observed = self._weight_of(batch)
+            self.said[0][batch.instances] = believed[:n].to(self.said[0])
+        if known is None:
+            known = self.targets.of(batch, believed[:n].to(self.order.device))
+        posterior = torch.cat([known.to(believed), believed[n:].exp()])
+        observed = self.weight_of(batch)
         weight = torch.cat([observed, observed.new_zeros(len(silent))])
         step = Step(log_probs[weak], features[weak], posterior, names, epoch)
         value = objective(step, self.loss, self.terms, self.weighting, weight)
@@ -298,32 +389,9 @@ class Loop:
             if len(silent):
                 sure = posterior[n:].max(dim=1).values >= SURE
                 value = value + (self.weight[names[n:]] * sure * other[n:]).mean()
-        if self.pace.penalty:
+        if self.pace.penalty and isinstance(self.network.head, Head):
             value = value + 0.5 * self.pace.penalty * self.network.head.penalty()
         return value, step
-
-    # -- going on after an interruption -------------------------------------------------------------------------------
-
-    def state(self) -> dict[str, Tensor]:
-        """Parameters and the state of the optimiser, as tensors."""
-        out = {f"network.{key}": value.detach().clone() for key, value in self.network.state_dict().items()}
-        for index, values in self.optimizer.state_dict()["state"].items():
-            out.update({f"optimizer.{index}.{key}": torch.as_tensor(v).clone() for key, v in values.items()})
-        if self.said is not None:
-            out["said"] = self.said.clone()
-        return out
-
-    def load_state(self, tensors: dict[str, Tensor]) -> None:
-        """Go on from what `state` gave."""
-        self.network.load_state_dict({k[8:]: v for k, v in tensors.items() if k.startswith("network.")})
-        whole = self.optimizer.state_dict()
-        for key, value in tensors.items():
-            if key.startswith("optimizer."):
-                _, index, name = key.split(".", 2)
-                whole["state"].setdefault(int(index), {})[name] = value
-        self.optimizer.load_state_dict(whole)
-        if self.said is not None:
-            self.said = tensors["said"].to(self.said)
 
 
 class FeatureRows:

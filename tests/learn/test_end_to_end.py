@@ -10,11 +10,12 @@ from torch import nn
 from anygrain.encoders.choose import ENCODERS
 from anygrain.encoders.trainable import Augmentation, InMemory, TrainableEncoder, Training, seeded
 from anygrain.labels import AnyOf, Bags, Candidates, Counts, Crowd, Exact, LabelError, Pairs
+from anygrain.labels.identifiability import IdentifiabilityWarning
 from anygrain.learn import Learner, Term, load
 from anygrain.learn.end_to_end import EvidenceTargets, doubts, hold_out
 from anygrain.learn.fabric import OneDevice
 from anygrain.learn.head import Linear
-from anygrain.learn.loop import Loop, Network, Pace
+from anygrain.learn.loop import ClassLoop, Network, Pace
 from anygrain.learn.loss import cross_entropy
 
 
@@ -91,7 +92,7 @@ def network(seed=0):
 
 def loop_of(labels, batch_size, network_, accumulate=1, fabric=None, targets=None):
     pace = Pace(epochs=1, batch_size=batch_size, learning_rate=0.05, accumulate=accumulate)
-    return Loop(
+    return ClassLoop(
         Learner(),
         network_,
         network_.encoder.inputs(X),
@@ -219,6 +220,17 @@ def test_it_learns_from_many_kinds_at_once():
     alone = Learner(encoder=Small()).fit(X, Exact(few, 3))
     assert fitted.score(X, Y.numpy()) > max(0.85, alone.score(X, Y.numpy()) - 0.02)
     assert fitted.chosen_["why"].startswith("end to end")
+
+
+def test_answers_about_pairs_move_classes_that_start_alike():
+    truth = (Y == 0).long()
+    order = torch.randperm(300, generator=gen())
+    i, j = order[0::2], order[1::2]
+    labels = Pairs(i, j, truth[i] == truth[j], 300, 2)
+    with pytest.warns(IdentifiabilityWarning):
+        fitted = Learner(encoder=Small(), seed=1).fit(X, labels)
+    same = float((torch.as_tensor(fitted.predict(X)) == truth).double().mean())
+    assert max(same, 1 - same) > 0.9
 
 
 def test_channels_of_annotators_are_learnt_on_the_way():
