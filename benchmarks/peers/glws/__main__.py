@@ -17,7 +17,7 @@ import json
 import statistics
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -25,7 +25,7 @@ from torch import Tensor
 
 from anygrain.metrics import accuracy, expected_calibration_error, log_loss
 from benchmarks.peers.glws.mixtures import mixtures
-from benchmarks.peers.glws.network import probabilities, supervised
+from benchmarks.peers.glws.network import BATCH, probabilities, supervised
 from benchmarks.peers.glws.ours import Ours
 from benchmarks.peers.glws.peer import Peer
 from benchmarks.peers.glws.pictures import Pictures, load
@@ -33,7 +33,6 @@ from benchmarks.peers.glws.settings import SETTINGS
 from benchmarks.peers.results import write_section
 
 PAGE = Path(__file__).parent.with_name("GLWS_RESULTS.md")
-EPOCHS = {"digits": 10, "cifar10": 12}
 MIXTURES = "mixtures"
 
 
@@ -93,9 +92,10 @@ class Kept:
         )
 
 
-def run_setting(pictures: Pictures, name: str, seed: int, epochs: int, checkout: Path | None, kept: Kept) -> None:
-    """Ours, GLWS and the ceiling, where they are not among the results."""
-    sides = ["ours", "ceiling"] + (["GLWS"] if checkout is not None else [])
+def run_setting(
+    pictures: Pictures, name: str, seed: int, epochs: int, sides: Sequence[str], checkout: Path | None, kept: Kept
+) -> None:
+    """Those of ours, GLWS and the ceiling that are asked for and not among the results."""
     wanted = [side for side in sides if (pictures.name, name, side, seed) not in kept.results]
     if not wanted:
         return
@@ -201,8 +201,8 @@ def mixtures_table(rows: dict[str, Found]) -> Iterator[str]:
         yield "| " + " | ".join([name.split(": ", 1)[1], *cells, _seconds(found, "ours")]) + " |"
 
 
-def write(kept: Kept, names: list[str], train: int, test: int, epochs: dict[str, int]) -> None:
-    """All results, as sections of the page."""
+def write(kept: Kept, names: list[str], size: str) -> None:
+    """All results, as sections of the page; `size` says of what."""
     by_data: dict[str, dict[str, Found]] = {}
     for result in kept.results.values():
         by_data.setdefault(result.data, {}).setdefault(result.setting, {}).setdefault(result.side, []).append(result)
@@ -211,7 +211,6 @@ def write(kept: Kept, names: list[str], train: int, test: int, epochs: dict[str,
         rows = by_data.get(data, {})
         fourteen = {name: rows[name] for name in SETTINGS if name in rows}
         mixed = {name: found for name, found in rows.items() if name.startswith(MIXTURES)}
-        size = f"{train:,} training and {test:,} test pictures, {epochs[data]} epochs"
         seeds = max((len(sides.get("ours", ())) for sides in rows.values()), default=0)
         spread = f"; mean ± deviation of {seeds} seeds" if seeds > 1 else "; one seed"
         if fourteen:
@@ -228,9 +227,11 @@ def main() -> None:
     parser.add_argument("--settings", default="all", help=f"names separated by commas, of the fourteen or {MIXTURES}")
     parser.add_argument("--data", default="digits,cifar10")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, help="by default 10 (digits) and 12 (CIFAR-10)")
-    parser.add_argument("--train", type=int, default=6000, help="training pictures")
+    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--train", type=int, default=2000, help="training pictures")
     parser.add_argument("--test", type=int, default=2000, help="test pictures")
+    parser.add_argument("--shrink", type=int, default=2, help="factor by which the sides of pictures are made smaller")
+    parser.add_argument("--sides", default="ours,GLWS,ceiling")
     parser.add_argument("--keep", type=Path, help="file of results; those in it are not measured again")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -240,18 +241,23 @@ def main() -> None:
     unknown = [name for name in wanted if name not in (*SETTINGS, MIXTURES)]
     if unknown:
         parser.error(f"{unknown[0]!r} is no setting; expected some of: {', '.join([*SETTINGS, MIXTURES])}")
-    epochs = {name: args.epochs or EPOCHS.get(name, 10) for name in names}
     checkout = None if args.glws is None else args.glws.resolve()
+    sides = [side for side in args.sides.split(",") if side != "GLWS" or checkout is not None]
+    if not set(sides) <= {"ours", "GLWS", "ceiling"}:
+        parser.error(f"--sides is {args.sides}; expected some of ours, GLWS, ceiling")
     kept = Kept(args.keep)
-    shown = {name: load(name, train=args.train, test=args.test) for name in names}
+    shown = {name: load(name, train=args.train, test=args.test, shrink=args.shrink) for name in names}
+    size = f"{args.train:,} training and {args.test:,} test pictures, {args.epochs} epochs, {BATCH} pictures at a time"
+    if args.shrink > 1:
+        size += f", sides divided by {args.shrink}"
     for seed in range(args.seeds):
         for name in names:
             for setting in wanted:
                 if setting == MIXTURES:
-                    run_mixtures(shown[name], seed, epochs[name], kept)
+                    run_mixtures(shown[name], seed, args.epochs, kept)
                 else:
-                    run_setting(shown[name], setting, seed, epochs[name], checkout, kept)
-                write(kept, names, args.train, args.test, epochs)
+                    run_setting(shown[name], setting, seed, args.epochs, sides, checkout, kept)
+                write(kept, names, size)
 
 
 if __name__ == "__main__":

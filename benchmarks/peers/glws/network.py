@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from anygrain.encoders.image import ImageEncoder
 from benchmarks.peers.glws.pictures import Pictures
 
-BATCH = 64  # pictures at once, both sides
+BATCH = 32  # pictures at once, both sides
 WIDTH = 32  # channels of the middle
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from anygrain.encoders.augment_images import ImageAugmentation
 from anygrain.encoders.images import as_fractions
@@ -55,8 +56,13 @@ class Pictures:
         return self.augmentation.strong({"image": pictures}, generator)["image"]
 
 
-def load(name: str, *, train: int, test: int) -> Pictures:
+def load(name: str, *, train: int, test: int, shrink: int = 1) -> Pictures:
     """Pictures drawn by a fixed seed: the same rows in every run.
+
+    Args:
+        name: "digits" or "cifar10".
+        train, test: how many.
+        shrink: factor by which sides are made smaller.
 
     Raises:
         ValueError: ANYGRAIN_DATA is not set, or a name of no data set.
@@ -81,6 +87,8 @@ def load(name: str, *, train: int, test: int) -> Pictures:
     else:
         raise ValueError(f"{name!r} is no data set; expected digits or cifar10")
     shown, truth = torch.from_numpy(pictures), torch.from_numpy(classes.astype(np.int64))
+    if shrink > 1:
+        shown = avg_pool2d(shown.float(), shrink).round().to(torch.uint8)
     fractions = as_fractions(shown[:train])
     mean, deviation = fractions.mean(dim=(0, 2, 3)), fractions.std(dim=(0, 2, 3))
     augmentation = ImageAugmentation(flip=shown.shape[1] == 3, fill=mean.tolist())
