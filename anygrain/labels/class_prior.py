@@ -12,8 +12,10 @@ from anygrain.labels.error import LabelError, numbers
 
 #: labelled rows from which a prior can be estimated
 FEWEST = 10
-#: standard errors on either side of an interval
-WIDTH = 1.96
+#: standard errors on the low side of an interval
+BELOW = 1.96
+#: and on the high side: the bin was chosen to be low
+ABOVE = 2.5
 #: share of the labelled rows that a bin for the low end must hold
 SMALLEST_BIN = 0.1
 
@@ -41,10 +43,11 @@ def estimate_prior(
 
     In one training set the prior is :math:`(n_L + \alpha n_U) / N`, in case-control it is :math:`\alpha`.
 
-    *Interval.* The high end is 1.96 standard errors of the log ratio above the estimate. Where no bin is pure the
-    estimate is too high, and nothing in the scores can tell by how much; so the low end is the least that any bin of a
-    tenth or more of the labelled rows allows, 1.96 standard errors below its own ratio. It covers impurity as far as
-    purer bins show it: where positives and negatives overlap everywhere, the truth may be lower still.
+    *Interval.* The high end is 2.5 standard errors of the log ratio above the estimate, whose bin was chosen to be low.
+    Where no bin is pure the estimate is too high, and nothing in the scores can tell by how much; so the low end is the
+    least that any bin of a tenth or more of the labelled rows allows, 1.96 standard errors below its own ratio. It
+    covers impurity as far as purer bins show it: where positives and negatives overlap everywhere, the truth may be
+    lower still.
 
     Args:
         scores: shape (N,), higher where positive is likelier, of a model that saw none of these rows' labels.
@@ -76,8 +79,8 @@ def estimate_prior(
     best = int((ratio + slack / of_labelled).argmin())
     error = ((1 - of_labelled) / (n * of_labelled) + (1 - of_unlabelled) / (u * of_unlabelled.clamp(min=1 / u))).sqrt()
     large = of_labelled >= min(max(SMALLEST_BIN, FEWEST / n), 1.0)
-    low = float((ratio * (-WIDTH * error).exp())[large].min())
-    high = float(ratio[best] * (WIDTH * error[best]).exp())
+    low = float((ratio * (-BELOW * error).exp())[large].min())
+    high = float(ratio[best] * (ABOVE * error[best]).exp())
     share = [min(max(a, 0.5 / u), 1 - 0.5 / u) for a in (float(ratio[best]), low, high)]
     if scenario == "single":
         share = [(n + a * u) / (n + u) for a in share]

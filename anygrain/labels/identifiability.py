@@ -15,6 +15,7 @@ from anygrain.labels.structure import connected_components
 if TYPE_CHECKING:
     from anygrain.labels.base import Labels
     from anygrain.labels.instance import InstanceLabels
+    from anygrain.labels.pairs_unlabeled import DrawnRows
     from anygrain.labels.sets import SetLabels
 
 CHUNK = 2**22  # entries of an evidence table held at once
@@ -93,6 +94,7 @@ class _Said:
         from anygrain.labels.counts import Counts
         from anygrain.labels.instance import InstanceLabels
         from anygrain.labels.pairs import Pairs
+        from anygrain.labels.pairs_unlabeled import DrawnRows
         from anygrain.labels.proportions import Proportions
         from anygrain.labels.sets import SetLabels
 
@@ -100,6 +102,8 @@ class _Said:
         if named is not None:
             self.favoured[named] = True
             self.names[named] += self.words(len(named))
+        elif isinstance(part, DrawnRows):
+            self._read_prior(part)
         elif isinstance(part, InstanceLabels):
             self._read_instances(part)
         elif isinstance(part, Pairs):
@@ -119,6 +123,11 @@ class _Said:
             self.favoured[:] = True
 
     # -- instance kinds -----------------------------------------------------------------------------------------------
+
+    def _read_prior(self, part: DrawnRows) -> None:
+        """Rows that were drawn with a known class prior: classes of different prior are told apart by it."""
+        self.favoured |= part.population > 0
+        self.names += self._hash(part.population[None])
 
     def _read_instances(self, part: InstanceLabels) -> None:
         for few in _chunks(part, self.n_classes):

@@ -114,7 +114,7 @@ class PairsUnlabeled(All):
         pooled = size @ theta / size.sum()
         ratio = log_ratio(population, pooled)
         constant = -0.5 * torch.stack([torch.zeros_like(alike), alike.log(), (1 - alike).log()])
-        drawn = _DrawnRows(
+        drawn = DrawnRows(
             role,
             ratio + constant[:, None],
             k,
@@ -164,8 +164,14 @@ class PairsUnlabeled(All):
         return cls(pairs, answer, n, prior, n_classes=n_classes, **how)
 
 
-class _DrawnRows(SampledRows):
+class DrawnRows(SampledRows):
     """How a row was drawn, alone or in a pair; the error of the answers is that of the pairs."""
+
+    @property
+    def population(self) -> Tensor:
+        """Class prior of the population, shape (K,)."""
+        assert self.pooled_prior is not None
+        return self.pooled_prior * self.log_prior_shift.exp()
 
     def with_error(self, error: float) -> Self:
         return self

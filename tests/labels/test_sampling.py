@@ -19,6 +19,7 @@ from anygrain.labels import (
     TwoUnlabeled,
     aggregate,
     check,
+    identifiability,
 )
 
 X = 5  # values of x
@@ -255,6 +256,17 @@ def test_simulated_labels_find_their_class_shares_again():
             counted = torch.bincount(mine, minlength=2).double() / len(mine)
             stated = torch.stack([rate[made.group == g][0, k] for g in (0, 1)])
             torch.testing.assert_close(counted, stated, atol=0.01, rtol=0)
+
+
+def test_what_the_sampling_identifies():
+    pairs = [[0, 1], [2, 3]]
+    assert identifiability(PairsUnlabeled(pairs, [1, 1], 6, [0.3, 0.7])) == []
+    assert "permute" in identifiability(PairsUnlabeled(pairs, [1, 1], 6, [0.5, 0.5]))[0]
+    assert identifiability(PairsUnlabeled(pairs, [1, 0], 6, [0.2, 0.4, 0.4]))  # two of one size
+    assert identifiability(TwoUnlabeled(torch.tensor([0, 1, 1]), [0.2, 0.7])) == []
+    assert identifiability(Positive(torch.tensor([1, 0, 0]), prior=0.5)) == []
+    (message,) = identifiability(Positive(torch.tensor([1, 0, 0]), 3, prior=0.5))
+    assert "nothing tells classes 0, 2 apart" in message
 
 
 # -- what belongs to the labels, not to a batch -----------------------------------------------------------------------
