@@ -183,6 +183,9 @@ class RulesColumns(LabelColumns):
     columns: Names
     #: whether the rules read the same columns as the model, so that their votes are no further evidence
     given_x: bool = True
+    #: rules that depend on each other: "discount" counts them less, "learn" finds dependent pairs, "none" takes them to
+    #: be independent; or pairs of columns
+    dependencies: Literal["discount", "learn", "none"] | list[list[str]] = "discount"
     taxonomy: str = ""
 
 

@@ -26,6 +26,7 @@ from anygrain.labels.channels import (
     LabellingFunction,
     OneCoin,
     Ordinal,
+    RuleForest,
     Spammer,
     Transition,
 )
@@ -111,6 +112,7 @@ __all__ = [
     "RealAggregated",
     "RealAll",
     "RealLabels",
+    "RuleForest",
     "Rules",
     "Sampled",
     "SetLabel",

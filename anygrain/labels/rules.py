@@ -11,6 +11,7 @@ from torch import Tensor
 
 from anygrain.labels.channels.channel import Channel, Records
 from anygrain.labels.channels.labelling_function import LabellingFunction
+from anygrain.labels.channels.rule_forest import RuleForest
 from anygrain.labels.error import LabelError
 from anygrain.labels.frame import as_strings, class_list, encode, read_column
 from anygrain.labels.instance import InstanceLabels, as_classes, check_mapping
@@ -47,6 +48,9 @@ class Rules(InstanceLabels):
             class + 1, since what it does not store abstains.
         n_classes: K.
         given_x: whether the rules are functions of what the classifier sees.
+        dependencies: how rules that depend on each other given the class are read: "discount", their votes and silence
+            count less; "learn", a forest of dependent pairs is learnt (`RuleForest`), so that copies say nothing more;
+            pairs of rules (P, 2) without a cycle, a forest of these; "none", all are taken to be independent.
         channel: a `LabellingFunction` fitted before; a new one when not given.
         rule_names: for messages and reports.
 
@@ -63,6 +67,7 @@ class Rules(InstanceLabels):
         n_classes: int,
         *,
         given_x: bool = True,
+        dependencies: str | Sequence[Sequence[int]] | Tensor = "discount",
         channel: LabellingFunction | None = None,
         rule_names: Sequence[str] | None = None,
         rows: Tensor | None = None,
@@ -85,11 +90,15 @@ class Rules(InstanceLabels):
             class_names=class_names,
         )
         self.rule_names = None if rule_names is None else tuple(str(r) for r in rule_names)
-        self.channel = channel or LabellingFunction(self.n_rules, n_classes).to(self.device)
+        if channel is not None and not (isinstance(dependencies, str) and dependencies == "discount"):
+            raise LabelError("dependencies were given, and a channel that has its own; leave one of them out")
+        self.channel = channel or rule_channel(dependencies, self.n_rules, n_classes).to(self.device)
         if (self.channel.n_sources, self.channel.n_classes) != (self.n_rules, n_classes):
             made = f"{self.channel.n_sources} rules and {self.channel.n_classes} classes"
             raise LabelError(f"the channel was made for {made}, the votes have {self.n_rules} and {n_classes}")
         self._columns: Tensor | None = None
+        if channel is None and isinstance(self.channel, RuleForest):
+            self.channel.start(self.channel_records, self.n_instances)
 
     # -- what it says -------------------------------------------------------------------------------------------------
 
@@ -284,6 +293,23 @@ class Rules(InstanceLabels):
         draw = torch.rand(len(classes), table.shape[0], 1, generator=generator, dtype=torch.float64)
         outcome = (draw > reach).sum(dim=2).clamp(max=n_classes)
         return cls(torch.where(outcome == n_classes, -1, outcome), n_classes, **how)
+
+
+def rule_channel(
+    dependencies: str | Sequence[Sequence[int]] | Tensor, n_rules: int, n_classes: int
+) -> LabellingFunction:
+    """The channel that reads dependent rules as asked.
+
+    Raises:
+        LabelError: an unknown word, or pairs that a `RuleForest` refuses.
+    """
+    if not isinstance(dependencies, str):
+        return RuleForest(n_rules, n_classes, dependencies)
+    if dependencies == "learn":
+        return RuleForest(n_rules, n_classes)
+    if dependencies not in ("discount", "none"):
+        raise LabelError(f'dependencies is "{dependencies}"; expected discount, learn, none, or pairs of rules')
+    return LabellingFunction(n_rules, n_classes, discount=dependencies == "discount")
 
 
 def _votes_cast(votes: Any, n_classes: int) -> Votes:

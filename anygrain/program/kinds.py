@@ -120,7 +120,8 @@ id,text,rule_ring,rule_wifi
 [[labels]]
 kind = "Rules"
 columns = ["rule_*"]          # an empty cell abstains
-given_x = true                # the rules read what the model reads""",
+given_x = true                # the rules read what the model reads
+dependencies = "discount"     # or "learn" (dependent pairs), "none", [["rule_ring", "rule_wifi"]]""",
     ),
     "AnyOf": Example(
         """

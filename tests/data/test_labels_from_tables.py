@@ -238,6 +238,23 @@ def test_pairs(tmp_path: Path) -> None:
     same(only(found), Pairs(torch.tensor([2, 0]), torch.tensor([0, 1]), torch.tensor([1, 0]), 3, 3))
 
 
+def test_rules_that_depend_on_each_other(tmp_path: Path) -> None:
+    table = "id,x,r_1,r_2,r_3\na,1,modem,modem,\nb,2,phone,,phone\nc,3,,router,router\n"
+    votes = torch.tensor([[0, 0, -1], [1, -1, 1], [-1, 2, 2]])
+    label = {"kind": "Rules", "columns": ["r_*"]}
+    found = dataset(tmp_path, table, {**label, "dependencies": [["r_1", "r_3"]]})
+    same(only(found), Rules(votes, 3, dependencies=[(0, 2)]))
+    assert only(found).channel.pairs.tolist() == [[0, 2]]
+    same(only(dataset(tmp_path, table, {**label, "dependencies": "none"})), Rules(votes, 3, dependencies="none"))
+    with pytest.raises(InputError, match='"r_9" is none of its columns. Expected pairs of "r_1"'):
+        dataset(tmp_path, table, {**label, "dependencies": [["r_1", "r_9"]]})
+    with pytest.raises(InputError, match="dependencies"):
+        dataset(tmp_path, table, {**label, "dependencies": "some"})
+    cycle = [["r_1", "r_2"], ["r_2", "r_3"], ["r_1", "r_3"]]
+    with pytest.raises(InputError, match="rules 0 and 2 are joined by other pairs already"):
+        dataset(tmp_path, table, {**label, "dependencies": cycle})
+
+
 def test_compare(tmp_path: Path) -> None:
     (tmp_path / "pairs.csv").write_text("one,two,said\nc,a,left\na,b,<\nb,c,\n")
     label = {"kind": "Compare", "source": "pairs.csv", "first": "one", "second": "two", "column": "said"}

@@ -165,6 +165,7 @@ def read_rules(entry: settings.RulesColumns, table: Table, places: np.ndarray, n
     grid = np.full((len(rows), len(columns)), "", dtype=object)
     kept = places >= 0
     grid[places[kept]] = np.stack([rows.spelling.read(table.strings(c)) for c in columns], axis=1)[kept]
+    dependencies = entry.dependencies if isinstance(entry.dependencies, str) else _pairs_of(entry, columns)
 
     def build(classes: Classes) -> Evidence:
         index = classes.encode(grid.reshape(-1), entry.name, table.name).reshape(grid.shape)
@@ -172,6 +173,7 @@ def read_rules(entry: settings.RulesColumns, table: Table, places: np.ndarray, n
             torch.from_numpy(index),
             len(classes),
             given_x=entry.given_x,
+            dependencies=dependencies,
             weight=weights(entry, len(rows)),
             class_names=classes.names,
             rule_names=columns,
@@ -196,3 +198,20 @@ def read_rules(entry: settings.RulesColumns, table: Table, places: np.ndarray, n
         )
 
     return Draft(distinct(grid.reshape(-1)), build)
+
+
+def _pairs_of(entry: settings.RulesColumns, columns: list[str]) -> list[list[int]]:
+    """Dependent columns (P, 2) by their places.
+
+    Raises:
+        InputError: not two columns, or one that is not among those of the rules.
+    """
+    pairs = []
+    for pair in entry.dependencies:
+        odd = next((c for c in pair if c not in columns), None)
+        if odd is not None or len(pair) != 2:
+            said = f"{quoted(odd)} is none of its columns" if odd is not None else f"{list(pair)} are not two columns"
+            expected = f"Expected pairs of {some(map(quoted, columns))}"
+            raise InputError(f"labels {quoted(entry.name)} (Rules), dependencies: {said}. {expected}")
+        pairs.append([columns.index(c) for c in pair])
+    return pairs

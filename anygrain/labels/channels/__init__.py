@@ -13,6 +13,7 @@ from anygrain.labels.channels.inclusion_rates import InclusionRates
 from anygrain.labels.channels.labelling_function import LabellingFunction
 from anygrain.labels.channels.one_coin import OneCoin
 from anygrain.labels.channels.ordinal import Ordinal
+from anygrain.labels.channels.rule_forest import RuleForest
 from anygrain.labels.channels.spammer import Spammer
 from anygrain.labels.channels.transition import Transition
 from anygrain.labels.error import LabelError
@@ -51,6 +52,7 @@ __all__ = [
     "OneCoin",
     "Ordinal",
     "Records",
+    "RuleForest",
     "Spammer",
     "Transition",
     "channel_name",

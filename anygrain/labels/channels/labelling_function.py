@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -43,6 +45,7 @@ class LabellingFunction(Channel):
         n_classes: K.
         accuracy: P(the class is v | a rule says v) before anything is learnt.
         strength: s, votes.
+        discount: whether dependent rules count less, as above; False: the plain model, d = u = 1.
 
     Attributes:
         independence: d, a scalar; 1 for independent rules.
@@ -68,8 +71,11 @@ class LabellingFunction(Channel):
     log_vote: Tensor
     log_abstain: Tensor
 
-    def __init__(self, n_sources: int, n_classes: int, *, accuracy: float = 0.7, strength: float = 5.0):
+    def __init__(
+        self, n_sources: int, n_classes: int, *, accuracy: float = 0.7, strength: float = 5.0, discount: bool = True
+    ):
         super().__init__()
+        self.discount = bool(discount)
         r, k = self.n_sources, self.n_classes = int(n_sources), int(n_classes)
         right = accuracy if k > 1 else 1.0
         base = torch.full((k, k), (1 - right) / max(k - 1, 1), dtype=torch.float64).fill_diagonal_(right)
@@ -132,20 +138,31 @@ class LabellingFunction(Channel):
             out["together"] = self._together(records, posterior.sum(dim=1))
         return out
 
-    def _together(self, records: Records, weight: Tensor) -> Tensor:
+    def outcomes(self, records: Records, n_items: int, width: int = 1) -> Iterator[tuple[int, Tensor]]:
+        """Blocks of rows, dense one at a time: the first row, and what each rule says, K where it abstains (b, R).
+
+        Args:
+            width: numbers that will be needed for each outcome; blocks are smaller where there are more.
+        """
         order = records.by_item
-        items = records.items if order is None else records.items[order]
-        sources = records.sources if order is None else records.sources[order]
+        items, sources, values = (
+            t if order is None else t[order] for t in (records.items, records.sources, records.values)
+        )
         seen = sources >= 0
-        items, sources = items[seen], sources[seen]
-        total = torch.zeros(self.n_sources, self.n_sources, dtype=torch.float64, device=items.device)
-        step = max(4_000_000 // max(self.n_sources, 1), 1)
-        for start in range(0, len(weight), step):  # blocks of rows, dense one at a time
-            stop = min(start + step, len(weight))
+        items, sources, values = items[seen], sources[seen], values[seen]
+        step = max(4_000_000 // max(self.n_sources * width, 1), 1)
+        for start in range(0, n_items, step):
+            stop = min(start + step, n_items)
             low, high = torch.searchsorted(items, torch.tensor([start, stop], device=items.device)).tolist()
-            fires = torch.zeros(stop - start, self.n_sources, device=items.device)
-            fires[items[low:high] - start, sources[low:high]] = 1.0
-            total += (fires.T @ (fires * weight[start:stop, None].to(fires))).double()
+            said = torch.full((stop - start, self.n_sources), self.n_classes, device=items.device)
+            said[items[low:high] - start, sources[low:high]] = values[low:high]
+            yield start, said
+
+    def _together(self, records: Records, weight: Tensor) -> Tensor:
+        total = torch.zeros(self.n_sources, self.n_sources, dtype=torch.float64, device=weight.device)
+        for start, said in self.outcomes(records, len(weight)):
+            fires = (said < self.n_classes).float()
+            total += (fires.T @ (fires * weight[start : start + len(said), None].to(fires))).double()
         return total
 
     def learn_prior(self, statistics: dict[str, Tensor]) -> None:
@@ -172,18 +189,25 @@ class LabellingFunction(Channel):
 
     def _weigh(self, counts: Tensor, rows: Tensor) -> None:
         """How dependent the rules are, by how often they fire together beyond what their classes explain."""
+        if not self.discount:
+            return
         total = rows.sum().clamp(min=1e-9)
         rate = counts.sum(dim=1) / rows.clamp(min=1e-9)
         spread = ((rate * (1 - rate)).clamp(min=0) * rows).sum(dim=1)
         scale = (spread[:, None] * spread).sqrt()
         residual = (self.together - (rate * rows) @ rate.T) / scale.clamp(min=1e-12)
         residual = torch.where(scale > 1e-6 * total, residual, 0.0).fill_diagonal_(0.0)
+        residual = residual - self._explained(residual)
         chance = 2 * (self.n_sources - 1) / total
         excess = (residual.square().sum(dim=1).mean() - chance).clamp(min=0)
         self.independence = 1 / (1 + excess / TOLERATED)
         beyond = (residual - 3 / total.sqrt()).clamp(min=0).sum(dim=1)
         self.vote_weight = 1 / (1 + (1 - self.independence) * beyond)
         self.held = self.first * (HOLD * (1 / self.independence - 1).square())
+
+    def _explained(self, residual: Tensor) -> Tensor:
+        """The part of the residual correlations (R, R) that the model accounts for."""
+        return torch.zeros_like(residual)
 
     def update(self, statistics: dict[str, Tensor]) -> None:
         self.counts = statistics["counts"]
