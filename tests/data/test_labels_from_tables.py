@@ -246,7 +246,7 @@ def test_rules_that_depend_on_each_other(tmp_path: Path) -> None:
     same(only(found), Rules(votes, 3, dependencies=[(0, 2)]))
     assert only(found).channel.pairs.tolist() == [[0, 2]]
     same(only(dataset(tmp_path, table, {**label, "dependencies": "none"})), Rules(votes, 3, dependencies="none"))
-    with pytest.raises(InputError, match='"r_9" is none of its columns. Expected pairs of "r_1"'):
+    with pytest.raises(InputError, match=r'"r_9" is none of its columns\. Expected pairs of "r_1"'):
         dataset(tmp_path, table, {**label, "dependencies": [["r_1", "r_9"]]})
     with pytest.raises(InputError, match="dependencies"):
         dataset(tmp_path, table, {**label, "dependencies": "some"})
