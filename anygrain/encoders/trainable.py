@@ -132,7 +132,8 @@ def in_batches(
     network.eval()
     try:
         with torch.no_grad():
-            parts = [compute(to_device(rows[part], device)).float().cpu() for part in chosen.split(size)]
+            found = (compute(to_device(rows[part], device)).cpu() for part in chosen.split(size))
+            parts = [part if part.dtype == torch.float64 else part.float() for part in found]
     finally:
         network.train(was_training)
     return torch.cat(parts)

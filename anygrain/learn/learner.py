@@ -329,28 +329,33 @@ class Learner(ClassifierMixin, BaseEstimator):
             raise LabelError("a class prior is estimated on frozen features only; give prior=... to Positive")
         encoder.learn(data, seed=self._seed)
         self.feature_scale_ = 1.0
-        device = labels.device
         training = ClassEndToEnd(
             self,
             encoder,
             make_head(self.head, encoder.feature_dim, labels.n_classes),
             encoder.inputs(data),
             labels,
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            accumulate=self.accumulate,
-            augmentation=encoder.augmentation() if isinstance(self.augmentation, str) else self.augmentation,
             loss=cross_entropy if self.loss is None else self.loss,
             terms=self.terms,
             weighting=self.weighting,
-            seed=self._seed,
-            fabric=fabric_for(device, self.precision) if self.fabric is None else self.fabric,
+            **self.training_settings(encoder),
             callback=callback,
             state=state,
         )
         self._keep(training.run())
         self.recipe_state_ = training.state
+
+    def training_settings(self, encoder: TrainableEncoder) -> dict[str, Any]:
+        """What the training of an encoder is told, in every space."""
+        return {
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "learning_rate": self.learning_rate,
+            "accumulate": self.accumulate,
+            "augmentation": encoder.augmentation() if isinstance(self.augmentation, str) else self.augmentation,
+            "seed": self._seed,
+            "fabric": fabric_for(self._device(), self.precision) if self.fabric is None else self.fabric,
+        }
 
     def _temperature_of(self, features: Tensor, labels: Labels) -> float:
         """Temperature that gives the head the mean confidence that the held-out log-probabilities have."""

@@ -12,9 +12,10 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 from torch import Tensor
 
 from anygrain.encoders.trainable import TrainableEncoder
-from anygrain.labels import Belief, LabelError, RealLabels, Value
+from anygrain.labels import Belief, LabelError, RealLabels, Value, aggregate
 from anygrain.learn.reading import check_rows, n_rows_of
-from anygrain.learn.real import RealRecipe, weighted
+from anygrain.learn.real import RealRecipe, RealResult, weighted
+from anygrain.learn.real_end_to_end import RealEndToEnd
 from anygrain.learn.real_head import make_real_head
 from anygrain.learn.recipe import Callback, RecipeState
 
@@ -56,27 +57,27 @@ def fit(learner: Learner, X: Any, given: RealLabels, callback: Callback | None, 
     learner.space_, learner.taxonomy_, learner._taxonomy_columns = "real", None, None
     learner._seed = int(learner.seed)
     learner.encoder_ = learner._make_encoder(data)
-    if isinstance(learner.encoder_, TrainableEncoder):
-        kind = type(learner.encoder_).__name__
-        raise LabelError(f"{kind} is trained with a head of classes; for numbers give an encoder that stays as it is")
-    encoded = learner._learn_encoder(data)
-    root = float(encoded.square().mean().sqrt())
-    learner.feature_scale_ = root if root > 0 else 1.0
     device = learner._device()
     labels = given.with_own_channels().to(device)
-    recipe = RealRecipe(
-        (encoded / learner.feature_scale_).to(device)[labels.rows],
-        labels,
-        head=learner.head,
-        folds=max(learner.folds, FOLDS),
-        seed=learner._seed,
-        state=state,
-        callback=callback,
-    )
-    found = recipe.run()
+    if isinstance(learner.encoder_, TrainableEncoder):
+        found, finished = _end_to_end(learner, learner.encoder_, data, labels, callback, state)
+    else:
+        encoded = learner._learn_encoder(data)
+        root = float(encoded.square().mean().sqrt())
+        learner.feature_scale_ = root if root > 0 else 1.0
+        recipe = RealRecipe(
+            (encoded / learner.feature_scale_).to(device)[labels.rows],
+            labels,
+            head=learner.head,
+            folds=max(learner.folds, FOLDS),
+            seed=learner._seed,
+            state=state,
+            callback=callback,
+        )
+        found, finished = recipe.run(), recipe.state
     fitted: Any = learner
     fitted.head_, fitted.chosen_, fitted.history_ = found.head, found.chosen, found.history
-    fitted.recipe_state_ = recipe.state
+    fitted.recipe_state_ = finished
     fitted.posterior_ = _as_arrays(found.posterior)
     fitted.held_out_mean_, fitted.held_out_variance_ = _as_arrays(found.held_out)
     fitted.held_out_ = found.is_held_out.cpu().numpy()
@@ -85,6 +86,32 @@ def fit(learner: Learner, X: Any, given: RealLabels, callback: Callback | None, 
     fitted.residuals_ = found.residuals.cpu().numpy()
     fitted.name_ = given.name
     fitted.labels_, fitted._given = labels.to("cpu"), given
+
+
+def _end_to_end(
+    learner: Learner,
+    encoder: TrainableEncoder,
+    data: Any,
+    labels: RealLabels,
+    callback: Callback | None,
+    state: RecipeState | None,
+) -> tuple[RealResult, RecipeState]:
+    """Encoder and head together."""
+    encoder.learn(data, seed=learner._seed)
+    learner.feature_scale_ = 1.0
+    if labels.channels:
+        aggregate(labels)  # annotators start as they are found without features
+    training = RealEndToEnd(
+        learner,
+        encoder,
+        make_real_head("gaussian" if learner.head == "linear" else str(learner.head), encoder.feature_dim),
+        encoder.inputs(data),
+        labels,
+        **learner.training_settings(encoder),
+        callback=callback,
+        state=state,
+    )
+    return training.run(), training.state
 
 
 def belief(learner: Learner, X: Any) -> Belief:

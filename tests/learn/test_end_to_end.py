@@ -9,14 +9,29 @@ from torch import nn
 
 from anygrain.encoders.choose import ENCODERS
 from anygrain.encoders.trainable import Augmentation, InMemory, TrainableEncoder, Training, seeded
-from anygrain.labels import AnyOf, Bags, Candidates, Counts, Crowd, Exact, LabelError, Pairs
+from anygrain.labels import (
+    AggregateValue,
+    AnyOf,
+    Bags,
+    Candidates,
+    Censored,
+    Counts,
+    Crowd,
+    Exact,
+    LabelError,
+    Pairs,
+    Ratings,
+    Value,
+)
 from anygrain.labels.identifiability import IdentifiabilityWarning
-from anygrain.learn import Learner, Term, load
+from anygrain.learn import Learner, RecipeState, Term, load
 from anygrain.learn.end_to_end import EvidenceTargets, doubts, hold_out
 from anygrain.learn.fabric import OneDevice
 from anygrain.learn.head import Linear
 from anygrain.learn.loop import ClassLoop, Network, Pace
 from anygrain.learn.loss import cross_entropy
+from anygrain.learn.real_end_to_end import RealLoop
+from anygrain.learn.real_head import Gaussian
 
 
 class Small(TrainableEncoder):
@@ -283,14 +298,79 @@ def test_a_killed_training_goes_on_to_the_same_result(at):
         if done == at:
             raise Killed
 
-    from anygrain.learn import RecipeState
-
     kept["state"] = RecipeState()
     with pytest.raises(Killed):
         learner().fit(X, votes, callback=callback, state=kept["state"])
     resumed = learner().fit(X, votes, state=RecipeState.from_tensors(kept["tensors"], kept["history"]))
     np.testing.assert_array_equal(whole.predict_proba(X), resumed.predict_proba(X))
     assert [h["objective"] for h in whole.history_] == [h["objective"] for h in resumed.history_]
+
+
+# -- numbers ----------------------------------------------------------------------------------------------------------
+
+TARGET = torch.as_tensor(10 + 3 * np.sin(X[:, 0]) + X[:, 1] + 0.2 * RNG.normal(size=300))
+
+
+def real_loop(labels, batch_size, fabric, seed=0):
+    encoder, head = Small().learn(X, seed), Gaussian(8)
+    head.standardise(10.0, 3.0)
+    with seeded(seed + 1), torch.no_grad():
+        head.weight.normal_(0.0, 0.3)
+    made = Network(head, encoder)
+    pace = Pace(epochs=1, batch_size=batch_size, learning_rate=0.05)
+    rows = encoder.inputs(X)
+    loop = RealLoop(Learner(), made, rows, labels, pace, seed=0, fabric=fabric, augmentation=None)
+    return loop
+
+
+@pytest.mark.parametrize(
+    ("kind", "size"), [("mean of all", 300), ("mean of all", 32), ("means of tens", 300), ("censored", 300)]
+)
+def test_a_step_on_numbers_is_the_gradient_of_the_likelihood(kind, size):
+    labels = {
+        "mean of all": lambda: AggregateValue(bag_of_all(), torch.tensor([12.0])),
+        "means of tens": lambda: AggregateValue(Bags.from_ids(torch.arange(300) // 10), 9 + torch.arange(30) / 10.0),
+        "censored": lambda: Censored(TARGET - 1, torch.full((300,), torch.inf, dtype=torch.float64)),
+    }[kind]()
+    fabric = Listening()
+    loop = real_loop(labels, size, fabric)
+    made = copy.deepcopy(loop.network)
+    loop.epoch(0)
+    (mean, variance), _ = made(loop.rows[labels.rows])
+    (-labels.log_likelihood(mean, variance).sum() / 300).backward()
+    wanted = torch.cat([p.grad.flatten() for p in made.parameters()])
+    torch.testing.assert_close(fabric.gradients[0], wanted, rtol=1e-3, atol=1e-7)
+
+
+def test_numbers_are_learnt_end_to_end_and_calibrated():
+    fitted = Learner(encoder=Small(width=24), epochs=60).fit(X, Value(TARGET))
+    frozen = Learner(head="gaussian").fit(X, Value(TARGET))
+    assert fitted.score(X, TARGET) > frozen.score(X, TARGET)  # the sine is no line
+    inside = fitted.predict_interval(X, 0.8)
+    covered = ((inside[:, 0] <= TARGET.numpy()) & (TARGET.numpy() <= inside[:, 1])).mean()
+    assert 0.7 < covered < 0.92
+
+
+def test_a_killed_training_on_ratings_goes_on_to_the_same_result():
+    ratings = Ratings.simulate(TARGET, generator=gen(), n_annotators=4, ratings_per_item=2)
+    first, state, kept = Learner(encoder=Small(drop=0.3), epochs=4), RecipeState(), {}
+
+    def callback(done, total, facts):
+        kept["tensors"], kept["history"] = copy.deepcopy(state.tensors()), list(state.history)
+        if done == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        first.fit(X, ratings, callback=callback, state=state)
+    resumed = Learner(encoder=Small(drop=0.3), epochs=4).fit(
+        X, ratings, state=RecipeState.from_tensors(kept["tensors"], kept["history"])
+    )
+    whole = Learner(encoder=Small(drop=0.3), epochs=4).fit(X, ratings)
+    np.testing.assert_array_equal(whole.predict(X), resumed.predict(X))
+    np.testing.assert_array_equal(whole.labels_.channel.bias, resumed.labels_.channel.bias)
+
+
+# -- batches, refusals, processes -------------------------------------------------------------------------------------
 
 
 def test_terms_keep_together_what_they_speak_of():
