@@ -2,6 +2,8 @@
 
 Which model is better: `log_loss` or `brier_score`, which only the truth minimises; `accuracy` is what readers ask for.
 Can its probabilities be trusted: `expected_calibration_error` (chosen class), `classwise_calibration_error` (all).
+Of numbers: `crps` or `log_density`, which only the true distribution is best at; `rmse` and `coverage_error` are what
+readers ask for.
 How sure is the number: `wilson_interval` of a share, `bootstrap_interval` of anything, `paired_lower_bound` of a gain.
 """
 
@@ -19,9 +21,23 @@ from anygrain.metrics.intervals import (
     paired_lower_bound,
     wilson_interval,
 )
+from anygrain.metrics.numbers import (
+    CoverageCurve,
+    coverage_curve,
+    coverage_error,
+    crps,
+    interval_coverage,
+    interval_width,
+    log_densities,
+    log_density,
+    mean_absolute_error,
+    r_squared,
+    rmse,
+)
 from anygrain.metrics.scores import brier_score, brier_scores, log_loss, log_losses
 
 __all__ = [
+    "CoverageCurve",
     "Interval",
     "Reliability",
     "accuracy",
@@ -30,14 +46,24 @@ __all__ = [
     "brier_score",
     "brier_scores",
     "classwise_calibration_error",
+    "coverage_curve",
+    "coverage_error",
+    "crps",
     "expected_calibration_error",
+    "interval_coverage",
+    "interval_width",
+    "log_densities",
+    "log_density",
     "log_loss",
     "log_losses",
     "macro_f1",
+    "mean_absolute_error",
     "mean_distance",
     "mean_interval",
     "node_accuracy",
     "paired_lower_bound",
+    "r_squared",
     "reliability_curve",
+    "rmse",
     "wilson_interval",
 ]
