@@ -7,6 +7,7 @@ Join kinds with `&`; the evidence multiplies. `aggregate` gives posteriors witho
 """
 
 from anygrain.labels.aggregate import Aggregated, aggregate
+from anygrain.labels.aggregates import Aggregate
 from anygrain.labels.all import All
 from anygrain.labels.anyof import AnyOf
 from anygrain.labels.at_least import AtLeast
@@ -68,6 +69,7 @@ from anygrain.labels.taxonomy import Taxonomy
 from anygrain.labels.two_unlabeled import TwoUnlabeled
 
 __all__ = [
+    "Aggregate",
     "AggregateValue",
     "Aggregated",
     "All",

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from anygrain.labels import (
+    Aggregate,
     All,
     AnyOf,
     AtLeast,
@@ -171,6 +172,9 @@ SETS = {
     "AtMost": in_bags(AtMost, target=[0, 2]),
     "Between": in_bags(Between, target=[0, 2]),
     "Between, error": in_bags(Between, target=1, error=0.2),
+    "Aggregate": in_bags(Aggregate, per_class=torch.tensor([0.5, 0.0, 2.0])),
+    "Aggregate, error": in_bags(Aggregate, how="mean", error=0.2),
+    "Aggregate, noise": in_bags(Aggregate, noise=0.5, error=0.1),
     "Majority": in_bags(Majority),
     "Majority, error": in_bags(Majority, error=0.2),
     "SetLabel, majority": in_bags(SetLabel, taxonomy=MEMBERSHIP),
