@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -179,7 +180,7 @@ def as_values(values: Any, what: str, *, infinite: bool = False) -> Tensor:
     Raises:
         LabelError: not numbers, not a vector, or infinity where it means nothing, naming the first rows.
     """
-    given = numbers(values, what)
+    given = _as_tensor(values, what)
     given = given if given.is_floating_point() else given.double()
     if given.ndim != 1:
         raise LabelError(f"{what} have shape {tuple(given.shape)}; expected one number per row")
@@ -196,7 +197,7 @@ def as_noise(noise: Any, n: int, what: str) -> Tensor:
     Raises:
         LabelError: another shape, a negative number, or NaN.
     """
-    sd = numbers(noise, "noise").double()
+    sd = _as_tensor(noise, "noise").double()
     if sd.ndim > 1 or (sd.ndim == 1 and len(sd) != n):
         raise LabelError(
             f"noise has shape {tuple(sd.shape)}; expected one standard deviation, or ({n},), one per {what}"
@@ -207,3 +208,17 @@ def as_noise(noise: Any, n: int, what: str) -> Tensor:
         shown = float(sd if sd.ndim == 0 else sd[bad[0, 0]])
         raise LabelError(f"noise is {shown:g}{where}; expected a standard deviation of 0 or more")
     return sd.expand(n).clone()
+
+
+def _as_tensor(values: Any, what: str) -> Tensor:
+    """A tensor as it is, anything else in float64; None is NaN.
+
+    Raises:
+        LabelError: not numbers.
+    """
+    if isinstance(values, Tensor):
+        return values
+    try:
+        return torch.from_numpy(np.asarray(values, dtype=np.float64).copy())
+    except (TypeError, ValueError):
+        return numbers(values, what)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,7 +24,10 @@ def checked(mean: Any, variance: Any, n_instances: int) -> tuple[Tensor, Tensor]
     Raises:
         LabelError: other shapes, a variance that is not above 0, a mean that is not finite.
     """
-    mean, variance = torch.as_tensor(mean).detach(), torch.as_tensor(variance).detach()
+    mean, variance = (
+        t.detach() if isinstance(t, Tensor) else torch.from_numpy(np.array(t, dtype=np.float64))
+        for t in (mean, variance)
+    )
     for what, given in (("mean", mean), ("variance", variance)):
         if given.shape != (n_instances,):
             raise LabelError(f"{what} has shape {tuple(given.shape)}; expected ({n_instances},), one per instance")

@@ -110,7 +110,11 @@ class Censored(RealInstanceLabels):
             cuts: ascending; at the quartiles of the numbers when not given.
         """
         values = torch.as_tensor(values).double()
-        given = values.quantile(torch.tensor([0.25, 0.5, 0.75]).double()) if cuts is None else torch.tensor(list(cuts))
-        ends = torch.cat([given.new_tensor([-torch.inf]), given, given.new_tensor([torch.inf])]).double()
+        given = (
+            values.quantile(torch.tensor([0.25, 0.5, 0.75]).double())
+            if cuts is None
+            else torch.tensor(list(cuts)).double()
+        )
+        ends = torch.cat([given.new_tensor([-torch.inf]), given, given.new_tensor([torch.inf])])
         at = torch.searchsorted(ends, values, right=True) - 1
         return cls(ends[at], ends[at + 1], **how)
