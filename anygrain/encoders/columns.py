@@ -50,7 +50,7 @@ class Columns(TrainableEncoder):
     encoders that are given: images, texts of their own. The mean square of z is 1.
 
     Args:
-        parts: by column, the encoder that reads it.
+        parts: by column, the encoder that reads it; by several, the encoder that reads their texts joined.
         dim: width of the network, and of the features.
         layers: number of residual steps.
         dropout: share of activations dropped in training.
@@ -70,11 +70,11 @@ class Columns(TrainableEncoder):
     mean: Tensor
     scale: Tensor
     first: Tensor
-    training_defaults = Training(learning_rate=1e-3, batch_size=128, steps=2000, weight_decay=0.05)
+    training_defaults = Training(learning_rate=1e-3, batch_size=128, steps=1500, weight_decay=0.05)
 
     def __init__(
         self,
-        parts: Mapping[str, TrainableEncoder] | Sequence[Mapping[str, Any]] = (),
+        parts: Mapping[str | tuple[str, ...], TrainableEncoder] | Sequence[Mapping[str, Any]] = (),
         dim: int = 128,
         layers: int = 2,
         dropout: float = 0.1,
@@ -86,7 +86,11 @@ class Columns(TrainableEncoder):
         values: dict[str, list[str]] | None = None,
     ) -> None:
         super().__init__()
-        read = [([c], e) for c, e in parts.items()] if isinstance(parts, Mapping) else [_saved_part(p) for p in parts]
+        read = (
+            [([names] if isinstance(names, str) else list(names), encoder) for names, encoder in parts.items()]
+            if isinstance(parts, Mapping)
+            else [_saved_part(part) for part in parts]
+        )
         self.reads, self.parts = [names for names, _ in read], nn.ModuleList([encoder for _, encoder in read])
         self.given = len(read)
         self.feature_dim, self.layers, self.dropout, self.width, self.bins = dim, layers, dropout, width, bins

@@ -38,7 +38,7 @@ class Transformer(TrainableEncoder):
     Subword Information, 2017; Su and others, RoFormer, 2021.
     """
 
-    training_defaults = Training(learning_rate=1e-3, batch_size=64, steps=2000, weight_decay=0.05)
+    training_defaults = Training(learning_rate=2e-3, batch_size=64, steps=1000, weight_decay=0.05)
 
     def __init__(
         self,

@@ -125,6 +125,9 @@ def test_parts_are_read_by_their_own_encoders_in_the_same_network():
     assert len({id(p) for g in rates for p in g["params"]}) == len(list(encoder.parameters()))
     changed = encoder(frame.assign(note="another thing altogether"))
     assert not torch.allclose(changed, encoder(frame), atol=1e-3)
+    both = tiny(parts={("note", "kind"): Transformer(dim=8, heads=2)}).learn(frame)
+    assert [len(names) for names in both.reads] == [2]
+    assert not torch.allclose(both(frame), both(frame.assign(kind="z")), atol=1e-3)
     alone = tiny(parts={"note": Transformer(dim=8, heads=2)}).learn(frame[["note"]])
     assert alone(frame[["note"]]).shape == (60, 16)
 
