@@ -314,6 +314,7 @@ class ClassEndToEnd(EndToEnd):
         fabric: Fabric,
         **how: Any,
     ) -> None:
+        tell_apart(head, seed)
         self.labels, doubt = labels, doubts(labels)
         told = torch.zeros(len(labels), dtype=torch.bool).index_fill_(0, labels.rows.cpu()[doubt < 1], True)
         if terms:
@@ -333,7 +334,6 @@ class ClassEndToEnd(EndToEnd):
             seed=seed,
             **how,
         )
-        start_apart(head, seed)
         self.taught = labels[self.taught_rows]
         self.held = labels[self.held_rows] if bool(self.held_rows.any()) else None
         ordered = self.taught if order is labels else order[self.taught_rows]
@@ -410,12 +410,16 @@ class ClassEndToEnd(EndToEnd):
         )
 
 
-def start_apart(head: Head, seed: int) -> None:
-    """Draw the weights of a head that start at zero, from N(0, 1 / D): alike classes would stay so under pairs."""
-    with seeded(seed), torch.no_grad():
-        for weight in head.parameters():
-            if weight.ndim > 1 and not bool(weight.any()):
-                weight.normal_(0.0, weight.shape[-1] ** -0.5)
+def tell_apart(head: Head, seed: int) -> None:
+    """Draw the rows of a head (K, D) apart, by about 1 in the logits, where all classes start alike.
+
+    Evidence about sets does not move classes that start alike: under equal probabilities the posterior of two
+    instances that are "of one class" is as equal, and neither head nor encoder has a gradient.
+    """
+    with torch.no_grad(), seeded(seed):
+        for weights in head.parameters():
+            if weights.ndim == 2 and bool((weights == weights[:1]).all()):
+                weights.add_(torch.randn_like(weights), alpha=weights.shape[1] ** -0.5)
 
 
 def doubts(labels: Labels) -> Tensor:
