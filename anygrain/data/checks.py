@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
-from anygrain.data.dataset import Columns, Dataset, texts
+from anygrain.data.dataset import Columns, Dataset, Given, texts
 from anygrain.data.error import counted, number, quoted, some
 from anygrain.data.evidence import Evidence
 from anygrain.data.table import Table
@@ -20,10 +22,17 @@ def warnings_for(dataset: Dataset) -> list[str]:
         *_more_classes_than_rows(dataset),
         *_silent_classes(dataset),
         *_one_annotator(dataset),
+        *warnings_of_rows(dataset),
+        *_telling_columns(dataset),
+    ]
+
+
+def warnings_of_rows(dataset: Given[Any]) -> list[str]:
+    """Those that do not hang on what the labels speak of."""
+    return [
         *_constant_columns(dataset),
         *_ids_as_text(dataset),
         *_repeated_rows(dataset),
-        *_telling_columns(dataset),
         *_group_as_input(dataset),
         *_simulated(dataset),
     ]
@@ -87,14 +96,14 @@ def _one_annotator(dataset: Dataset) -> list[str]:
     ]
 
 
-def _constant_columns(dataset: Dataset) -> list[str]:
+def _constant_columns(dataset: Given[Any]) -> list[str]:
     constant = [c for c in dataset.columns.all if len(set(dataset.table.strings(c).tolist())) == 1]
     if not constant:
         return []
     return [f"{counted(len(constant), 'column')} with one value only: {some(map(quoted, constant))}"]
 
 
-def _ids_as_text(dataset: Dataset) -> list[str]:
+def _ids_as_text(dataset: Given[Any]) -> list[str]:
     out = []
     for column in dataset.columns.text:
         values = dataset.table.strings(column)
@@ -104,7 +113,7 @@ def _ids_as_text(dataset: Dataset) -> list[str]:
     return out
 
 
-def _repeated_rows(dataset: Dataset) -> list[str]:
+def _repeated_rows(dataset: Given[Any]) -> list[str]:
     rows = row_keys(dataset.table, dataset.columns)
     repeats = len(rows) - len(set(rows))
     if not repeats:
@@ -139,7 +148,7 @@ def _telling_columns(dataset: Dataset) -> list[str]:
     return out
 
 
-def _group_as_input(dataset: Dataset) -> list[str]:
+def _group_as_input(dataset: Given[Any]) -> list[str]:
     config = dataset.config.data
     return [
         f"{setting} column {quoted(column)} is an input as well: new rows of a {setting} that was not seen gain nothing"
@@ -148,7 +157,7 @@ def _group_as_input(dataset: Dataset) -> list[str]:
     ]
 
 
-def _simulated(dataset: Dataset) -> list[str]:
+def _simulated(dataset: Given[Any]) -> list[str]:
     return [
         (f"the labels of {quoted(e.name)} are simulated: a program drew them") for e in dataset.evidence if e.simulated
     ]

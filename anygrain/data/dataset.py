@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -47,7 +48,7 @@ class Columns:
 
 
 @dataclass(kw_only=True)
-class Given(Generic[L]):
+class Given(ABC, Generic[L]):
     """What is given of the rows, whatever their labels speak of.
 
     Attributes:
@@ -72,6 +73,11 @@ class Given(Generic[L]):
 
     def __len__(self) -> int:
         return len(self.table)
+
+    @property
+    @abstractmethod
+    def labels(self) -> L:
+        """All labels together, rows of one group joined."""
 
     @property
     def labelled(self) -> np.ndarray:
@@ -205,8 +211,8 @@ def read_columns(config: Config, table: Table) -> Columns:
         others = [*data.text, *data.features, *data.columns]
         if others:
             raise InputError(
-                f"data.images = {quoted(data.images)} stands beside {some(map(quoted, others))}. Images are read alone: "
-                "remove text, features and columns, or images"
+                f"data.images = {quoted(data.images)} stands beside {some(map(quoted, others))}. Images are read "
+                "alone: remove text, features and columns, or images"
             )
         return Columns(images=[table.require(data.images)])
     named = [*data.text, *data.features, *data.columns]

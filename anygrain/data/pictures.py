@@ -11,6 +11,9 @@ import pyarrow as pa
 from anygrain.data.error import InputError, counted, quoted
 from anygrain.data.table import Table
 
+#: how the bytes of images begin: JPEG, PNG, GIF, BMP, TIFF, WebP
+SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\x00", b"MM\x00*", b"RIFF")
+
 
 def image_cells(table: Table, column: str) -> list[Any]:
     """Images of every row (N,), unread: paths, bytes, ``{"bytes": ..., "path": ...}``, or None where a cell is empty.

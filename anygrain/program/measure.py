@@ -15,6 +15,7 @@ from torch import Tensor
 from anygrain.data.dataset import Dataset, combined
 from anygrain.data.error import counted
 from anygrain.data.evidence import Evidence
+from anygrain.data.pictures import image_cells, thumbnail
 from anygrain.labels import InstanceLabels, Labels, Sampled
 from anygrain.labels.aggregate import aggregate
 from anygrain.metrics import wilson_interval
@@ -286,7 +287,8 @@ class Measured:
     def worst(self, shown: int = 20) -> list[dict[str, Any]]:
         """The most suspect labels."""
         r = self.records
-        text = self.dataset.snippets()
+        text, columns = self.dataset.snippets(), self.dataset.columns.images
+        images = image_cells(self.dataset.table, columns[0]) if columns else None
         out = []
         for at in np.argsort(-r.suspect, kind="stable")[:shown].tolist():
             if r.wrong[at] <= 0.5:
@@ -303,6 +305,7 @@ class Measured:
                     "wrong": float(r.wrong[at]),
                     "suspect": float(r.suspect[at]),
                     "text": self._members(int(r.part[at]), str(r.source[at])) if of_set else str(text[row]),
+                    "image": None if of_set or images is None else thumbnail(images[row]),
                 }
             )
         return out

@@ -1,0 +1,187 @@
+"""A fit of classes: what it reads, measures and says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from anygrain.data.checks import warnings_for
+from anygrain.data.config import Config
+from anygrain.data.dataset import Dataset, read_dataset, softened
+from anygrain.data.error import counted, number
+from anygrain.labels import All, Labels, Positive, aggregate
+from anygrain.labels.class_prior import PriorEstimate
+from anygrain.program.measure import Measured
+from anygrain.program.screen import Screen
+from anygrain.program.setup import dimensions, estimate_images, make_learner
+from anygrain.program.space import Measurement, Space
+
+
+class ClassSpace(Space[Dataset]):
+    name = "classes"
+
+    def read(self, config: Config) -> Dataset:
+        return read_dataset(config)
+
+    def soften(self, dataset: Dataset) -> Dataset:
+        return softened(dataset)
+
+    def warnings(self, dataset: Dataset) -> list[str]:
+        return warnings_for(dataset)
+
+    def says(self, dataset: Dataset) -> str:
+        return f"{number(len(dataset.classes))} classes"
+
+    def learner(self, config: Config, dataset: Dataset) -> tuple[Any, Any]:
+        return make_learner(config, dataset, dataset.classes.taxonomy)
+
+    def estimate(self, dataset: Dataset, config: Config) -> tuple[float, float]:
+        """Seconds and bytes that a fit needs, roughly; measured on two cores with text, tables and images."""
+        n, k = len(dataset), len(dataset.classes)
+        if dataset.columns.images:
+            return estimate_images(dataset, config)
+        text, features = bool(dataset.columns.text), len(dataset.columns.all)
+        d = dimensions(dataset, config)
+        steps = config.learn.rounds * (2 if config.learn.neighbours else 1) + 2 * config.learn.exact_folds + 2
+        heads = 2.5e-9 * n * d * k * steps
+        graph = 2.0 * n * n * d / 2e10 if config.learn.neighbours else 0.0
+        encode = 4e-4 * n if text else 1e-6 * n * features
+        tables = 6e-7 * n * k * steps
+        records = sum(e.labels.n_records for e in dataset.evidence if e.labels.channels)
+        votes = 3e-8 * records * k * steps
+        duration = 4 + heads + graph + encode + tables + votes
+        memory = 4e8 + 4.0 * n * (3 * d + 60 * k) + (12_000.0 * n if text else 0)
+        return duration, memory
+
+    def width(self, dataset: Dataset) -> int:
+        return len(dataset.classes)
+
+    def measure(self, dataset: Dataset, learner: Any, features: np.ndarray, config: Config) -> Measurement:
+        return ClassMeasurement(dataset, learner, features, config)
+
+    def reload(self, path: Path, dataset: Dataset) -> str:
+        if dataset.columns.images:
+            return f'anygrain.load("{path}").predict_proba(["image.jpg"])'
+        if dataset.columns.text and len(dataset.columns.all) == len(dataset.columns.text):
+            words = str(dataset.snippets()[0]).split()[:6]
+            return f"anygrain.load({str(path)!r}).predict_proba([{' '.join(words)!r}])".replace("'", '"')
+        return f'anygrain.load("{path}").predict_proba(table)'
+
+    def say_result(self, metrics: dict[str, Any], dataset: Dataset, screen: Screen) -> None:
+        evaluation = metrics["evaluation"]
+        if evaluation:
+            rows = [("", "fine accuracy", "log loss", "calibration error")]
+            for at, entry in enumerate(evaluation["entries"]):
+                low, high = entry["interval"]
+                name = f"{entry['name']}*" if at == 0 else entry["name"]
+                rows.append(
+                    (
+                        name,
+                        f"{entry['accuracy']:.2f} [{low:.2f}, {high:.2f}]",
+                        f"{entry['log_loss']:.2f}",
+                        f"{entry['ece']:.2f}",
+                    )
+                )
+            screen.line(f"on {counted(evaluation['rows'], 'exact row')}, none of them seen by the model that scores it")
+            screen.table(rows, gap=3)
+            screen.line(f"* {evaluation['method']}")
+        else:
+            held = metrics["held_out"]
+            if any(e["kind"] == "Exact" for e in metrics["evidence"]):
+                screen.line("too few exact rows to keep some apart: at least two of half of the classes are needed")
+            screen.line(
+                f"accuracy was not measured; held-out evidence per row {held['evidence_per_row']:.2f} "
+                f"(chance {held['chance']:.2f})"
+            )
+        if metrics["learner"]["exact_only_won"]:
+            several = any(e["kind"] != "Exact" for e in metrics["evidence"])
+            left_out = (
+                "the other labels did not help, so they were left out"
+                if several
+                else ("rows without labels did not help, so they were left out")
+            )
+            screen.line(f"{left_out}: {metrics['learner']['details'].get('why', '')}")
+        said = []
+        if metrics["suspects"]:
+            said.append(
+                f"{counted(metrics['suspects'], 'label looks', 'labels look')} wrong (report.html, labels.parquet)"
+            )
+        crowd = [s for s in metrics["sources"] if s["kind"] == "Crowd" and s["agreement"] is not None]
+        if len(crowd) > 1:
+            least = min(crowd, key=lambda s: s["agreement"])
+            said.append(f"{least['name']} agrees with the rest {100 * least['agreement']:.0f} % of the time")
+        said += [*metrics["warnings"], *metrics["notes"]]
+        for sentence in said:
+            screen.line(f"worth knowing: {sentence}")
+
+
+class ClassMeasurement(Measurement):
+    def __init__(self, dataset: Dataset, learner: Any, features: np.ndarray, config: Config):
+        adopt_channels([e.labels for e in dataset.evidence], learner.labels_)
+        adopt_prior(dataset, learner.class_prior_estimate_)
+        measured = Measured(dataset, torch.from_numpy(np.asarray(learner.held_out_log_probs_)), learner.held_out_)
+        # exact labels, taken back in turn
+        apart = any(facts.get("track") == "held out" for facts in learner.history_)
+        folds = config.learn.exact_folds if apart else config.learn.folds
+        self.measured, self.groups = measured, measured.posterior.numpy()
+        self.metrics = {
+            "classes": list(dataset.classes.names),
+            "evaluation": measured.evaluation(features, folds=folds, seed=config.learn.seed),
+            "held_out": measured.held_out_evidence(),
+            "agreement": measured.agreement(),
+            "sources": measured.sources(),
+            "confusion": measured.confusion(),
+            "classes_table": measured.classes_table(),
+            "worst": measured.worst(),
+            "suspects": measured.suspects(),
+            "learner": _learnt(learner, config),
+        }
+        self.notes = []
+        if learner.class_prior_estimate_ is not None:
+            prior, low, high = learner.class_prior_estimate_
+            self.notes.append(
+                f"the class prior was not given: estimated {prior:.3g}, 95 % interval {low:.3g} to {high:.3g}"
+            )
+
+    def table(self, places: np.ndarray | None) -> dict[str, Any]:
+        return self.measured.table(places)
+
+
+def _learnt(learner: Any, config: Config) -> dict[str, Any]:
+    chosen = dict(learner.chosen_)
+    words = "all evidence" if chosen.get("chosen") == "evidence" else "exact labels alone"
+    return {
+        "chosen": f"{words}: {chosen.get('why', '')}".rstrip(": "),
+        "temperature": float(learner.temperature_),
+        "rounds": config.learn.rounds,
+        "exact_only_won": chosen.get("chosen") == "exact only",
+        "details": chosen,
+    }
+
+
+def adopt_prior(dataset: Dataset, estimate: PriorEstimate | None) -> None:
+    """Give rows known to be positive the class prior that a fit estimated, where they came without."""
+    for evidence in dataset.evidence:
+        if estimate is not None and isinstance(evidence.labels, Positive) and evidence.labels.prior is None:
+            evidence.labels = evidence.labels.with_possible_prior(estimate.estimate)
+
+
+def adopt_channels(given: Sequence[Labels], fitted: Labels) -> None:
+    """Channels of the parts given become those of a fit; sources that saw the features are fitted by themselves.
+
+    Args:
+        given: the parts, in the order in which the Learner had them.
+        fitted: `Learner.labels_`, where one target stands for all sources that saw the features.
+    """
+    seen = [part for part in given if part.given_x]
+    others = [part for part in given if not part.given_x]
+    parts = fitted.parts if isinstance(fitted, All) else [fitted]
+    for part, twin in zip(others, parts[len(parts) - len(others) :], strict=True):
+        for channel, found in zip(part.channels, twin.channels, strict=True):
+            channel.load_state_dict(found.state_dict())
+    if any(part.channels for part in seen):
+        aggregate(All(*seen))

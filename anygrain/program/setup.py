@@ -1,0 +1,120 @@
+"""From a configuration to a Learner that is not fitted yet, its data, and how long it will take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from anygrain.data.config import Config
+from anygrain.data.dataset import Columns, Given, model_input
+from anygrain.data.error import InputError, counted, did_you_mean, quoted
+from anygrain.labels import Taxonomy
+from anygrain.program.trained import trained_encoder, trained_words
+
+
+def make_learner(config: Config, dataset: Given[Any], taxonomy: Taxonomy | None) -> tuple[Any, Any]:
+    """The Learner that a configuration asks for, and the data in the form that it reads."""
+    from anygrain.encoders import Encoder, Frame, Text
+    from anygrain.learn import Learner
+
+    data = model_input(dataset.table, dataset.columns, dataset.ids)
+    encoder: Encoder | str | None = None
+    trained = None if dataset.columns.images else trained_encoder(config, dataset.columns)
+    if dataset.columns.images:
+        encoder = image_encoder(config)
+    elif trained is not None:
+        encoder = trained
+    elif isinstance(data, list):
+        encoder = config.encoder.pretrained or Text(dim=config.encoder.dim)
+    elif config.encoder.pretrained:
+        raise InputError(
+            "encoder.pretrained reads text alone. Expected text = ... without columns or features, encoder.table = "
+            '"columns" with encoder.tune, or no encoder.pretrained'
+        )
+    elif not isinstance(data, np.ndarray):
+        encoder = Frame()
+        encoder.text.dim = config.encoder.dim
+    learn = config.learn
+    learner = Learner(
+        encoder=encoder,
+        head=learn.head,
+        seed=learn.seed,
+        device=learn.device,
+        taxonomy=taxonomy,
+        rounds=learn.rounds,
+        folds=learn.folds,
+        exact_folds=learn.exact_folds,
+        neighbours=learn.neighbours,
+        penalty=learn.penalty,
+        epochs=None if learn.epochs == "auto" else learn.epochs,
+        batch_size=None if learn.batch_size == "auto" else learn.batch_size,
+        learning_rate=None if learn.learning_rate == "auto" else learn.learning_rate,
+        accumulate=learn.accumulate,
+        augmentation="auto" if learn.augment else None,
+        precision=learn.precision,
+    )
+    return learner, data
+
+
+def image_encoder(config: Config) -> Any:
+    """The network for images that a configuration asks for.
+
+    Raises:
+        InputError: one that is not known.
+    """
+    from anygrain.encoders import Convolutional, Residual, Timm
+
+    asked = config.encoder
+    size = None if asked.size == "auto" else asked.size
+    if asked.images.startswith("timm:"):
+        name = asked.images.removeprefix("timm:")
+        return Timm(name, pretrained=asked.download, size=size, unreadable=config.data.unreadable)
+    known: dict[str, Any] = {"convolutional": Convolutional, "residual": Residual}
+    if asked.images not in known:
+        raise InputError(
+            f"encoder.images is {quoted(asked.images)}.{did_you_mean(asked.images, list(known))} Expected "
+            '"convolutional", "residual", or "timm:" and a name or folder'
+        )
+    return known[asked.images](size=size, unreadable=config.data.unreadable)
+
+
+def estimate_images(dataset: Given[Any], config: Config) -> tuple[float, float]:
+    """The same for networks that are trained on images; a network of timm may take ten times as long, or more."""
+    from anygrain.encoders.images import KEPT, LONGEST
+
+    n = len(dataset)
+    likes = image_encoder(config).training_defaults
+    side = LONGEST / 2 if config.encoder.size == "auto" else config.encoder.size
+    batch = likes.batch_size if config.learn.batch_size == "auto" else config.learn.batch_size
+    passes = config.learn.epochs if isinstance(config.learn.epochs, int) else max(8.0, likes.steps * batch / n)
+    place = 6e-7 * (1 if config.encoder.images == "convolutional" else 6)  # seconds per pixel and step
+    duration = 4 + n * side**2 * place * (passes + 3)
+    memory = 6e8 + 2e3 * batch * side**2 + min(KEPT, 3.0 * n * side**2)
+    return duration, memory
+
+
+def dimensions(dataset: Given[Any], config: Config) -> int:
+    """Number of features after the encoder, roughly."""
+    if dataset.columns.images:
+        return 256
+    trained = trained_encoder(config, dataset.columns)
+    if trained is not None:
+        return 384 if config.encoder.pretrained else trained.feature_dim
+    return (config.encoder.dim if dataset.columns.text else 0) + len(dataset.columns.all)
+
+
+def encoder_words(columns: Columns, config: Config) -> str:
+    """What the encoder is, in words."""
+    if columns.images:
+        side = "" if config.encoder.size == "auto" else f", {config.encoder.size} pixels a side"
+        return f"images through a network trained with the head: {config.encoder.images}{side}"
+    if trained_encoder(config, columns) is not None:
+        return trained_words(config, columns)
+    parts = []
+    if columns.text:
+        parts.append(config.encoder.pretrained or f"hashed tf-idf with SVD, {config.encoder.dim} dimensions")
+    rest = len(columns.all) - len(columns.text)
+    if rest:
+        parts.append(f"{counted(rest, 'column')} standardised")
+    return " and ".join(parts)
