@@ -121,8 +121,8 @@ class Aggregate(SetLabels):
             more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
             raise LabelError(
                 f"bag {m}{more} has the {self.how} {float(self.value[m]):.6g}, which {fault}: "
-                f"{int(self.sets.sizes[m])} classes of values {_shown(self.per_class)}; give more digits, or noise= for "
-                "a value that was measured"
+                f"{int(self.sets.sizes[m])} classes of values {_shown(self.per_class)}; give more digits, or noise= "
+                "for a value that was measured"
             )
 
     @cached_property
@@ -182,7 +182,7 @@ class Aggregate(SetLabels):
     @property
     def _outcomes(self) -> Tensor:
         """Number of possible sums, or the width of their range in units of `value`, shape (M,)."""
-        reach = self.sets.sizes * float(self._in_steps[~self._in_steps.isnan()].max())
+        reach = self.sets.sizes.double() * float(self._in_steps[~self._in_steps.isnan()].max())
         width = torch.where(reach > 0, reach / self._scale, 1.0)
         apart = 1.0 if self._grid is not None else 2 * self._reading.within
         return torch.where(self._reading.noise > 0, width, reach / apart + 1)

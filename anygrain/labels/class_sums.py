@@ -88,8 +88,8 @@ class SumPlan:
                   q_i(k) = p_i(k) e^{\lambda v_k} / Z_i
 
         with the tilt at which law and reading meet, :math:`\mathrm E_Q S + \sigma^2 \lambda = x`. All sums are gone
-        through, member by member, while there are few; without noise the sum is x itself, or near it. Else Q, with every member
-        left out in turn, is taken for a normal law: a saddle-point approximation.
+        through, member by member, while there are few; without noise the sum is x itself, or near it. Else Q, with
+        every member left out in turn, is taken for a normal law: a saddle-point approximation.
 
         Args:
             log_p: (E, K).
@@ -104,12 +104,14 @@ class SumPlan:
         precise = log_p if log_p.device.type == "mps" else log_p.double()
         precise = precise.masked_fill(self.absent, -torch.inf)
         values = self.values.to(precise.dtype)
+        lowest = values.masked_fill(self.absent, torch.inf).argmin()
+        nothing = torch.full_like(values, -torch.inf).index_fill_(0, lowest, 0.0)
         value = precise.new_zeros(len(self.segments))
         message = torch.zeros_like(precise)
         for block, walked in self._blocks:
             table = block.lay(precise, -torch.inf)
             if block.filled is not None:  # an empty place is certain to add nothing
-                table = torch.where(block.filled[..., None], table, torch.where(values == 0, 0.0, -torch.inf))
+                table = torch.where(block.filled[..., None], table, nothing)
             mine = Reading(*(block.pick(column).to(precise.dtype) for column in reading))
             tilt = tilt_to_sum(table, values, mine)
             of_sets, said = (self._walk if walked else self._estimate)(table, values, mine, tilt)
