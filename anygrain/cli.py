@@ -157,14 +157,17 @@ def predict(
     run: Annotated[Path, typer.Argument(help="The run folder.")],
     table: Annotated[Path, typer.Argument(help="The new rows.")],
     out: Annotated[Path, typer.Option(help="The file to write: .parquet, .csv, .tsv, .jsonl or .arrow.")],
-    truth: Annotated[str, typer.Option(help="A column with the true class, to measure accuracy.")] = "",
+    truth: Annotated[str, typer.Option(help="A column with the true class or number, to compare with.")] = "",
     level: Annotated[str, typer.Option(help='A level of the taxonomy to name too, or "auto".')] = "",
+    coverage: Annotated[
+        float | None, typer.Option(help="Share of true numbers that intervals are to hold, 0.9 when left out.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
 ) -> None:
-    """Predict new rows: row id, class, probability, entropy, the next two classes."""
+    """Predict new rows: class, probability, entropy, the next two classes; of a number mean, sd and interval."""
     from anygrain.program.predict import predict as verb
 
-    verb(run, table, out, _screen(), truth=truth, level=level, overwrite=overwrite)
+    verb(run, table, out, _screen(), truth=truth, level=level, coverage=coverage, overwrite=overwrite)
 
 
 @app.command()

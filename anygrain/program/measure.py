@@ -19,10 +19,9 @@ from anygrain.data.pictures import image_cells, thumbnail
 from anygrain.labels import InstanceLabels, Labels, Sampled
 from anygrain.labels.aggregate import aggregate
 from anygrain.metrics import wilson_interval
+from anygrain.program.careless import careless_share
 
 IN_DOUBT = 0.5  # a label looks wrong where it is more probably wrong than right
-BEFOREHAND, WEIGHT = 0.05, 2.0  # how careless a source is taken to be beforehand, and what that weighs, in labels
-ROUNDS = 200
 DOUBT = 0.05  # share of rows about which the model may be wrong where the labels of sets are judged
 FEWEST = 2  # other rows that must name a class before the model may speak against a label of it
 SUREST = 1e-6  # no label is right with a smaller probability than this, so that nats stay finite
@@ -85,15 +84,8 @@ def wrong_share(right: np.ndarray, chance: np.ndarray, source: np.ndarray, count
         source: who gave each label, numbers from 0 on, shape (R,).
         counts: bool (R,), labels that e is estimated from.
     """
-    error = np.full(int(source.max(initial=-1)) + 1, BEFOREHAND)
-    ratio = right / chance.clip(1e-12)
-    many = np.bincount(source, counts, len(error))
-    for _ in range(ROUNDS):
-        e = error[source]
-        careless = e / ((1 - e) * ratio + e)
-        error = (np.bincount(source, careless * counts, len(error)) + WEIGHT * BEFOREHAND) / (many + WEIGHT)
-    e = error[source]
-    return np.asarray(e * (1 - right) / ((1 - e) * ratio + e))
+    careless, _ = careless_share(right / chance.clip(1e-12), source, counts)
+    return np.asarray(careless * (1 - right))
 
 
 class Measured:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from anygrain.data.config import Config, parse_config
 from anygrain.data.dataset import Columns, check_numbers, model_input, read_columns, row_ids
 from anygrain.data.error import InputError, counted, quoted
 from anygrain.data.table import Table, check_writable, read_table, write_table
-from anygrain.metrics import expected_calibration_error, log_loss, wilson_interval
+from anygrain.metrics import expected_calibration_error, log_loss, mean_interval, wilson_interval
 from anygrain.program.screen import Screen
 
 CHUNK = 20_000
@@ -42,17 +43,22 @@ def predict(
     *,
     truth: str = "",
     level: str = "",
+    coverage: float | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Predict the rows of a table, and write row id, class, probability, entropy and the next two classes.
+    """Predict the rows of a table, and write what is predicted of every row.
+
+    Of classes: row id, class, probability, entropy and the next two classes. Of a number: row id, mean, standard
+    deviation, and the ends of an interval.
 
     Args:
         run: folder of the run.
         source: table with the columns that the model was trained on.
         out: file to write.
         screen: where to say so.
-        truth: column with the true class, to measure accuracy.
+        truth: column with the true class or number, to measure how good the predictions are.
         level: a level of the taxonomy to name as well, or "auto": the deepest node that is sure enough.
+        coverage: share of true numbers that intervals are to hold; 0.9 when not given.
         overwrite: whether `out` may exist.
 
     Raises:
@@ -63,6 +69,12 @@ def predict(
 
     run, out = Path(run), Path(out)
     config = run_config(run)
+    if config.of_numbers and level:
+        raise InputError(f"--level is for classes, and {run} predicts a number. Leave it out")
+    if coverage is not None and not config.of_numbers:
+        raise InputError(f"--coverage is for numbers, and {run} predicts classes. Leave it out")
+    if coverage is not None and not 0 < coverage < 1:
+        raise InputError(f"--coverage is {coverage:g}. Expected a share between 0 and 1, such as 0.9")
     check_writable(out)
     if out.exists() and not overwrite:
         raise InputError(f"{out} exists. Choose another --out, or add --overwrite")
@@ -77,37 +89,135 @@ def predict(
     _same_types(columns, config, run, table)
     check_numbers(table, columns, ids)
     data = model_input(table, columns, ids)
-    true = _truth(table, truth, config, [str(c) for c in learner.classes_]) if truth else None
+    predicted: Predicted
+    if config.of_numbers:
+        predicted = Numbers(learner, config, table, truth, 0.9 if coverage is None else coverage)
+    else:
+        predicted = Classes(learner, config, table, truth, level)
     try:
-        parts = [learner.predict_proba(data[at : at + CHUNK]) for at in range(0, len(table), CHUNK)]
-        node = learner.predict(data, level=level) if level else None
+        columns_of = predicted.of(data)
     except LabelError as error:
         raise InputError(str(error)) from error
-    probs = np.concatenate(parts)
-    names = np.array([str(c) for c in learner.classes_], dtype=object)
-    order = np.argsort(-probs, axis=1, kind="stable")[:, : min(3, probs.shape[1])]
-    entropy = -np.where(probs > 0, probs * np.log(probs.clip(1e-300)), 0.0).sum(axis=1)
-    rows = np.arange(len(table))
-    result: dict[str, Any] = {identity or "row": ids.tolist()}
-    for rank in range(order.shape[1]):
-        end = f"_{rank + 1}" if rank else ""
-        result[f"class{end}"] = names[order[:, rank]].tolist()
-        result[f"probability{end}"] = probs[rows, order[:, rank]].astype(np.float32)
-        if not rank:
-            result["entropy"] = entropy.astype(np.float32)
-    if node is not None:
-        result["node"] = [str(v) for v in node]
+    result = {identity or "row": ids.tolist(), **columns_of}
     write_table(result, out)
     screen.line(f"{counted(len(table), 'row')} -> {out}  ({', '.join(result)})")
     _say_seen(config, table, columns, screen)
-    if true is not None:
-        _say_truth(probs, true, truth, screen)
-    elif shared := _exact_columns(config, table):
-        screen.line(f"{table.name} has {quoted(shared)}: add --truth {shared} to see how often the model is right")
-    screen.line(
-        f"mean probability of the named class {float(probs.max(axis=1).mean()):.2f}. Next:  anygrain report {run} "
-        "--open"
-    )
+    if truth:
+        screen.line(predicted.against_truth())
+    elif shared := _label_column(config, table, predicted.kind):
+        screen.line(f"{table.name} has {quoted(shared)}: add --truth {shared} to see {predicted.question}")
+    screen.line(f"{predicted.summary()}. Next:  anygrain report {run} --open")
+
+
+class Predicted(Protocol):
+    """What is predicted of the rows of a table."""
+
+    kind: str  # of labels that tell the truth
+    question: str  # that the truth answers
+
+    def of(self, data: Any) -> dict[str, Any]:
+        """Columns to write."""
+
+    def against_truth(self) -> str:
+        """A sentence that compares with the true values."""
+
+    def summary(self) -> str:
+        """A few words about all rows."""
+
+
+class Classes:
+    """Predicted classes: the likeliest and its probability, entropy, the next two."""
+
+    kind, question = "Exact", "how often the model is right"
+
+    def __init__(self, learner: Any, config: Config, table: Table, truth: str, level: str):
+        self.learner, self.level, self.column = learner, level, truth
+        self.names = [str(c) for c in learner.classes_]
+        self.true = _true_classes(table, truth, config, self.names) if truth else None
+
+    def of(self, data: Any) -> dict[str, Any]:
+        probs = np.concatenate([self.learner.predict_proba(part) for part in _chunks(data)])
+        node = self.learner.predict(data, level=self.level) if self.level else None
+        names = np.array(self.names, dtype=object)
+        order = np.argsort(-probs, axis=1, kind="stable")[:, : min(3, probs.shape[1])]
+        entropy = -np.where(probs > 0, probs * np.log(probs.clip(1e-300)), 0.0).sum(axis=1)
+        rows = np.arange(len(probs))
+        result: dict[str, Any] = {}
+        for rank in range(order.shape[1]):
+            end = f"_{rank + 1}" if rank else ""
+            result[f"class{end}"] = names[order[:, rank]].tolist()
+            result[f"probability{end}"] = probs[rows, order[:, rank]].astype(np.float32)
+            if not rank:
+                result["entropy"] = entropy.astype(np.float32)
+        if node is not None:
+            result["node"] = [str(v) for v in node]
+        self.probs = probs
+        return result
+
+    def against_truth(self) -> str:
+        assert self.true is not None
+        known = self.true >= 0
+        n = int(known.sum())
+        if not n:
+            return f"{quoted(self.column)} is empty: nothing to compare with"
+        probs, true = self.probs[known], self.true[known]
+        right = int((probs.argmax(axis=1) == true).sum())
+        low, high = wilson_interval(right, n)
+        return (
+            f"on {counted(n, 'row')} with {quoted(self.column)}: accuracy {right / n:.2f} [{low:.2f}, {high:.2f}] · "
+            f"log loss {log_loss(probs, true):.2f} · calibration error "
+            f"{expected_calibration_error(probs, true, bins=10):.2f}"
+        )
+
+    def summary(self) -> str:
+        return f"mean probability of the named class {float(self.probs.max(axis=1).mean()):.2f}"
+
+
+class Numbers:
+    """A predicted number: mean, standard deviation, and an interval."""
+
+    kind, question = "Value", "how far off the model is"
+
+    def __init__(self, learner: Any, config: Config, table: Table, truth: str, coverage: float):
+        self.learner, self.coverage, self.column = learner, coverage, truth
+        self.true = _true_numbers(table, truth, config) if truth else None
+
+    def of(self, data: Any) -> dict[str, Any]:
+        parts = [
+            (*self.learner.predict_distribution(part), *self.learner.predict_interval(part, coverage=self.coverage).T)
+            for part in _chunks(data)
+        ]
+        self.mean, sd, self.low, self.high = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return {"mean": self.mean, "sd": sd, "low": self.low, "high": self.high}
+
+    def against_truth(self) -> str:
+        assert self.true is not None
+        known = ~np.isnan(self.true)
+        n = int(known.sum())
+        if not n:
+            return f"{quoted(self.column)} is empty: nothing to compare with"
+        true, mean = self.true[known], self.mean[known]
+        square = np.square(true - mean)
+        low, high = (float(np.sqrt(end)) for end in mean_interval(square))
+        total = float(np.square(true - true.mean()).sum())
+        r2 = f" · R2 {1 - float(square.sum()) / total:.2f}" if total > 0 else ""
+        held = int(((self.low[known] <= true) & (true <= self.high[known])).sum())
+        return (
+            f"on {counted(n, 'row')} with {quoted(self.column)}: RMSE {float(np.sqrt(square.mean())):.3g} "
+            f"[{low:.3g}, {high:.3g}] · mean absolute error {float(np.abs(true - mean).mean()):.3g}{r2} · "
+            f"{100 * held / n:.0f} % inside the {100 * self.coverage:g} % intervals"
+        )
+
+    def summary(self) -> str:
+        return (
+            f"mean {float(self.mean.mean()):.3g}, from {float(self.mean.min()):.3g} to {float(self.mean.max()):.3g} · "
+            f"{100 * self.coverage:g} % intervals are {float((self.high - self.low).mean()):.3g} wide"
+        )
+
+
+def _chunks(data: Any) -> Iterator[Any]:
+    for at in range(0, len(data), CHUNK):
+        yield data[at : at + CHUNK]
 
 
 def _same_types(columns: Any, config: Config, run: Path, table: Table) -> None:
@@ -129,33 +239,25 @@ def _same_types(columns: Any, config: Config, run: Path, table: Table) -> None:
             columns.categories.append(column)
 
 
-def _exact_columns(config: Config, table: Table) -> str:
-    return next(
-        (e.column for e in config.labels if e.kind == "Exact" and e.column in table.columns and not e.source), ""
-    )
+def _label_column(config: Config, table: Table, kind: str) -> str:
+    """A column of labels of one kind that the table has too."""
+    return next((e.column for e in config.labels if e.kind == kind and e.column in table.columns and not e.source), "")
 
 
-def _truth(table: Table, column: str, config: Config, names: list[str]) -> np.ndarray:
-    from anygrain.data.classes import Classes
+def _true_classes(table: Table, column: str, config: Config, names: list[str]) -> np.ndarray:
+    from anygrain.data.classes import Classes as Known
 
     spelling = Spelling(config.data.missing, config.data.aliases, fold_case=config.data.fold_case)
-    classes = Classes(names, "the classes of the model", spelling)
-    return classes.encode(spelling.read(table.strings(column)), column, table.name)
-
-
-def _say_truth(probs: np.ndarray, true: np.ndarray, column: str, screen: Screen) -> None:
-    known = true >= 0
-    n = int(known.sum())
-    if not n:
-        screen.line(f"{quoted(column)} is empty: nothing to compare with")
-        return
-    right = int((probs[known].argmax(axis=1) == true[known]).sum())
-    low, high = wilson_interval(right, n)
-    screen.line(
-        f"on {counted(n, 'row')} with {quoted(column)}: accuracy {right / n:.2f} [{low:.2f}, {high:.2f}] · log loss "
-        f"{log_loss(probs[known], true[known]):.2f} · calibration error "
-        f"{expected_calibration_error(probs[known], true[known], bins=10):.2f}"
+    return Known(names, "the classes of the model", spelling).encode(
+        spelling.read(table.strings(column)), column, table.name
     )
+
+
+def _true_numbers(table: Table, column: str, config: Config) -> np.ndarray:
+    from anygrain.data.kinds.numbers import number_cells
+
+    spelling = Spelling(config.data.missing, config.data.aliases, fold_case=config.data.fold_case)
+    return number_cells(table, table.require(column), spelling)
 
 
 def _say_seen(config: Config, table: Table, columns: Columns, screen: Screen) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from anygrain import labels as kinds
 from anygrain.data import config as settings
+from anygrain.data.classes import Spelling
 from anygrain.data.error import InputError, counted, number, quoted
 from anygrain.data.evidence import NumberEvidence, Rows, one_per_row, per_row, row_names, weights
 from anygrain.data.kinds.bags import bags_of, constant_in_bags, per_bag
@@ -161,32 +162,38 @@ def _spelt(values: np.ndarray) -> np.ndarray:
 def _numbers(
     table: Table, column: str, entry: settings.NumberColumns, rows: Rows, open_end: float | None = None
 ) -> np.ndarray:
+    return number_cells(table, column, rows.spelling, row_names(table, entry, rows), open_end)
+
+
+def number_cells(
+    table: Table, column: str, spelling: Spelling, names: np.ndarray | None = None, open_end: float | None = None
+) -> np.ndarray:
     """Cells of a column as float64 (n,), NaN where empty or missing.
 
     Args:
+        names: what to call the rows in messages; their number from 1 on when not given.
         open_end: an infinity that means something.
 
     Raises:
         InputError: cells that are no numbers, or infinite.
     """
-    text = rows.spelling.read(table.strings(column))
+    text = spelling.read(table.strings(column))
     values, bad = parse_numbers(text)
-    names = row_names(table, entry, rows)
     if bad.any():
         at = int(bad.argmax())
         odd = text[bad].tolist()
-        missing = f"; does it mean nothing? --set missing='[\"{odd[0]}\"]'" if len(set(odd)) == 1 else ""
+        missing = f"; does it mean nothing? --set missing={quoted(odd[0])}" if len(set(odd)) == 1 else ""
         raise InputError(
             f"{table.name}: {counted(int(bad.sum()), 'value')} of {quoted(column)} "
             f"{'is not a number' if bad.sum() == 1 else 'are not numbers'} (first: {quoted(text[at])} in row "
-            f"{names[at]}){comma_hint(text[bad]) or missing}"
+            f"{at + 1 if names is None else names[at]}){comma_hint(text[bad]) or missing}"
         )
     infinite = np.isinf(values) & (values != open_end)
     if infinite.any():
         at = int(infinite.argmax())
         raise InputError(
             f"{table.name}: {counted(int(infinite.sum()), 'value')} of {quoted(column)} "
-            f"{'is' if infinite.sum() == 1 else 'are'} infinite (first: {quoted(text[at])} in row {names[at]}). "
-            "Expected a number, or an empty cell"
+            f"{'is' if infinite.sum() == 1 else 'are'} infinite (first: {quoted(text[at])} in row "
+            f"{at + 1 if names is None else names[at]}). Expected a number, or an empty cell"
         )
     return values
