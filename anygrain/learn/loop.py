@@ -303,7 +303,10 @@ class ClassLoop(Loop):
     With a strong augmentation every row is seen twice: the posterior of the weak view is the target of both, and rows
     without any evidence take part with the strong view, once their weak view is believed with `SURE`:
 
-    .. math:: \mathrm{loss}(\log p(x^w), q) + \mathrm{loss}(\log p(x^s), q), \qquad q = q(\log p(x^w), o)
+    .. math:: \mathrm{loss}(\log p(x^w), q) + \Big(1 - \frac{H(q)}{\log K}\Big) \mathrm{loss}(\log p(x^s), q),
+              \qquad q = q(\log p(x^w), o)
+
+    The factor keeps rows that are still in doubt from holding the network where it is.
 
     Args:
         targets: what every batch is trained towards.
@@ -385,13 +388,21 @@ class ClassLoop(Loop):
         if strong:
             other = self.loss(log_probs[weak + len(rows)], posterior)
             if self.teaches:
-                value = value + (observed * other[:n]).sum() / observed.sum().clamp(min=1e-12)
+                value = value + (observed * certainty(posterior[:n]) * other[:n]).sum() / observed.sum().clamp(
+                    min=1e-12
+                )
             if len(silent):
                 sure = posterior[n:].max(dim=1).values >= SURE
                 value = value + (self.weight[names[n:]] * sure * other[n:]).mean()
         if self.pace.penalty and isinstance(self.network.head, Head):
             value = value + 0.5 * self.pace.penalty * self.network.head.penalty()
         return value, step
+
+
+def certainty(posterior: Tensor) -> Tensor:
+    r""":math:`1 - H(q) / \log K` of posteriors (B, K), (B,): 1 for a class that is known, 0 for none that is."""
+    entropy = -(posterior * posterior.clamp(min=1e-30).log()).sum(dim=1)
+    return 1 - entropy / math.log(max(posterior.shape[1], 2))
 
 
 class FeatureRows:
