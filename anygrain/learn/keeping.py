@@ -16,10 +16,11 @@ from torch import Tensor
 from anygrain.encoders.choose import ENCODERS, encoder_from
 from anygrain.labels import LabelError, Taxonomy
 from anygrain.labels.class_prior import PriorEstimate
-from anygrain.learn import number
+from anygrain.learn import number, tags
 from anygrain.learn.calibration import CONFIDENCES
 from anygrain.learn.head import HEADS, make_head
 from anygrain.learn.real_head import REAL_HEADS
+from anygrain.learn.tag_recipe import TAG_HEADS
 
 if TYPE_CHECKING:
     from anygrain.learn.learner import Learner
@@ -70,7 +71,8 @@ def save(learner: Learner, folder: str | os.PathLike[str]) -> None:
 
 def _state(learner: Learner) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """What config.json and model.safetensors hold."""
-    heads = REAL_HEADS if learner.space_ == "real" else HEADS
+    spaces: dict[str, dict[str, Any]] = {"real": dict(REAL_HEADS), "tags": dict(TAG_HEADS)}
+    heads = spaces.get(learner.space_, dict(HEADS))
     head_name = next((n for n, c in heads.items() if type(learner.head_) is c), None)
     encoder_name = next((n for n, c in ENCODERS.items() if type(learner.encoder_) is c), None)
     if head_name is None:
@@ -91,7 +93,7 @@ def _state(learner: Learner) -> tuple[dict[str, Any], dict[str, Tensor]]:
         "chosen": learner.chosen_,
         "log_evidence_heldout": learner.log_evidence_heldout_,
         "settings": {name: getattr(learner, name) for name in SETTINGS},
-        **(number.state(learner) if learner.space_ == "real" else _of_classes(learner)),
+        **{"real": number.state, "tags": tags.state}.get(learner.space_, _of_classes)(learner),
     }
     tensors = {f"head.{k}": v for k, v in learner.head_.state_dict().items()}
     tensors.update({f"encoder.{k}": v for k, v in learner.encoder_.state_dict().items()})
@@ -155,10 +157,8 @@ def _restored(kind: type[Learner], config: dict[str, Any], tensors: dict[str, Te
     for key, tensor in tensors.items():
         part, name = key.split(".", 1)
         parts[part][name] = tensor
-    if learner.space_ == "real":
-        number.restore(learner, config)
-    else:
-        _restore_classes(learner, config)
+    restores = {"real": number.restore, "tags": tags.restore}
+    restores.get(learner.space_, _restore_classes)(learner, config)
     learner.head_.load_state_dict(parts["head"])
     learner.encoder_ = encoder_from(config["encoder"]["name"], config["encoder"]["config"], parts["encoder"])
     return learner

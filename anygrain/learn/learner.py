@@ -24,7 +24,7 @@ from anygrain.labels import All, Belief, Exact, LabelError, Labels, RealLabels, 
 from anygrain.labels.frame import as_strings
 from anygrain.labels.identifiability import warn_unidentified
 from anygrain.labels.positive import prior_missing, with_any_prior
-from anygrain.learn import keeping, number
+from anygrain.learn import keeping, number, tags
 from anygrain.learn.calibration import CONFIDENCES, confidence_temperature, evidence_score
 from anygrain.learn.class_prior import with_class_prior
 from anygrain.learn.common_error import common_error
@@ -87,7 +87,9 @@ class Learner(ClassifierMixin, BaseEstimator):
     Attributes:
         space_: "classes", or "real" where the labels speak of a number; then there is no `classes_` but
             `held_out_mean_` and `held_out_variance_` (N,), `posterior_` is a mean and a variance, and `residuals_` are
-            the absolute standardised ones of held-out values, sorted.
+            the absolute standardised ones of held-out values, sorted. "tags" where they speak of tags: `classes_` are
+            off and on, and attributes by instance have a row per tag of a row, in the order of `labels_.rows` and
+            `.tag`; names are `tag_names_`.
         classes_: (K,) what `predict` gives: values of y, class names, or 0..K-1.
         n_features_in_: number of columns of X, for arrays and tables.
         taxonomy_: the taxonomy, or None.
@@ -154,12 +156,12 @@ class Learner(ClassifierMixin, BaseEstimator):
         self.precision = precision
 
     def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        tags.transformer_tags = TransformerTags(preserves_dtype=[])
+        about = super().__sklearn_tags__()
+        about.input_tags.sparse = True
+        about.transformer_tags = TransformerTags(preserves_dtype=[])
         if getattr(self, "space_", "classes") == "real":
-            tags.estimator_type, tags.classifier_tags, tags.regressor_tags = "regressor", None, RegressorTags()
-        return tags
+            about.estimator_type, about.classifier_tags, about.regressor_tags = "regressor", None, RegressorTags()
+        return about
 
     # -- fitting ------------------------------------------------------------------------------------------------------
 
@@ -169,7 +171,8 @@ class Learner(ClassifierMixin, BaseEstimator):
         Args:
             X: (N, D) array or sparse matrix, data frame, or texts.
             y: `Labels` of any kind, or a vector of classes; missing: None, NaN, "" or -1 (unless -1 and 1 are its only
-                values). `RealLabels`, such as `Value(numbers)`, make it a model of a number.
+                values). `RealLabels`, such as `Value(numbers)`, make it a model of a number; `Tags`, alone or joined
+                with other kinds, a model of tags.
             callback: called after every step with (finished, all, what was found): progress, checkpoints.
             state: finished steps of an interrupted fit (`RecipeState.from_tensors`); the result is the same.
 
@@ -180,6 +183,9 @@ class Learner(ClassifierMixin, BaseEstimator):
         self._check_settings()
         if isinstance(y, RealLabels):
             number.fit(self, X, y, callback, state)
+            return self
+        if tags.speak_of_tags(y):
+            tags.fit(self, X, y, callback)
             return self
         device = self._device()
         data, given = self._read(X, y)
@@ -426,7 +432,7 @@ class Learner(ClassifierMixin, BaseEstimator):
         return data, Exact(torch.from_numpy(codes), len(self.classes_))
 
     def _forget(self) -> None:
-        for name in ("n_features_in_", "feature_names_in_", *number.OF_NUMBERS):
+        for name in ("n_features_in_", "feature_names_in_", *number.OF_NUMBERS, *tags.OF_TAGS):
             self.__dict__.pop(name, None)
 
     def _check(self, X: Any, *, reset: bool) -> Any:
@@ -546,16 +552,22 @@ class Learner(ClassifierMixin, BaseEstimator):
         features = torch.from_numpy(self.transform(X)).to(next(self.head_.parameters()).device)
         if self.space_ == "real":
             raise LabelError("the model is of a number, which has no classes; use predict_distribution")
+        if self.space_ == "tags":
+            raise LabelError("the model is of tags, each of which is on or off; use predict_proba")
         with torch.no_grad():
             found = (self.temperature_ * self.head_.logits(features)).log_softmax(dim=1).cpu()
         return shifted(found, shift_to(prior, self.classes_.tolist(), self.class_prior_, self.log_prior_shift_))
 
     def predict_log_proba(self, X: Any, prior: Prior = "population") -> np.ndarray:
-        """Log-probabilities (N, K), columns in the order of `classes_`; prior as in `predict`."""
+        """Logarithm of `predict_proba`."""
+        if getattr(self, "space_", "classes") == "tags":
+            return np.asarray(np.log(tags.predict_proba(self, X)))
         return np.asarray(self.log_probs(X, prior).double().log_softmax(dim=1).numpy())
 
     def predict_proba(self, X: Any, prior: Prior = "population") -> np.ndarray:
-        """Probabilities (N, K), columns in the order of `classes_`; prior as in `predict`."""
+        """Probabilities (N, K), columns in the order of `classes_`; prior as in `predict`. Of tags, of on (N, L)."""
+        if getattr(self, "space_", "classes") == "tags":
+            return tags.predict_proba(self, X)
         return np.asarray(self.log_probs(X, prior).double().softmax(dim=1).numpy())
 
     def predict(
@@ -568,7 +580,7 @@ class Learner(ClassifierMixin, BaseEstimator):
     ) -> np.ndarray:
         """The likeliest class of every row, (N,): names where the labels carried names, else indices or values of y.
 
-        Of a number: its mean, (N,).
+        Of a number: its mean, (N,). Of tags: 1 where one is more probably on than off, else 0, (N, L).
 
         Args:
             level: a level of the taxonomy, by name or number: names of its nodes. "auto": the deepest node that is
@@ -589,6 +601,8 @@ class Learner(ClassifierMixin, BaseEstimator):
             raise LabelError(f"unknown is {unknown}; expected a probability, 0 to 1")
         if getattr(self, "space_", "classes") == "real" and level is None and unknown is None:
             return number.distribution(self, X).mean
+        if getattr(self, "space_", "classes") == "tags" and level is None and unknown is None:
+            return tags.predict(self, X)
         log_probs = self.log_probs(X, prior)
         if level is None:
             best = log_probs.max(dim=1)
@@ -652,6 +666,8 @@ class Learner(ClassifierMixin, BaseEstimator):
         """
         if isinstance(labels, RealLabels) or getattr(self, "space_", "classes") == "real":
             return number.posterior(self, X, labels)
+        if getattr(self, "space_", "classes") == "tags":
+            return tags.posterior(self, X, labels)
         log_probs = self.log_probs(X)
         if isinstance(labels, Labels):
             check_rows(len(log_probs), len(labels), "the labels")
@@ -697,13 +713,16 @@ class Learner(ClassifierMixin, BaseEstimator):
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Accuracy on a vector of classes, missing ones left out; for `Labels` the mean log-likelihood per row.
 
-        Of a number: R^2 on a vector, and the mean log-density of `RealLabels` per row.
+        Of a number: R^2 on a vector, and the mean log-density of `RealLabels` per row. Of tags: the share of known
+        entries of a table (N, L) that are right.
 
         Raises:
             LabelError: lengths that differ.  ValueError: no class in y, or names where classes are numbers.
         """
         if isinstance(y, RealLabels) or getattr(self, "space_", "classes") == "real":
             return number.score(self, X, y, sample_weight)
+        if getattr(self, "space_", "classes") == "tags":
+            return tags.score(self, X, y)
         if isinstance(y, Labels):
             log_probs = self.log_probs(X)
             check_rows(len(log_probs), len(y), "the labels")
