@@ -6,19 +6,25 @@
 
 from anygrain.report.balance import BalanceDisplay
 from anygrain.report.confusion import ConfusionDisplay
+from anygrain.report.coverage import CoverageDisplay
+from anygrain.report.histogram import ResidualDisplay
 from anygrain.report.history import HistoryDisplay
 from anygrain.report.intervals import IntervalDisplay
 from anygrain.report.page import write_report
 from anygrain.report.reliability import ReliabilityDisplay
 from anygrain.report.rowmap import MapDisplay, row_map
+from anygrain.report.scatter import ScatterDisplay
 
 __all__ = [
     "BalanceDisplay",
     "ConfusionDisplay",
+    "CoverageDisplay",
     "HistoryDisplay",
     "IntervalDisplay",
     "MapDisplay",
     "ReliabilityDisplay",
+    "ResidualDisplay",
+    "ScatterDisplay",
     "row_map",
     "write_report",
 ]
