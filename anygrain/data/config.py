@@ -368,6 +368,12 @@ class Encoder(Section):
     dim: Annotated[int, Field(ge=1)] = 256
     #: folder or name of a sentence encoder for text, in place of hashed tf-idf (needs anygrain[text])
     pretrained: str = ""
+    #: what is trained of it: "lora" and "full" need a folder
+    tune: Literal["none", "lora", "full"] = "none"
+    #: "hashed" tf-idf with an SVD, or a small "transformer" that is trained with the head
+    text: Literal["hashed", "transformer"] = "hashed"
+    #: "standardised", or "columns": a network over all columns, texts too, that is trained with the head
+    table: Literal["standardised", "columns"] = "standardised"
     #: network for images: "convolutional", "residual", or "timm:" and a name or folder (needs anygrain[vision])
     images: str = "convolutional"
     #: side to which images are brought; "auto" is the median side, at most 96
@@ -489,6 +495,8 @@ def with_paths(config: Config, folder: Path) -> Config:
     config = config.model_copy(deep=True)
     config.taxonomy = absolute(config.taxonomy)
     config.data.source = absolute(config.data.source)
+    if (folder / config.encoder.pretrained).is_dir():
+        config.encoder.pretrained = absolute(config.encoder.pretrained)
     network = config.encoder.images.removeprefix("timm:")
     if network != config.encoder.images and (folder / network).is_dir():
         config.encoder.images = f"timm:{absolute(network)}"

@@ -77,8 +77,9 @@ map_x, map_y        float    place of the row on a map (`anygrain.report.row_map
   that name it)}
 - ``worst``: at most 20 labels that look wrong, the most suspect first, a list of {``row``,
   ``source``, ``given``, ``proposed``, ``probability``, ``wrong`` (probability that the label is wrong), ``suspect``
-  (-log P(right), nats), ``text``}, with the most probable class by everything else as ``proposed``. For sets ``row`` is
-  the bag, and ``proposed`` and ``probability`` are null
+  (-log P(right), nats), ``text``, ``image`` (a small JPEG as a data address, or null)}, with the most probable class
+  by everything else as ``proposed``. For sets ``row`` is the bag, and ``proposed``, ``probability`` and ``image`` are
+  null
 - ``suspects``: number of labels that look wrong: P(wrong | features, all labels) > .5 (`anygrain.program.measure`).
   How often a source gives a label without regard to the truth is estimated from its labels. A class that fewer than two
   other rows name is known too little to speak against its labels; shares read with noise are never wrong

@@ -95,6 +95,10 @@ class Table:
             found.update(dict.fromkeys(hits))
         return list(found)
 
+    def head(self, rows: int) -> Table:
+        """The first rows."""
+        return Table(self.arrow.slice(0, rows), self.name, self.path)
+
     @cached_property
     def _known(self) -> frozenset[str]:
         return frozenset(self.columns)

@@ -20,6 +20,7 @@ from anygrain.encoders.images import (
     refuse_unreadable,
     rows_of,
     sample_of,
+    unreadable_in,
 )
 from anygrain.encoders.trainable import Arrays, Inputs, TrainableEncoder, Training, seeded
 from anygrain.labels import LabelError
@@ -98,15 +99,14 @@ class ImageEncoder(TrainableEncoder):
             except Exception:  # whatever is wrong with a file: `inputs` says so of all of them
                 continue
         if not heads:
-            ReadImages(rows, 1, (8, 8), torch.zeros(1, dtype=torch.uint8)).read_all()
-            self._read(rows, 1, (8, 8), "stop")
+            refuse_unreadable(rows, unreadable_in(rows), REMEDY)
         shape = torch.tensor(list(heads.values()))
         self.channels = self.channels or int(shape[:, 2].max())
         height, width = shape[:, :2].median(dim=0).values.tolist()
         self.size = self.size or _at_most((height, width))
         found = self._read([rows[row] for row in heads], self.channels, self.size, "blank")
         if len(found.unreadable) == len(found):
-            self._read(rows, self.channels, self.size, "stop")
+            refuse_unreadable(rows, unreadable_in(rows), REMEDY)
         return found, torch.tensor([at for at in range(len(found)) if at not in found.unreadable])
 
     def inputs(self, data: Any) -> Inputs:

@@ -153,6 +153,7 @@ class ReadImages:
     """
 
     def __init__(self, items: Sequence[Any], channels: int, size: tuple[int, int], blank: Tensor) -> None:
+        pillow()
         self.items, self.channels, self.size, self.blank = items, channels, size, blank
         kept = min(len(items), KEPT // (channels * size[0] * size[1]))
         self._kept = torch.empty((kept, channels, *size), dtype=torch.uint8)
@@ -190,6 +191,11 @@ class ReadImages:
         for rows in torch.arange(len(self)).split(CHUNK):
             self[rows]
         return self
+
+
+def unreadable_in(items: Sequence[Any]) -> dict[int, str]:
+    """Why images cannot be read, by row; every one is decoded once, as small as its format allows."""
+    return ReadImages(items, 1, (8, 8), torch.zeros(1, dtype=torch.uint8)).read_all().unreadable
 
 
 def refuse_unreadable(items: Sequence[Any], unreadable: dict[int, str], remedy: str) -> None:

@@ -16,7 +16,9 @@ from anygrain.data.config import KINDS
 from anygrain.data.dataset import is_date
 from anygrain.data.error import InputError, closest, counted, number, quoted, some
 from anygrain.data.kinds import read_taxonomy
+from anygrain.data.pictures import SIGNATURES, image_cells, is_bytes, is_bytes_and_path
 from anygrain.data.table import Table, distinct, has_decimal_commas, read_table
+from anygrain.encoders.images import SUFFIXES
 from anygrain.labels.taxonomy import Taxonomy
 
 _ID = re.compile(r"(^|_)(id|uid|uuid|key|index|item|row)$", re.IGNORECASE)
@@ -65,6 +67,7 @@ class _Column:
     words: float
     is_number: bool
     is_cell: bool  # whether cells are single values, not lists, objects or bytes
+    image: str = ""  # why the cells are images, if they are
 
     @property
     def missing(self) -> float:
@@ -72,7 +75,13 @@ class _Column:
 
     @property
     def is_text(self) -> bool:
-        return self.is_cell and not self.is_number and self.words >= 3.5 and len(self.distinct) > 0.2 * self.filled
+        return (
+            self.is_cell
+            and not self.is_number
+            and not self.image
+            and self.words >= 3.5
+            and len(self.distinct) > 0.2 * self.filled
+        )
 
 
 def guess(
@@ -87,7 +96,8 @@ def guess(
     Args:
         source: the table.
         taxonomy_path: a taxonomy of the classes; it tells fine labels from coarse ones.
-        given: what is known, ``"column=Kind"``; Kind is a kind of label, "id", "text", "input" or "skip".
+        given: what is known, ``"column=Kind"``; Kind is a kind of label, "id", "text", "image", "input" or
+            "skip".
         simulated: columns whose labels were drawn by a program.
 
     Raises:
@@ -105,7 +115,13 @@ def guess(
     if identity:
         data["id"] = identity
         rows[identity] = Row(identity, "row id", f"unique, {counted(len(table), 'value')}")
-    left = [n for n in table.columns if n != identity]
+    images = _image(columns, said)
+    if images:
+        data["images"] = images
+        about = f"row id, {rows[images].why}; " if images == identity else ""
+        why = "as you said" if said.get(images) == "image" else columns[images].image
+        rows[images] = Row(images, "input image", about + why, "encoder: convolutional network, trained")
+    left = [n for n in table.columns if n not in (identity, images)]
     if not identity:
         _refuse_votes(table, columns, said)
 
@@ -159,7 +175,7 @@ def guess(
         if any(n in simulated for n in named):
             label["simulated"] = True
             notes.append(f"the labels of {some(n for n in named if n)} are simulated: a program drew them")
-    if not any(data.get(key) for key in ("text", "columns", "features")):
+    if not any(data.get(key) for key in ("images", "text", "columns", "features")):
         notes.append("no column is left for the model to learn from: say one with --column NAME=input or NAME=text")
     settings: dict[str, Any] = {}
     if taxonomy_path:
@@ -173,7 +189,7 @@ def guess(
 
 
 def _given(given: Sequence[str], table: Table) -> dict[str, str]:
-    known = [*KINDS, "id", "text", "input", "skip"]
+    known = [*KINDS, "id", "text", "image", "input", "skip"]
     out = {}
     for item in given:
         name, equals, kind = item.rpartition("=")
@@ -196,7 +212,28 @@ def _look(table: Table, name: str) -> _Column:
     kind = table.arrow.schema.field(name).type
     nested = pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
     several = len(sample) > 0 and all(v[:1] in "[{" for v in sample.tolist())
-    return _Column(name, values, distinct(values), len(filled), words, table.is_number(name), not (nested or several))
+    is_cell = not (nested or several)
+    return _Column(
+        name, values, distinct(values), len(filled), words, table.is_number(name), is_cell, _shows(table, name)
+    )
+
+
+def _shows(table: Table, name: str) -> str:
+    """Why the cells of a column are images, if they are: bytes that begin as images do, or names of image files."""
+    kind = table.arrow.schema.field(name).type
+    if is_bytes(kind) or is_bytes_and_path(kind):
+        found = [cell for cell in image_cells(table.head(20), name) if cell is not None]
+        starts = [cell["bytes"] if isinstance(cell, dict) else cell for cell in found]
+        return "encoded images" if found and all(s is None or s.startswith(SIGNATURES) for s in starts) else ""
+    filled = [v for v in distinct(table.strings(name)) if v] if pa.types.is_string(kind) else []
+    endings = {Path(v).suffix.lower() for v in filled}
+    return f"names of {some(sorted(endings))} files" if filled and endings <= set(SUFFIXES) else ""
+
+
+def _image(columns: dict[str, _Column], said: dict[str, str]) -> str:
+    """The column of images, "" for none."""
+    given = next((n for n, kind in said.items() if kind == "image"), "")
+    return given or next((n for n, c in columns.items() if n not in said and c.image), "")
 
 
 def _identity(table: Table, columns: dict[str, _Column], said: dict[str, str]) -> str | None:
@@ -356,6 +393,10 @@ def _inputs(
     rows: dict[str, Row],
 ) -> None:
     """Text, number, category and date columns; bags; and what is left out."""
+    if data.get("images"):
+        for n in left:
+            rows[n] = _bag(columns[n], data) or Row(n, "not read", "images are read alone")
+        return
     text = [n for n in left if said.get(n) == "text" or (n not in said and columns[n].is_text)]
     if text:
         data["text"] = text[0] if len(text) == 1 else text
@@ -392,9 +433,9 @@ def _inputs(
             if set(column.distinct) <= _SPLITS:
                 rows[n] = Row(n, "not read", "says which rows are for testing")
                 continue
-            if _BAG.search(n) and len(column.distinct) < column.filled and "bag" not in data:
-                data["bag"] = n
-                rows[n] = Row(n, "bag id", f"by its name, {counted(len(column.distinct), 'bag')}")
+            bag = _bag(column, data)
+            if bag is not None:
+                rows[n] = bag
                 continue
             if not column.is_number and not is_date(table, n) and len(column.distinct) > max(50, 0.5 * column.filled):
                 rows[n] = Row(n, "not read", f"{counted(len(column.distinct), 'value')}, almost all different")
@@ -408,3 +449,11 @@ def _inputs(
         inputs.append(n)
     if inputs:
         data["columns"] = inputs
+
+
+def _bag(column: _Column, data: dict[str, Any]) -> Row | None:
+    """The first column that is called like bags and repeats, which then stands in the settings; None for others."""
+    if not _BAG.search(column.name) or len(column.distinct) >= column.filled or "bag" in data:
+        return None
+    data["bag"] = column.name
+    return Row(column.name, "bag id", f"by its name, {counted(len(column.distinct), 'bag')}")
