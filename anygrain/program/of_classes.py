@@ -19,6 +19,7 @@ from anygrain.program.measure import Measured
 from anygrain.program.screen import Screen
 from anygrain.program.setup import dimensions, estimate_images, make_learner
 from anygrain.program.space import Measurement, Space
+from anygrain.program.trained import estimate_trained, trained_encoder
 
 
 class ClassSpace(Space[Dataset]):
@@ -44,6 +45,9 @@ class ClassSpace(Space[Dataset]):
         n, k = len(dataset), len(dataset.classes)
         if dataset.columns.images:
             return estimate_images(dataset, config)
+        trained = trained_encoder(config, dataset.columns)
+        if trained is not None:
+            return estimate_trained(len(dataset), trained, config, dataset.columns)
         text, features = bool(dataset.columns.text), len(dataset.columns.all)
         d = dimensions(dataset, config)
         steps = config.learn.rounds * (2 if config.learn.neighbours else 1) + 2 * config.learn.exact_folds + 2

@@ -18,6 +18,7 @@ from anygrain.program.measure_numbers import MeasuredNumbers
 from anygrain.program.screen import Screen
 from anygrain.program.setup import dimensions, make_learner
 from anygrain.program.space import Measurement, Space
+from anygrain.program.trained import estimate_trained, trained_encoder
 
 GROUPS = 5  # of rows, by the number, that a map keeps apart
 
@@ -51,6 +52,9 @@ class NumberSpace(Space[NumberDataset]):
 
     def estimate(self, dataset: NumberDataset, config: Config) -> tuple[float, float]:
         """Seconds and bytes that a fit needs, roughly; measured on two cores with text and tables."""
+        trained = trained_encoder(config, dataset.columns)
+        if trained is not None:
+            return estimate_trained(len(dataset), trained, config, dataset.columns)
         n, d = len(dataset), dimensions(dataset, config)
         text = bool(dataset.columns.text)
         searches = 1 if len(dataset.evidence) == 1 else 2

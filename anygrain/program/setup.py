@@ -20,7 +20,7 @@ def make_learner(config: Config, dataset: Given[Any], taxonomy: Taxonomy | None)
 
     data = model_input(dataset.table, dataset.columns, dataset.ids)
     encoder: Encoder | str | None = None
-    trained = None if dataset.columns.images else trained_encoder(config, dataset.columns)
+    trained = trained_encoder(config, dataset.columns)
     if dataset.columns.images:
         encoder = image_encoder(config)
     elif trained is not None:

@@ -1,0 +1,77 @@
+"""Texts and columns that are trained with the head: which encoder a configuration asks for, and what it takes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from anygrain.data.config import Config
+from anygrain.data.dataset import Columns
+from anygrain.data.error import InputError
+
+if TYPE_CHECKING:
+    from anygrain.encoders.trainable import TrainableEncoder
+
+
+def trained_encoder(config: Config, columns: Columns) -> TrainableEncoder | None:
+    """The encoder of texts and columns that is trained with the head; None where it is fixed, or there are images.
+
+    Raises:
+        InputError: settings that do not go together, or columns that the encoder does not read.
+    """
+    from anygrain.encoders import Columns as Network
+    from anygrain.encoders import HuggingFace, Transformer
+
+    asked = config.encoder
+    if columns.images:
+        return None
+    others = len(columns.all) - len(columns.text)
+    if asked.tune != "none" and not asked.pretrained:
+        raise InputError(f'encoder.tune is "{asked.tune}", of nothing. Expected encoder.pretrained, the folder to tune')
+    if asked.pretrained and asked.text == "transformer":
+        raise InputError('encoder.text is "transformer" and encoder.pretrained is given. Expected one of them')
+    if not columns.text and (asked.text == "transformer" or asked.tune != "none"):
+        raise InputError("encoder.text and encoder.tune are about text columns. Expected data.text, the name of one")
+    joined = asked.table == "columns" and others > 0
+    if not joined and asked.text == "hashed" and asked.tune == "none":
+        return None
+    if others and not joined:
+        raise InputError(
+            'texts beside other columns are trained with the head in one network. Expected encoder.table = "columns"'
+        )
+    if asked.pretrained and asked.tune == "none":
+        raise InputError(
+            'encoder.pretrained is fixed, and encoder.table = "columns" trains with the head. Expected encoder.tune = '
+            '"lora" or "full"'
+        )
+    if others and others == len(columns.features):
+        raise InputError(
+            'encoder.table = "columns" reads numbers, categories and dates. Expected data.columns, not data.features'
+        )
+    text = HuggingFace(asked.pretrained, tune=asked.tune) if asked.pretrained else Transformer()
+    if not others:
+        return text
+    return Network(parts={tuple(columns.text): text} if columns.text else {})
+
+
+def estimate_trained(n: int, encoder: TrainableEncoder, config: Config, columns: Columns) -> tuple[float, float]:
+    """Seconds and bytes that the training needs, roughly; a pretrained encoder may take ten times as long, or more."""
+    likes = encoder.training_defaults
+    batch = likes.batch_size if config.learn.batch_size == "auto" else config.learn.batch_size
+    passes = config.learn.epochs if isinstance(config.learn.epochs, int) else max(8.0, likes.steps * batch / n)
+    of_row = (1e-3 if columns.text else 0.0) + 5e-5 * (len(columns.all) > len(columns.text))
+    return 4 + of_row * n * (passes + 1), 6e8 + 1e3 * n * (len(columns.all) + 2 * len(columns.text))
+
+
+def trained_words(config: Config, columns: Columns) -> str:
+    """What such an encoder is, in words."""
+    parts = []
+    if columns.text:
+        by = (
+            f"{config.encoder.pretrained}, tuned ({config.encoder.tune})"
+            if config.encoder.pretrained
+            else "transformer"
+        )
+        parts.append(f"text ({by})")
+    if len(columns.all) > len(columns.text):
+        parts.append(f"{len(columns.all) - len(columns.text)} columns")
+    return f"{' and '.join(parts)} through a network trained with the head"
