@@ -2,7 +2,8 @@
 
 `encoder_for` picks one for the data at hand: columns are standardised, texts become hashed TF-IDF with an SVD, mixed
 tables are read column by column. Better features for text: `Pretrained("folder or name")`, with `anygrain[text]`.
-Images go through a network that is trained with the head: `Convolutional`, or the deeper and slower `Residual`.
+Images go through a network that is trained with the head: `Convolutional`, or the deeper and slower `Residual`; so do,
+where asked, texts through `Transformer` or `HuggingFace("folder")` and data frames through `Columns`.
 """
 
 from anygrain.encoders.augment_images import ImageAugmentation

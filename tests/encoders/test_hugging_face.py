@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from anygrain.encoders import HuggingFace, encoder_from
+from anygrain.encoders import Columns, HuggingFace, encoder_from
 from anygrain.encoders.trainable import seeded
 from anygrain.labels import LabelError
 
@@ -84,6 +84,19 @@ def test_what_was_trained_is_saved(folder, tune):
         shutil.rmtree(folder)
         with pytest.raises(LabelError, match="is not there"):
             encoder_from("hugging_face", config, tensors)
+
+
+def test_it_reads_a_column_of_a_table_in_the_same_network(folder):
+    import pandas as pd
+
+    frame = pd.DataFrame({"note": TEXTS, "number": range(6)})
+    encoder = Columns(parts={"note": HuggingFace(folder, tune="lora")}, dim=16).learn(frame)
+    stepped(encoder, frame)
+    tensors = encoder.state_dict()
+    assert not any("embeddings" in name for name in tensors)
+    again = encoder_from("columns", json.loads(json.dumps(encoder.config())), tensors)
+    assert torch.equal(again(frame), encoder(frame))
+    assert not torch.allclose(encoder(frame), encoder(frame.assign(note="pay")), atol=1e-3)
 
 
 def test_low_rank_changes_begin_at_nothing_and_are_few(folder):
