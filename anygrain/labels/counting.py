@@ -246,10 +246,10 @@ class _Aim(NamedTuple):
     """The expected count of the members that are not certain, to which a law is tilted."""
 
     target: Tensor  # (P,)
-    untilted: Tensor  # (P,) bool: it is the mean, which lies in the range
+    end: Tensor  # (P,) of the range that it is at: 1 the low one, -1 the high one, 0 neither, so that nothing is tilted
 
     def of(self, problems: Tensor) -> _Aim:
-        return _Aim(self.target[problems], self.untilted[problems])
+        return _Aim(self.target[problems], self.end[problems])
 
 
 def _tilted_law(
@@ -262,7 +262,7 @@ def _tilted_law(
     n, dtype = yes.shape[1], yes.dtype
     tilt = tilt_to_count(odds, aim.target, ones, free)
     if counts.high is not None:
-        tilt = tilt.masked_fill(aim.untilted, 0.0)
+        tilt = aim.end * (aim.end * tilt).clamp(min=0.0)
     moved = odds + tilt[:, None]
     q, r = torch.sigmoid(moved), torch.sigmoid(-moved)
     log_z = torch.logaddexp(no, yes + tilt[:, None])
@@ -279,9 +279,9 @@ def _tilted_law(
     else:
         low, high = counts.low, counts.high
         middle = torch.maximum(low, torch.floor(q.sum(dim=1) - window))
-        count = torch.where(tilt > 0.0, low, torch.where(tilt < 0.0, high, middle))
-        reach = torch.where(tilt == 0.0, 2.0, 1.0) * window
-        terms = 1.0 + torch.minimum(torch.where(tilt < 0.0, count - low, high - count), reach).floor()
+        count = torch.where(aim.end > 0, low, torch.where(aim.end < 0, high, middle))
+        reach = torch.where(aim.end == 0, 2.0, 1.0) * window
+        terms = 1.0 + torch.minimum(torch.where(aim.end < 0, count - low, high - count), reach).floor()
         # a certain member that is taken for its opposite moves the law by one
         nodes = torch.minimum(window + torch.minimum(terms, window), free + 3.0)
         kept = min((n + 3) // 2 + 1, RANGE_NODES[dtype])
@@ -296,7 +296,9 @@ def _tilted_law(
     law = _product(torch.complex(real, q[:, :, None] * sin[:, None, :]))
     law = law * torch.polar(weight, -angle * count[:, None])
     if counts.high is not None:
-        law = law * _geometric(tilt.abs()[:, None], torch.where(tilt < 0.0, -1.0, 1.0)[:, None] * angle, terms[:, None])
+        law = law * _geometric(
+            tilt.abs()[:, None], torch.where(aim.end < 0, -1.0, 1.0)[:, None] * angle, terms[:, None]
+        )
     a, b = law.real, law.imag
     # leave one out: divide by its factor 1 - q + q e^{i angle}; its square is 1 - 2 v (1 - cos)
     one = torch.ones((), dtype=dtype, device=yes.device)
@@ -351,9 +353,10 @@ def _count_block(yes: Tensor, no: Tensor, counts: _Range) -> tuple[Tensor, Tenso
 
     def aim(step: float) -> _Aim:
         """The mean where it lies in the range, moved by a step, else the nearer end."""
-        inside = (mean > least + step) & (mean < most + step)
-        end = torch.maximum(torch.minimum(mean, most + step), least + step)
-        return _Aim(torch.minimum(end.clamp(min=0.5), top), inside)
+        end = (mean <= least + step).to(dtype)
+        end = torch.where((mean >= most + step) & (end == 0), -1.0, end)
+        target = torch.maximum(torch.minimum(mean, most + step), least + step)
+        return _Aim(torch.minimum(target.clamp(min=0.5), top), end)
 
     law = _tilted_law(yes, no, odds, counts, aim(0.0), ones, free)
     # counts that leave no choice have one term: no rounding of a sum over nodes

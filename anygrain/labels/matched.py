@@ -13,13 +13,15 @@ def katz(mean: Tensor, variance: Tensor, n: int) -> Tensor:
 
     .. math:: f(s + 1) / f(s) = (a + b s) / (s + 1), \quad a = m^2 / v, \quad b = 1 - m / v
 
-    binomial, Poisson or negative binomial, by whether the variance is below, at or above the mean.
+    binomial, Poisson or negative binomial, by whether the variance is below, at or above the mean. Where the first
+    would end below n it goes on with small steps, so that no count is ruled out.
 
     Source: Katz, Unified treatment of a broad class of discrete probability distributions, 1965.
     """
     s = torch.arange(n, dtype=mean.dtype, device=mean.device)
     a, b = mean * mean / variance, 1.0 - mean / variance
-    step = torch.log(((a[..., None] + b[..., None] * s) / (s + 1)).clamp(min=1e-12))
+    ratio = (a[..., None] + b[..., None] * s) / (s + 1)
+    step = torch.log(torch.maximum(ratio, 0.007 * variance.clamp(max=1.0)[..., None]))
     return torch.log_softmax(torch.nn.functional.pad(step.cumsum(dim=-1), (1, 0)), dim=-1)
 
 
