@@ -126,13 +126,14 @@ def init(
     column: Annotated[
         list[str] | None, typer.Option(metavar="NAME=KIND", help="What a column is, where you know; repeatable.")
     ] = None,
+    target: Annotated[str, typer.Option(help="The column to learn: a number, or a class.")] = "",
     out: Annotated[Path | None, typer.Option(help="The configuration to write; NAME.toml when left out.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the configuration.")] = False,
 ) -> None:
     """Guess a configuration from a table, and show the guess."""
     from anygrain.program.init import init as verb
 
-    verb(table, _screen(), taxonomy=taxonomy, given=column or [], out=out, overwrite=overwrite)
+    verb(table, _screen(), taxonomy=taxonomy, given=column or [], target=target, out=out, overwrite=overwrite)
 
 
 @app.command()

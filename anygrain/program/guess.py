@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from anygrain.data.classes import Spelling
-from anygrain.data.config import KINDS
+from anygrain.data.config import KINDS, OF_NUMBERS
 from anygrain.data.dataset import is_date
 from anygrain.data.error import InputError, closest, counted, number, quoted, some
 from anygrain.data.kinds import read_taxonomy
@@ -20,6 +20,7 @@ from anygrain.data.pictures import SIGNATURES, image_cells, is_bytes, is_bytes_a
 from anygrain.data.table import Table, distinct, has_decimal_commas, read_table
 from anygrain.encoders.images import SUFFIXES
 from anygrain.labels.taxonomy import Taxonomy
+from anygrain.program.guess_number import said_numbers, target_by_name, target_kind
 
 _ID = re.compile(r"(^|_)(id|uid|uuid|key|index|item|row)$", re.IGNORECASE)
 _LABEL = re.compile(
@@ -90,6 +91,7 @@ def guess(
     *,
     given: Sequence[str] = (),
     simulated: Sequence[str] = (),
+    target: str = "",
 ) -> Guess:
     """Guess what the columns of a table are.
 
@@ -99,6 +101,7 @@ def guess(
         given: what is known, ``"column=Kind"``; Kind is a kind of label, "id", "text", "image", "input" or
             "skip".
         simulated: columns whose labels were drawn by a program.
+        target: the column to learn: numbers with fractions, or of more than ten values, are read as numbers.
 
     Raises:
         InputError: no file, no such column, or no column that looks like a label.
@@ -107,6 +110,14 @@ def guess(
     taxonomy = read_taxonomy(taxonomy_path) if taxonomy_path else None
     said = _given(given, table)
     columns = {name: _look(table, name) for name in table.columns}
+    target_why = ""
+    if target:
+        column = columns[table.require(target)]
+        kind, target_why = target_kind(column)
+        if said.get(target, kind) != kind:
+            raise InputError(f"--target {target} and --column {target}={said[target]} differ. Expected one of them")
+        if kind == "Value" or taxonomy is None:
+            said[target] = kind
     rows: dict[str, Row] = {}
     data: dict[str, Any] = {"source": str(source)}
     labels: list[dict[str, Any]] = []
@@ -125,14 +136,98 @@ def guess(
     if not identity:
         _refuse_votes(table, columns, said)
 
+    for label, names in said_numbers(said, {n: columns[n] for n in left}):
+        cells = np.stack([columns[n].values != "" for n in names])
+        shown = names[0] if len(names) == 1 else f"{names[0]}..{names[-1]}"
+        evidence = f"{number(int(cells.any(axis=0).sum()))} of {number(len(table))}"
+        why = target_why if names == [target] else "as you said"
+        rows[names[0]] = Row(shown, label["kind"], why, evidence)
+        labels.append(label)
+        left = [n for n in left if n not in names]
+    unsaid = [columns[n] for n in left if n not in said]
+    named = target_by_name(unsaid) if not labels and taxonomy is None and not _said_classes(said) else None
+    if named is not None:
+        labels.append({"kind": "Value", "column": named.name})
+        why = f"by its name, {counted(len(named.distinct), 'different number')}"
+        rows[named.name] = Row(named.name, "Value", why, f"{number(named.filled)} of {number(len(table))}")
+        left.remove(named.name)
+    if labels:  # of numbers: what else there is, is for the model to see
+        if taxonomy is not None:
+            raise InputError("--taxonomy is for labels of classes, and the column to learn holds numbers. Leave it out")
+        classes = _said_classes(said)
+        if classes:
+            raise InputError(
+                f"--column {classes[0]}={said[classes[0]]} speaks of classes, and {labels[0]['kind']} of a number. "
+                "Expected one of the two"
+            )
+        left = [n for n in left if not _skipped(n, said, rows)]
+    else:
+        left = _guess_classes(left, columns, taxonomy, said, table, rows, labels, target, target_why)
+
+    _inputs(left, columns, table, said, data, rows)
+    if not labels:
+        likely = [n for n in left if not columns[n].is_text and _is_categorical(columns[n])]
+        likely = [n for n in likely if not set(columns[n].distinct) <= _SPLITS] or left
+        raise InputError(
+            f"{table.name}: no column looks like a label. Say which one is, such as --column {likely[-1]}=Exact, or "
+            f"--target {likely[-1]} (columns that could be: {some(likely, 6)}). Kinds of label: anygrain labels"
+        )
+    notes = []
+    for label in labels:
+        said_by = _columns(label)
+        if any(n in simulated for n in said_by):
+            label["simulated"] = True
+            notes.append(f"the labels of {some(said_by)} are simulated: a program drew them")
+    if not any(data.get(key) for key in ("images", "text", "columns", "features")):
+        notes.append("no column is left for the model to learn from: say one with --column NAME=input or NAME=text")
+    settings: dict[str, Any] = {}
+    if taxonomy_path:
+        settings["taxonomy"] = str(taxonomy_path)
+    settings["data"] = data
+    place = {name: at for at, name in enumerate(table.columns)}
+    settings["labels"] = sorted(labels, key=lambda label: place.get(_columns(label)[0], 0))
+    settings["learn"] = {"seed": 0}
+    order = {name: at for at, name in enumerate(table.columns)}
+    return Guess([rows[n] for n in sorted(rows, key=lambda n: order[n])], settings, notes)
+
+
+def _columns(label: dict[str, Any]) -> list[str]:
+    """The columns that a label is read from."""
+    single = [label[name] for name in ("column", "low", "high") if label.get(name)]
+    return [*single, *label.get("columns", [])]
+
+
+def _said_classes(said: dict[str, str]) -> list[str]:
+    """Columns that were said to hold labels of classes."""
+    return [n for n, kind in said.items() if kind in KINDS and kind not in OF_NUMBERS]
+
+
+def _skipped(name: str, said: dict[str, str], rows: dict[str, Row]) -> bool:
+    """Whether a column is not to be read; then it is noted."""
+    if said.get(name) == "skip":
+        rows[name] = Row(name, "not read", "as you said")
+    return said.get(name) == "skip"
+
+
+def _guess_classes(
+    left: list[str],
+    columns: dict[str, _Column],
+    taxonomy: Taxonomy | None,
+    said: dict[str, str],
+    table: Table,
+    rows: dict[str, Row],
+    labels: list[dict[str, Any]],
+    target: str,
+    target_why: str,
+) -> list[str]:
+    """Labels of classes, added to `rows` and `labels`; the columns that are left."""
     for name in list(left):
-        if said.get(name) == "skip":
-            rows[name] = Row(name, "not read", "as you said")
+        if _skipped(name, said, rows):
             left.remove(name)
         elif said.get(name) in KINDS:
             label, row = _said_label(said[name], columns[name], taxonomy, len(table))
             labels.append(label)
-            rows[name] = row
+            rows[name] = replace(row, why=target_why) if name == target else row
             left.remove(name)
 
     members = {n: _membership(columns[n], taxonomy) for n in left} if taxonomy else {}
@@ -160,32 +255,7 @@ def guess(
             why = f"{counted(len(column.distinct), 'value')} that repeat, {round(100 * column.missing)} % missing"
             rows[found_name] = Row(found_name, "Exact", why, f"{number(column.filled)} of {number(len(table))}")
             left.remove(found_name)
-
-    _inputs(left, columns, table, said, data, rows)
-    if not labels:
-        likely = [n for n in left if not columns[n].is_text and _is_categorical(columns[n])]
-        likely = [n for n in likely if not set(columns[n].distinct) <= _SPLITS] or left
-        raise InputError(
-            f"{table.name}: no column looks like a label. Say which one is, such as --column {likely[-1]}=Exact "
-            f"(columns that could be: {some(likely, 6)}). Kinds of label: anygrain labels"
-        )
-    notes = []
-    for label in labels:
-        named = [label.get("column", ""), *label.get("columns", [])]
-        if any(n in simulated for n in named):
-            label["simulated"] = True
-            notes.append(f"the labels of {some(n for n in named if n)} are simulated: a program drew them")
-    if not any(data.get(key) for key in ("images", "text", "columns", "features")):
-        notes.append("no column is left for the model to learn from: say one with --column NAME=input or NAME=text")
-    settings: dict[str, Any] = {}
-    if taxonomy_path:
-        settings["taxonomy"] = str(taxonomy_path)
-    settings["data"] = data
-    place = {name: at for at, name in enumerate(table.columns)}
-    settings["labels"] = sorted(labels, key=lambda label: place.get(label.get("column") or label["columns"][0], 0))
-    settings["learn"] = {"seed": 0}
-    order = {name: at for at, name in enumerate(table.columns)}
-    return Guess([rows[n] for n in sorted(rows, key=lambda n: order[n])], settings, notes)
+    return left
 
 
 def _given(given: Sequence[str], table: Table) -> dict[str, str]:

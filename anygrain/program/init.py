@@ -20,6 +20,7 @@ def init(
     *,
     taxonomy: Path | None = None,
     given: Sequence[str] = (),
+    target: str = "",
     out: Path | None = None,
     overwrite: bool = False,
     next_out: str = "runs/1",
@@ -29,28 +30,28 @@ def init(
     Raises:
         InputError: bad input, or a configuration that is there already.
     """
-    target = Path(f"{source.stem}.toml") if out is None else out
+    place = Path(f"{source.stem}.toml") if out is None else out
     known = simulated_columns(source) if source.is_file() else ()
-    found = guess(source, taxonomy, given=given, simulated=known)
-    if target.exists() and not overwrite:
-        raise InputError(f"{target} exists. Choose another --out, or add --overwrite")
+    found = guess(source, taxonomy, given=given, simulated=known, target=target)
+    if place.exists() and not overwrite:
+        raise InputError(f"{place} exists. Choose another --out, or add --overwrite")
     rows = [("column", "read as", "why", "evidence")]
     rows += [(row.columns, row.read_as, row.why, row.evidence) for row in found.rows]
     if taxonomy is not None:
-        found.settings["taxonomy"] = _relative(taxonomy, target.parent)
-    found.settings["data"]["source"] = _relative(source, target.parent)
+        found.settings["taxonomy"] = _relative(taxonomy, place.parent)
+    found.settings["data"]["source"] = _relative(source, place.parent)
     text = to_toml(found.settings)
-    parse_config(found.settings, target.name)
+    parse_config(found.settings, place.name)
     screen.table(rows, gap=3)
     for note in found.notes:
         screen.line(f"worth knowing: {note}")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(
         f"# guessed by anygrain init from {source.name}; all settings: config.toml of a run\n{text}",
         encoding="utf-8",
     )
-    screen.line(f"-> {target} (edit it, or pass --set). Next:  anygrain fit {target} --out {next_out}")
-    return target
+    screen.line(f"-> {place} (edit it, or pass --set). Next:  anygrain fit {place} --out {next_out}")
+    return place
 
 
 def _relative(path: Path, folder: Path) -> str:

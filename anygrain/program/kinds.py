@@ -235,6 +235,61 @@ kind = "Sampled"
 column = "station"            # which set; an empty cell says nothing
 shares = { north = { modem = 0.7, phone = 0.3 }, south = { modem = 0.2, phone = 0.8 } }""",
     ),
+    "Value": Example(
+        """
+id,text,stars
+17,the best I had,4.5
+18,it broke after a day,1""",
+        """
+[[labels]]
+kind = "Value"                # a number is learnt, not a class: kinds of the two do not mix
+column = "stars"              # an empty cell says nothing
+noise = 0                     # standard deviation of the reading; 0: the number itself""",
+    ),
+    "Censored": Example(
+        """
+id,dose,at_least,at_most      days until it happened, as far as known
+17,1.5,30,                    not yet after 30
+18,0.5,7,14                   between two visits""",
+        """
+[[labels]]
+kind = "Censored"
+low = "at_least"              # an empty cell is an open end; one of the two columns is enough
+high = "at_most\"""",
+    ),
+    "Ratings": Example(
+        """
+id,text,rater_1,rater_2       or ratings.csv:  item,annotator,rating
+17,the best I had,5,4                          17,ann,5
+18,it broke,,2                                 18,bob,2""",
+        """
+[[labels]]
+kind = "Ratings"              # each annotator has a bias and a spread of their own
+columns = ["rater_*"]
+# or, from a table of ratings:
+# source = "ratings.csv"
+# item = "item"
+# annotator = "annotator"
+# rating = "rating"
+slope = false                 # true: annotators may stretch or narrow the scale
+repeats = "stop"              # several ratings of one annotator on a row: "last", "first", "both\"""",
+    ),
+    "AggregateValue": Example(
+        """
+id,school,hours               schools.csv:  school,mean_score
+17,s7,3                                     s7,61.5
+18,s7,9                                     s8,48""",
+        """
+[data]
+bag = "school"
+
+[[labels]]
+kind = "AggregateValue"
+source = "schools.csv"        # or a column of the data that is constant in every bag
+column = "mean_score"         # the mean over all rows of the bag
+how = "mean"                  # or "sum"
+noise = 0                     # standard deviation of the mean or sum; 0: it is exact""",
+    ),
 }
 
 

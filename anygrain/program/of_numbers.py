@@ -84,7 +84,7 @@ class NumberSpace(Space[NumberDataset]):
                 low, high = entry["rmse_interval"]
                 held = next(c for c in entry["coverage"] if c["level"] == 0.9)
                 name = f"{entry['name']}*" if at == 0 else entry["name"]
-                r2 = "-" if entry["r2"] is None or entry["r2"] != entry["r2"] else f"{entry['r2']:.2f}"
+                r2 = "-" if entry["r2"] != entry["r2"] else f"{round(entry['r2'], 2) + 0.0:.2f}"
                 rows.append(
                     (
                         name,

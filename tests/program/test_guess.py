@@ -110,9 +110,8 @@ def test_no_label_is_an_error_that_says_what_to_type(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         guess(tmp_path / "t.csv")
     assert str(caught.value) == (
-        "t.csv: no column looks like a label. Say which one is, such as --column when=Exact (columns that could "
-        "be: city, "
-        "when). Kinds of label: anygrain labels"
+        "t.csv: no column looks like a label. Say which one is, such as --column when=Exact, or --target when "
+        "(columns that could be: city, when). Kinds of label: anygrain labels"
     )
     with pytest.raises(InputError) as caught:
         guess(tmp_path / "t.csv", given=["city=Exactly"])
