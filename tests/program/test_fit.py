@@ -37,6 +37,9 @@ CASES = {
     "Pairs": GOLD + '[[labels]]\nkind = "Pairs"\nsource = "pairs.csv"\nfirst = "a"\nsecond = "b"\ncolumn = "same"\n',
     "Compare": GOLD
     + '[[labels]]\nkind = "Compare"\nsource = "pairs.csv"\nfirst = "a"\nsecond = "b"\ncolumn = "order"\n',
+    "Positive": '[[labels]]\nkind = "Positive"\nsource = "drawn.csv"\ncolumn = "known"\ntarget = "benign"\n',
+    "TwoUnlabeled": '[[labels]]\nkind = "TwoUnlabeled"\nsource = "drawn.csv"\ncolumn = "site"\n'
+    'priors = { north = 0.85, south = 0.34 }\n',
 }
 
 
@@ -88,6 +91,9 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
     order = np.where(y[i] > y[j], ">", np.where(y[i] < y[j], "<", "=")).tolist()
     pairs = {"a": [ids[a] for a in i], "b": [ids[b] for b in j], "same": same, "order": order}
     write_table(pairs, folder / "pairs.csv")
+    known = [str(NAMES[1]) if k == 1 and random.random() < 0.4 else None for k in y]
+    site = np.where(random.random(n) < np.where(y == 1, 0.77, 0.23), "north", "south").tolist()
+    write_table({"id": ids, "known": known, "site": site}, folder / "drawn.csv")
     return folder
 
 
@@ -104,6 +110,7 @@ def test_kind(tables: Path, kind: str, monkeypatch: pytest.MonkeyPatch, capsys: 
         "Compare",
     ):  # one wrong row of a large component makes all of its pairs improbable together
         assert metrics["held_out"]["evidence_per_row"] > metrics["held_out"]["chance"]
+    assert ("the class prior was not given" in capsys.readouterr().out) == (kind == "Positive")
     assert Path(f"runs/{kind}/report.html").stat().st_size < 1e6
     out = f"{kind}.parquet"
     assert run(["predict", f"runs/{kind}", "rows.csv", "--out", out, "--truth", "truth"]) == 0
