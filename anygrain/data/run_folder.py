@@ -8,6 +8,7 @@
       labels.parquet   one line per data row: what the row's class is taken to be, and how well its labels fit
       metrics.json     everything that was measured
       report.html      the same, to look at
+      tensorboard/, mlflow/   the course of the fit for these tools, where they were asked for
       log.jsonl        one JSON object per line: {"time", "event", ...}, in order of time
       conflicts.csv    only with conflicts = "soften", and only when rows contradict themselves: row, problem
       .lock            while a fit works here
@@ -112,6 +113,8 @@ WRITTEN = (
     "metrics.json",
     "report.html",
     "log.jsonl",
+    "tensorboard",
+    "mlflow",
     "conflicts.csv",
     ".lock",
     ".state",
