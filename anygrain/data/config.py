@@ -206,6 +206,78 @@ class AnyOfColumns(BagColumns):
     no: Names = ["0", "false", "False", "no"]
 
 
+class AtLeastColumns(BagColumns):
+    """At least how many instances of a class a bag holds."""
+
+    kind: Literal["AtLeast"] = "AtLeast"
+    column: str
+    #: the class or classes counted
+    target: Names
+
+
+class AtMostColumns(BagColumns):
+    """At most how many instances of a class a bag holds."""
+
+    kind: Literal["AtMost"] = "AtMost"
+    column: str
+    #: the class or classes counted
+    target: Names
+
+
+class BetweenColumns(BagColumns):
+    """The lowest and highest number of instances of a class that a bag holds; an empty cell is an open end."""
+
+    kind: Literal["Between"] = "Between"
+    low: str = ""
+    high: str = ""
+    #: the class or classes counted
+    target: Names
+
+
+class MajorityColumns(BagColumns):
+    """The most frequent class of a bag."""
+
+    kind: Literal["Majority"] = "Majority"
+    column: str
+
+
+class SetLabelColumns(BagColumns):
+    """The most frequent coarse class of a bag, the number of its different classes, or its highest class."""
+
+    kind: Literal["SetLabel"] = "SetLabel"
+    column: str
+    #: "majority" counts classes, or with a taxonomy or level coarse ones; "highest" goes by the order of the classes
+    rule: Literal["majority", "distinct", "highest"] = "majority"
+    taxonomy: str = ""
+    #: name of the level of the taxonomy; the one right above the classes when left out
+    level: str = ""
+
+
+class AutomatonColumns(BagColumns):
+    """What a finite automaton makes of the classes of a bag, read row by row."""
+
+    kind: Literal["Automaton"] = "Automaton"
+    column: str
+    #: table of state, class, next state and, where several are possible, probability
+    transition: str
+    #: the first state; that of the table's first row when left out
+    initial: str = ""
+    #: the final states that make each label: final = { good = ["a", "b"], bad = ["c"] }; the state itself when left out
+    final: dict[str, Names] = {}
+
+
+class AggregateColumns(BagColumns):
+    """The sum, or mean, of a known value per class over a bag."""
+
+    kind: Literal["Aggregate"] = "Aggregate"
+    column: str
+    #: value of every class: values = { small = 1, large = 2.5 }
+    values: dict[str, float]
+    how: Literal["sum", "mean"] = "sum"
+    #: standard deviation of the reading; 0: it is exact
+    noise: Annotated[float, Field(ge=0)] = 0.0
+
+
 class CountsColumns(BagColumns):
     """How many instances of each class a bag holds, one column per class."""
 
@@ -340,6 +412,13 @@ KINDS: dict[str, type[LabelColumns]] = {
     "Crowd": CrowdColumns,
     "Rules": RulesColumns,
     "AnyOf": AnyOfColumns,
+    "AtLeast": AtLeastColumns,
+    "AtMost": AtMostColumns,
+    "Between": BetweenColumns,
+    "Majority": MajorityColumns,
+    "SetLabel": SetLabelColumns,
+    "Automaton": AutomatonColumns,
+    "Aggregate": AggregateColumns,
     "Counts": CountsColumns,
     "Proportions": ProportionsColumns,
     "Pairs": PairsColumns,

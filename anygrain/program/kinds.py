@@ -138,6 +138,118 @@ source = "slides.csv"         # or a column of the data that is constant in ever
 column = "tumour"
 target = "malignant"          # the class, or classes, that a bag holds at least once""",
     ),
+    "AtLeast": Example(
+        """
+item,basket,f1                baskets.csv:  basket,apples
+i1,b1,0.3                                   b1,2
+i2,b1,0.1                                   b2,""",
+        """
+[data]
+bag = "basket"
+
+[[labels]]
+kind = "AtLeast"
+source = "baskets.csv"
+column = "apples"             # an empty cell says nothing
+target = "apple\"""",
+    ),
+    "AtMost": Example(
+        """
+item,basket,f1                baskets.csv:  basket,apples
+i1,b1,0.3                                   b1,2
+i2,b1,0.1                                   b2,""",
+        """
+[data]
+bag = "basket"
+
+[[labels]]
+kind = "AtMost"
+source = "baskets.csv"
+column = "apples"
+target = ["apple", "pear"]    # any of several classes counts""",
+    ),
+    "Between": Example(
+        """
+item,basket,f1                baskets.csv:  basket,few,many
+i1,b1,0.3                                   b1,2,5
+i2,b1,0.1                                   b2,3,""",
+        """
+[data]
+bag = "basket"
+
+[[labels]]
+kind = "Between"
+source = "baskets.csv"
+low = "few"                   # an empty cell is an open end
+high = "many"
+target = "apple\"""",
+    ),
+    "Majority": Example(
+        """
+voter,precinct,age            precincts.csv:  precinct,won
+v1,p14,43                                     p14,green""",
+        """
+[data]
+bag = "precinct"
+
+[[labels]]
+kind = "Majority"
+source = "precincts.csv"
+column = "won"                # the most frequent class; ties are taken to be broken by a toss""",
+    ),
+    "SetLabel": Example(
+        """
+cell,slide,f1,f2              slides.csv:  slide,grade
+c1,s7,0.3,1.2                              s7,high
+c2,s7,0.1,0.9                              s8,low""",
+        """
+classes = ["none", "low", "high"]
+
+[data]
+bag = "slide"
+
+[[labels]]
+kind = "SetLabel"
+source = "slides.csv"
+column = "grade"
+rule = "highest"              # or "distinct", how many different classes; or "majority", with taxonomy, level""",
+    ),
+    "Automaton": Example(
+        """
+day,week,steps                weeks.csv:  week,rested    rest.csv:  state,class,next
+d1,w1,4000                                w1,yes                    start,work,start
+d2,w1,900                                 w2,no                     start,rest,seen
+                                                                    seen,work,seen
+                                                                    seen,rest,seen""",
+        """
+[data]
+bag = "week"                  # rows are read in their order
+
+[[labels]]
+kind = "Automaton"
+source = "weeks.csv"
+column = "rested"
+transition = "rest.csv"       # with a column probability where several next states are possible
+initial = "start"
+final = { yes = ["seen"], no = ["start"] }""",
+    ),
+    "Aggregate": Example(
+        """
+item,order,weight             orders.csv:  order,total
+i1,o1,0.3                                  o1,7.50
+i2,o1,1.1                                  o2,5.00""",
+        """
+[data]
+bag = "order"
+
+[[labels]]
+kind = "Aggregate"
+source = "orders.csv"
+column = "total"
+values = { small = 2.5, large = 5.0 }
+how = "sum"                   # or "mean"
+noise = 0                     # standard deviation of the reading; 0: exact""",
+    ),
     "Counts": Example(
         """
 item,basket,f1                baskets.csv:  basket,n_apple,n_pear

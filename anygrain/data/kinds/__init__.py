@@ -24,6 +24,13 @@ from anygrain.data.kinds.one_class import read_coarse, read_exact, read_noisy
 from anygrain.data.kinds.pairs import read_compare, read_pairs
 from anygrain.data.kinds.sampled_rows import read_positive, read_sampled, read_two_unlabeled
 from anygrain.data.kinds.votes import read_crowd, read_rules
+from anygrain.data.kinds.whole_bags import (
+    read_aggregate,
+    read_automaton,
+    read_majority,
+    read_range,
+    read_set_label,
+)
 from anygrain.data.table import Table, read_table, wrong_encoding
 from anygrain.labels.error import LabelError
 from anygrain.labels.taxonomy import Taxonomy
@@ -39,6 +46,13 @@ _READERS: dict[str, Callable[..., Draft]] = {
     "Crowd": read_crowd,
     "Rules": read_rules,
     "AnyOf": read_any_of,
+    "AtLeast": read_range,
+    "AtMost": read_range,
+    "Between": read_range,
+    "Majority": read_majority,
+    "SetLabel": read_set_label,
+    "Automaton": read_automaton,
+    "Aggregate": read_aggregate,
     "Counts": read_counts,
     "Proportions": read_proportions,
     "Pairs": read_pairs,
