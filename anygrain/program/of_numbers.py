@@ -12,7 +12,7 @@ from anygrain.data.config import Config
 from anygrain.data.error import InputError, counted, quoted
 from anygrain.data.number_checks import warnings_for_numbers
 from anygrain.data.number_dataset import NumberDataset, read_number_dataset, softened_numbers
-from anygrain.labels import RealLabels
+from anygrain.labels import RealAll, RealLabels
 from anygrain.learn.number import FOLDS
 from anygrain.program.measure_numbers import MeasuredNumbers
 from anygrain.program.screen import Screen
@@ -164,6 +164,7 @@ def _learnt(learner: Any) -> dict[str, Any]:
 
 def adopt_channels(given: Sequence[RealLabels], fitted: RealLabels) -> None:
     """Channels of the parts given become those of a fit."""
-    for part, twin in zip(given, fitted.together().parts, strict=True):
+    parts = fitted.parts if isinstance(fitted, RealAll) else [fitted]
+    for part, twin in zip(given, parts, strict=True):
         for channel, found in zip(part.channels, twin.channels, strict=True):
             channel.load_state_dict(found.state_dict())
