@@ -289,7 +289,8 @@ def decoded(item: Any, channels: int, size: tuple[int, int]) -> np.ndarray:
     image_module = pillow()
     height, width = size
     image = opened(item)
-    image.draft(None, (max(size), max(size))) if hasattr(image, "draft") else None  # a JPEG is decoded smaller
+    if hasattr(image, "draft"):
+        image.draft(None, (max(size), max(size)))  # a JPEG is decoded smaller
     image = ImageOps.exif_transpose(image)
     mode = "L" if channels == 1 else "RGB"
     if image.mode == "F" or image.mode.startswith("I"):  # more than 8 bits

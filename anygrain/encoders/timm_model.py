@@ -50,7 +50,7 @@ class Timm(ImageEncoder):
 
     def __init__(
         self,
-        model: str,
+        model: str = "resnet18",
         pretrained: bool = False,
         weights: str = "",
         size: int | Sequence[int] | None = None,
