@@ -113,7 +113,7 @@ class MeasuredNumbers:
                 with np.errstate(over="ignore", invalid="ignore"):
                     spread = np.exp(-score - 0.5 * np.square(residual) - 0.5 * LOG_2PI)
                 expected = given - residual * spread
-                chance = _chance(given)
+                chance = _chance(given, spread)
             _, who = np.unique(evidence.record_source[said].astype(str), return_inverse=True)
             if isinstance(evidence.labels, AggregateValue):
                 who = np.zeros_like(who)  # every bag says one thing: together they are one source
@@ -219,8 +219,14 @@ class MeasuredNumbers:
 
     # -- how good -----------------------------------------------------------------------------------------------------
 
-    def evaluation(self, features: np.ndarray, *, folds: int, seed: int) -> dict[str, Any] | None:
-        """Errors, scores and intervals on rows whose value is given; None with fewer than two of them."""
+    def evaluation(self, features: np.ndarray | None, *, folds: int, seed: int) -> dict[str, Any] | None:
+        """Errors, scores and intervals on rows whose value is given; None with fewer than two of them.
+
+        Args:
+            features: (N, D), learnt without labels, for a baseline; None where labels had a part in them.
+            folds: how often rows were held out.
+            seed: of the bootstrap and of the folds of the baseline.
+        """
         rows = (~np.isnan(self.values) & self.held_out).nonzero()[0]
         if len(rows) < 2:
             return None
@@ -245,7 +251,7 @@ class MeasuredNumbers:
         half = np.random.default_rng(seed).permutation(len(rows)) % 2 == 0
         by_features["coverage"] = [_covered(level, *_conformal(level, away, half), sd) for level in LEVELS]
         entries.append(by_features)
-        ridge = _ridge(features, self.values, rows, self.dataset.groups, seed)
+        ridge = None if features is None else _ridge(features, self.values, rows, self.dataset.groups, seed)
         if ridge is not None:
             entries.append(entry("exact_only", f"ridge regression on {len(rows)} values", *ridge))
         if len(others) > 1:
@@ -492,11 +498,17 @@ def _given(labels: RealLabels) -> np.ndarray:
     return np.full(labels.n_records, np.nan)
 
 
-def _chance(given: np.ndarray) -> np.ndarray:
-    """Density (R,) of a number that is given without regard to the truth: Cauchy's, by the quartiles of all numbers."""
-    low, middle, high = np.quantile(given, [0.25, 0.5, 0.75]) if len(given) else (0.0, 0.0, 0.0)
-    scale = (high - low) / 2 or float(np.std(given)) if len(given) else 1.0
-    scale = scale if scale > 0 else 1.0
+def _chance(given: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """Density (R,) of a number that is given without regard to the truth, by the quartiles of all numbers.
+
+    Cauchy's, and never as narrow as what everything else predicts of a label: else labels would look wrong because
+    they are where most labels are.
+    """
+    if not len(given):
+        return np.ones(0)
+    low, middle, high = np.quantile(given, [0.25, 0.5, 0.75])
+    known = spread[np.isfinite(spread)]
+    scale = max((high - low) / 2, 2 * float(np.median(known)) if len(known) else 0.0) or float(np.std(given)) or 1.0
     return np.asarray(1 / (np.pi * scale * (1 + np.square((given - middle) / scale))))
 
 
