@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,11 +12,12 @@ import torch
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 from torch import Tensor
 
-from anygrain.encoders.trainable import TrainableEncoder
-from anygrain.labels import Belief, LabelError, RealLabels, Value, aggregate
+from anygrain.encoders.trainable import Inputs, TrainableEncoder
+from anygrain.labels import Belief, LabelError, Labels, RealLabels, Value, aggregate
+from anygrain.learn.cross_fit import PARTS, cross_fitted
 from anygrain.learn.reading import check_rows, n_rows_of
 from anygrain.learn.real import RealRecipe, RealResult, weighted
-from anygrain.learn.real_end_to_end import RealEndToEnd
+from anygrain.learn.real_end_to_end import RealEndToEnd, apart
 from anygrain.learn.real_head import make_real_head
 from anygrain.learn.recipe import Callback, RecipeState
 
@@ -101,17 +103,30 @@ def _end_to_end(
     learner.feature_scale_ = 1.0
     if labels.channels:
         aggregate(labels)  # annotators start as they are found without features
-    training = RealEndToEnd(
-        learner,
-        encoder,
-        make_real_head("gaussian" if learner.head == "linear" else str(learner.head), encoder.feature_dim),
-        encoder.inputs(data),
-        labels,
-        **learner.training_settings(encoder),
-        callback=callback,
-        state=state,
-    )
-    return training.run(), training.state
+    rows = encoder.inputs(data)
+    state = RecipeState() if state is None else state
+
+    def training(encoder: TrainableEncoder, rows: Inputs, labels: RealLabels, **how: Any) -> RealEndToEnd:
+        settings = {**learner.training_settings(encoder), "parts": 1 + PARTS * learner.cross_fit, **how}
+        return RealEndToEnd(
+            learner,
+            encoder,
+            make_real_head("gaussian" if learner.head == "linear" else str(learner.head), encoder.feature_dim),
+            rows,
+            labels,
+            callback=callback,
+            state=state,
+            **settings,
+        )
+
+    untrained = copy.deepcopy(encoder) if learner.cross_fit else encoder
+    whole = training(encoder, rows, labels)
+    found = whole.run()
+    if learner.cross_fit:
+        said = cross_fitted(training, untrained, rows, labels, whole.pace.epochs, learner._seed)
+        if said is not None:
+            found = apart(found, labels, Belief(*said[labels.rows].unbind(dim=1)), list(state.history))
+    return found, state
 
 
 def belief(learner: Learner, X: Any) -> Belief:
@@ -159,6 +174,8 @@ def posterior(learner: Learner, X: Any, labels: Any) -> Belief:
     if isinstance(labels, RealLabels):
         check_rows(len(mean), len(labels), "the labels")
         known = learner.labels_ if labels is getattr(learner, "_given", None) else labels.to("cpu")
+    elif isinstance(labels, Labels):
+        raise LabelError(f"{type(labels).__name__} labels speak of classes; the model is of a number")
     else:
         known = Value(_numbers(labels, len(mean)))
     assert isinstance(known, RealLabels)
@@ -173,6 +190,8 @@ def score(learner: Learner, X: Any, y: Any, sample_weight: Any) -> float:
         labels = y.to("cpu")
         value = weighted(labels, labels.infer(mean[labels.rows], variance[labels.rows])[0])
         return float(value.sum() / max(len(labels.rows[labels.evident].unique()), 1))
+    if isinstance(y, Labels):
+        raise LabelError(f"{type(y).__name__} labels speak of classes; the model is of a number")
     truth = _numbers(y, len(mean))
     known = ~truth.isnan()
     if not bool(known.any()):

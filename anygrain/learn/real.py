@@ -25,9 +25,9 @@ from anygrain.labels.real import Belief
 from anygrain.learn.real_head import RealHead, make_real_head
 from anygrain.learn.recipe import Callback, RecipeState, split_groups
 
-PENALTIES = {"gaussian": (1e-1, 1e-2, 1e-3, 1e-4), "gaussian-mlp": (3e-2, 1e-2, 3e-3, 1e-3)}
-VARIANCE_PENALTIES = (10.0, 1.0, 100.0, 1000.0)  # kappa; the first one while lambda is chosen
-STEPS = {"gaussian": 40, "gaussian-mlp": 100}  # of L-BFGS
+PENALTIES = {"gaussian": (3e-2, 3e-3, 3e-4), "gaussian-mlp": (1e-2, 3e-3, 1e-3)}
+VARIANCE_PENALTIES = (10.0, 1.0, 100.0)  # kappa; the first one while lambda is chosen
+STEPS = {"gaussian": 40, "gaussian-mlp": 60}  # of L-BFGS
 EM_ROUNDS = 3
 ENOUGH = 50  # held-out values from which intervals take their width
 FEW = 20  # values below which nothing is compared on them
@@ -50,12 +50,14 @@ class Candidate:
         value: log-likelihood of every observation, times its weight, (M,).
         belief: mean and variance (N,), calibrated.
         spread: the factor on standard deviations that calibrates.
+        heads: parameters of the heads, by fold.
     """
 
     choice: Choice
     value: Tensor
     belief: Belief
     spread: float
+    heads: list[dict[str, Tensor]]
 
 
 @dataclass
@@ -121,7 +123,7 @@ class RealRecipe:
         self.values_only = self._values_alone()
         searches = 1 if self.values_only is None else 2
         self.done = 0
-        self.total = (EM_ROUNDS + 1) * bool(labels.channels) + searches * 7 * len(self.heads) + 1
+        self.total = (EM_ROUNDS + 1) * bool(labels.channels) + searches * 5 * len(self.heads) + 1
 
     def _split(self, folds: int) -> None:
         """Folds of the instances in groups that some label speaks of; -1 elsewhere, and where nothing can be split."""
@@ -180,9 +182,17 @@ class RealRecipe:
         head.start(torch.Generator().manual_seed(self.seed))
         return head
 
-    def fit_head(self, labels: RealLabels, rows: Tensor, choice: Choice) -> RealHead:
-        """A head fitted to the labels of some data rows, bool (rows,), which hold observations whole."""
+    def fit_head(
+        self, labels: RealLabels, rows: Tensor, choice: Choice, start: dict[str, Tensor] | None = None
+    ) -> RealHead:
+        """A head fitted to the labels of some data rows, bool (rows,), which hold observations whole.
+
+        Args:
+            start: parameters to begin with.
+        """
         head = self.make(choice)
+        if start is not None:
+            head.load_state_dict(start)
         part = labels[rows]
         instances = self.by_row[rows[labels.rows[self.by_row]]]
         features = self.features[instances]
@@ -191,7 +201,12 @@ class RealRecipe:
         weight = None if part.weight is None else part.weight.double()
         n = float(part.evident.sum())
         optimizer = torch.optim.LBFGS(
-            head.parameters(), max_iter=STEPS[choice.head], history_size=10, line_search_fn="strong_wolfe"
+            head.parameters(),
+            max_iter=STEPS[choice.head],
+            history_size=10,
+            tolerance_grad=1e-5,
+            tolerance_change=1e-7,
+            line_search_fn="strong_wolfe",
         )
 
         def closure() -> Tensor:
@@ -206,25 +221,31 @@ class RealRecipe:
             optimizer.step(closure)
         return head
 
-    def held_out(self, labels: RealLabels, choice: Choice) -> Belief:
-        """Mean and variance (N,) of every instance by heads that did not see its fold."""
+    def held_out(
+        self, labels: RealLabels, choice: Choice, start: list[dict[str, Tensor]] | None = None
+    ) -> tuple[Belief, list[dict[str, Tensor]]]:
+        """Mean and variance (N,) of every instance by heads that did not see its fold, and these heads."""
         mean = torch.full((labels.n_instances,), self.location, dtype=torch.float64, device=self.features.device)
         variance = torch.full_like(mean, self.scale**2)
+        heads = []
         for f in range(max(self.folds, 1)):
             rows = self.told & (self.fold_of_row != f) if self.folds else self.told
-            head = self.fit_head(labels, rows, choice)
+            head = self.fit_head(labels, rows, choice, None if start is None else start[f])
             out = self.fold == f if self.folds else torch.ones_like(mean, dtype=torch.bool)
             with torch.no_grad():
                 mean[out], variance[out] = (t.to(mean) for t in head(self.features[out]))
-        return Belief(mean, variance)
+            heads.append({key: value.detach().clone() for key, value in head.state_dict().items()})
+        return Belief(mean, variance), heads
 
     # -- choosing -----------------------------------------------------------------------------------------------------
 
-    def candidate(self, labels: RealLabels, choice: Choice, track: str) -> Candidate:
-        """A choice with its held-out predictions, calibrated."""
+    def candidate(self, labels: RealLabels, choice: Choice, track: str, like: Candidate | None = None) -> Candidate:
+        """A choice with its held-out predictions, calibrated; its heads start where those of another ended."""
 
         def compute() -> tuple[dict[str, Tensor], dict[str, Any]]:
-            belief, spread = self.calibrated(labels, choice)
+            belief, heads = self.held_out(labels, choice, None if like is None else like.heads)
+            spread = best_spread(labels, belief) if self.folds else 1.0
+            belief = Belief(belief.mean, belief.variance * spread**2)
             value = weighted(labels, labels.infer(*belief)[0])
             facts = {
                 "track": track,
@@ -235,16 +256,15 @@ class RealRecipe:
                 "held_out_evidence": float(value.sum() / max(int(self.told.sum()), 1)),
             }
             found = {"mean": belief.mean, "variance": belief.variance, "value": value, "spread": torch.tensor(spread)}
+            for f, head in enumerate(heads):
+                found.update({f"head{f}.{key}": tensor for key, tensor in head.items()})
             return found, facts
 
         found = self.step(f"{track} {choice.head} {choice.penalty:g} {choice.variance_penalty:g}", compute)
-        return Candidate(choice, found["value"], Belief(found["mean"], found["variance"]), float(found["spread"]))
-
-    def calibrated(self, labels: RealLabels, choice: Choice) -> tuple[Belief, float]:
-        """Held-out mean and variance (N,), and the factor on standard deviations that calibrates them."""
-        belief = self.held_out(labels, choice)
-        spread = best_spread(labels, belief) if self.folds else 1.0
-        return Belief(belief.mean, belief.variance * spread**2), spread
+        keys = list(self.make(choice).state_dict())
+        heads = [{key: found[f"head{f}.{key}"] for key in keys} for f in range(max(self.folds, 1))]
+        belief = Belief(found["mean"], found["variance"])
+        return Candidate(choice, found["value"], belief, float(found["spread"]), heads)
 
     def search(self, labels: RealLabels, track: str) -> Candidate:
         """The candidate that predicts held-out evidence best: penalty first, then that of the variance, head by head.
@@ -254,11 +274,15 @@ class RealRecipe:
         best: Candidate | None = None
         first, *others = VARIANCE_PENALTIES
         for name in self.heads:
-            tried = [self.candidate(labels, Choice(name, p, first), track) for p in PENALTIES[name]]
+            tried: list[Candidate] = []
+            for penalty in PENALTIES[name]:
+                before = tried[-1] if tried else None
+                tried.append(self.candidate(labels, Choice(name, penalty, first), track, before))
             found = max(tried, key=_total)
-            for kappa in others:
-                other = self.candidate(labels, Choice(name, found.choice.penalty, kappa), track)
-                found = max(found, other, key=_total)
+            penalty = found.choice.penalty
+            found = max(
+                [found, *(self.candidate(labels, Choice(name, penalty, k), track, found) for k in others)], key=_total
+            )
             if best is None:
                 best = found
             else:
@@ -276,7 +300,9 @@ class RealRecipe:
             return {}, {"track": "channels", "round": 0}
 
         def together() -> tuple[dict[str, Tensor], dict[str, Any]]:
-            belief, _ = self.calibrated(self.labels, Choice(self.heads[0], 1e-2, 10.0))
+            belief, _ = self.held_out(self.labels, Choice(self.heads[0], 1e-2, 10.0))
+            spread = best_spread(self.labels, belief) if self.folds else 1.0
+            belief = Belief(belief.mean, belief.variance * spread**2)
             for _ in range(5):
                 self.labels.update(*self.labels.posterior(*belief))
             return {}, {"track": "channels", "round": self.done - 1}
@@ -308,7 +334,7 @@ class RealRecipe:
         chosen.update(head=choice.head, penalty=choice.penalty, variance_penalty=choice.variance_penalty)
 
         def compute() -> tuple[dict[str, Tensor], dict[str, Any]]:
-            head = self.fit_head(learn_from, self.told, choice)
+            head = self.fit_head(learn_from, self.told, choice, best.heads[0])
             head.spread.fill_(best.spread)
             facts = {"track": "final", "round": 1, "held_out_evidence": self._score(belief)}
             return {f"head.{key}": value.clone() for key, value in head.state_dict().items()}, facts
@@ -365,7 +391,7 @@ def best_spread(labels: RealLabels, belief: Belief) -> float:
     golden = (math.sqrt(5.0) - 1) / 2
     a, b = high - golden * (high - low), low + golden * (high - low)
     at_a, at_b = score(a), score(b)
-    while high - low > 1e-3:
+    while high - low > 2e-3:
         if at_a > at_b:
             high, b, at_b = b, a, at_a
             a = high - golden * (high - low)

@@ -72,6 +72,7 @@ class RealAll(Joined[RealLabels], RealLabels):
         self.weight = self.joined_weight()
         self.name = next((p.name for p in flat if p.name is not None), None)
 
+    @property
     def together(self) -> RealAll:
         return self
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,6 +43,7 @@ class RealLabels(Observations):
         """The channels whose parameters these labels are read with."""
         return ()
 
+    @cached_property
     def together(self) -> RealAll:
         """These labels as a join of one part or more, where they are computed."""
         from anygrain.labels.real.all import RealAll
@@ -50,7 +52,7 @@ class RealLabels(Observations):
 
     @property
     def exact(self) -> bool:
-        return self.together().exact
+        return self.together.exact
 
     def infer(self, mean: Any, variance: Any) -> tuple[Tensor, Belief]:
         """Log-likelihood (M,) and posterior, both (N,), in one pass, without gradient.
@@ -61,7 +63,7 @@ class RealLabels(Observations):
         Raises:
             LabelError: mean or variance of another shape, or a variance that is not above 0.
         """
-        return self.together().infer(mean, variance)
+        return self.together.infer(mean, variance)
 
     def posterior(self, mean: Any, variance: Any) -> Belief:
         """Mean and variance of y_i given all observations, both (N,), without gradient."""
@@ -69,7 +71,7 @@ class RealLabels(Observations):
 
     def log_likelihood(self, mean: Tensor, variance: Tensor) -> Tensor:
         """log P(o | mean, variance) of every observation, shape (M,), with its first derivatives."""
-        return self.together().log_likelihood(mean, variance)
+        return self.together.log_likelihood(mean, variance)
 
     def contradictions(self, mean: Any, variance: Any) -> Tensor:
         """bool, shape (M,): observations that are impossible given the rest."""
@@ -77,7 +79,7 @@ class RealLabels(Observations):
 
     def record_scores(self, mean: Any, variance: Any) -> Tensor:
         """log P(o_r | x, all other records) of every record, a log-density, shape (R,); 0 for a missing one."""
-        return self.together().record_scores(mean, variance)
+        return self.together.record_scores(mean, variance)
 
     def record_residuals(self, mean: Any, variance: Any) -> Tensor:
         """How far every record lies from what all else predicts, in standard deviations, shape (R,).
@@ -85,7 +87,7 @@ class RealLabels(Observations):
         NaN for a missing record, and where all else leaves no doubt. For an interval: how far the prediction lies
         outside, 0 inside.
         """
-        return self.together().record_residuals(mean, variance)
+        return self.together.record_residuals(mean, variance)
 
     def update(self, mean: Tensor, variance: Tensor) -> None:
         """M-step: fit the channels to a posterior, mean and variance (N,)."""
