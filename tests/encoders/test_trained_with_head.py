@@ -40,9 +40,9 @@ def test_texts_are_learnt_and_a_saved_model_says_the_same(tmp_path):
 
 
 def test_the_transformer_learns_from_shares_in_bags():
-    bag = Bags.from_ids(torch.arange(160) // 8)
+    bag = Bags.from_ids(torch.arange(160) // 4)
     truth = torch.from_numpy(CLASS[:160])
-    share = torch.zeros(20, 3).index_put_((torch.arange(160) // 8, truth), torch.ones(160), accumulate=True) / 8
+    share = torch.zeros(40, 3).index_put_((torch.arange(160) // 4, truth), torch.ones(160), accumulate=True) / 4
     learner = Learner(encoder=small_transformer(), epochs=12, learning_rate=0.005)
     learner.fit(TEXTS[:160], Proportions(bag, share))
     assert learner.score(TEXTS[160:], CLASS[160:]) > 0.9
