@@ -487,6 +487,9 @@ class Learn(Section):
     accumulate: Annotated[int, Field(ge=1)] = 1
     #: whether rows are changed a little, and strongly, so that they teach more, there
     augment: bool = True
+    #: whether two more encoders are trained there, each on half of the rows, to score every row by one that did not see
+    #: it; twice the time
+    cross_fit: bool = True
     #: numbers there; other than 32 needs anygrain[train]
     precision: Literal["32", "bf16-mixed", "16-mixed"] = "32"
     #: "auto" is a GPU if there is one

@@ -105,6 +105,8 @@ class EndToEnd(ABC):
         accumulate: batches per step.
         seed: of order, dropout, augmentation and what is held out.
         state: finished epochs of an earlier training, which is gone on with.
+        part: what the names of its steps begin with, where several trainings share a state.
+        before, parts: trainings of as many epochs that were before it, and all there are, for progress.
 
     Raises:
         LabelError: nothing is told of any row.
@@ -129,8 +131,12 @@ class EndToEnd(ABC):
         seed: int,
         callback: Callback | None = None,
         state: RecipeState | None = None,
+        part: str = "",
+        before: int = 0,
+        parts: int = 1,
     ) -> None:
         self.encoder, self.rows, self.everything, self.callback = encoder, rows, labels, callback
+        self.part, self.before, self.parts = part, before, parts
         self.channels = channels
         self.state = RecipeState() if state is None else state
         likes = encoder.training_defaults
@@ -171,6 +177,14 @@ class EndToEnd(ABC):
         """After an epoch: channels, where there are any, follow what the network said."""
 
     @abstractmethod
+    def run(self) -> Any:
+        """Train, choose the epoch, calibrate."""
+
+    @abstractmethod
+    def predicted(self, rows: Inputs) -> Tensor:
+        """What the trained, calibrated network says of rows: log-probabilities (R, K), or mean and variance (R, 2)."""
+
+    @abstractmethod
     def held_out_value(self) -> Tensor:
         """Log-likelihood of every held-out observation under the averaged network, times its weight, (M,)."""
 
@@ -182,8 +196,8 @@ class EndToEnd(ABC):
             objective = self.loop.epoch(epoch)
             self.learn_channels()
             facts: dict[str, Any] = {
-                "step": f"epoch {epoch + 1}",
-                "track": "end to end",
+                "step": f"{self.part}epoch {epoch + 1}",
+                "track": f"{self.part}end to end",
                 "round": epoch + 1,
                 "objective": objective,
             }
@@ -203,10 +217,13 @@ class EndToEnd(ABC):
         assert isinstance(network, Network)
         return network
 
-    def table(self, compute: Callable[[Arrays], Tensor], rows: Tensor | None = None) -> Tensor:
-        """What the averaged network computes of all data rows, or some, (R, ...)."""
+    def table(
+        self, compute: Callable[[Arrays], Tensor], on: Tensor | None = None, rows: Inputs | None = None
+    ) -> Tensor:
+        """What the averaged network computes of all data rows, of some, or of other rows, (R, ...)."""
         size = 4 * self.pace.batch_size
-        return in_batches(compute, self.rows, size, self.network, rows).to(self.everything.device)
+        found = in_batches(compute, self.rows if rows is None else rows, size, self.network, on)
+        return found.to(self.everything.device)
 
     # -- choosing the epoch -------------------------------------------------------------------------------------------
 
@@ -260,16 +277,20 @@ class EndToEnd(ABC):
         if self.best:
             tensors["last"] = self.last
         tensors.update(self._channels())
-        for step in self.state.steps:
+        for step in self._steps():
             self.state.steps[step] = {"done": torch.ones(1)}
         self.state.steps[facts["step"]] = tensors
         self.state.history.append(facts)
         if self.callback is not None:
-            self.callback(facts["round"], epochs, facts)
+            self.callback(self.before * epochs + facts["round"], self.parts * epochs, facts)
+
+    def _steps(self) -> list[str]:
+        """Names of the finished epochs of this training."""
+        return [step for step in self.state.steps if step.startswith(f"{self.part}epoch ")]
 
     def _resume(self) -> int:
         """Take up the last finished epoch; how many are finished."""
-        whole = [step for step, tensors in self.state.steps.items() if set(tensors) != {"done"}]
+        whole = [step for step in self._steps() if set(self.state.steps[step]) != {"done"}]
         if not whole:
             return 0
         tensors = self.state.steps[whole[-1]]
@@ -379,29 +400,32 @@ class ClassEndToEnd(EndToEnd):
         value = self.held.infer(logits.log_softmax(dim=1))[0]
         return value if self.held.weight is None else value * self.held.weight.to(value)
 
-    def _logits(self, rows: Tensor | None = None) -> Tensor:
-        """Logits (R, K) of all data rows, or some, by the averaged network."""
+    def _logits(self, on: Tensor | None = None, rows: Inputs | None = None) -> Tensor:
+        """Logits (R, K) of all data rows, some of them, or other rows, by the averaged network."""
         head, encoder = self.network.head, self.network.encoder
         assert isinstance(head, Head)
         assert encoder is not None
-        return self.table(lambda arrays: head.logits(encoder.encode(arrays)), rows)
+        return self.table(lambda arrays: head.logits(encoder.encode(arrays)), on, rows)
+
+    def predicted(self, rows: Inputs) -> Tensor:
+        return (self.temperature * self._logits(rows=rows)).log_softmax(dim=1)
 
     def run(self) -> RecipeResult:
         """Train, choose the epoch and the temperature."""
         epoch = self.train()
         logits = self._logits()[self.labels.rows]
-        temperature = 1.0
+        self.temperature = 1.0
         if self.held is not None:
             everyone = torch.ones(len(self.held_names), dtype=torch.bool, device=logits.device)
             found = fit_temperature(self.held, logits[self.held_names], everyone, default=1.0)
             n = self.held.n_observations
-            temperature = found ** (n / (n + SHRINK))
-        log_probs = (temperature * logits).log_softmax(dim=1)
+            self.temperature = found ** (n / (n + SHRINK))
+        log_probs = (self.temperature * logits).log_softmax(dim=1)
         head = self.network.head
         assert isinstance(head, Head)
         return RecipeResult(
             head=head,
-            temperature=temperature,
+            temperature=self.temperature,
             posterior=self.labels.posterior(log_probs),
             held_out_log_probs=log_probs,
             held_out=self.held_rows[self.labels.rows.cpu()],

@@ -39,6 +39,7 @@ SETTINGS = (
     "learning_rate",
     "accumulate",
     "precision",
+    "cross_fit",
 )
 PICKLES = (".pkl", ".pickle", ".joblib", ".pt", ".pth", ".ckpt", ".bin")
 

@@ -8,6 +8,7 @@ the weights are those of `EndToEnd`; held-out evidence also calibrates the stand
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -143,10 +144,16 @@ class RealEndToEnd(EndToEnd):
         belief = self._belief(self.held_rows.nonzero()[:, 0])
         return weighted(self.held, self.held.infer(*(table[self.held.rows] for table in belief))[0])
 
-    def _belief(self, rows: Tensor | None = None) -> Belief:
+    def _belief(self, on: Tensor | None = None) -> Belief:
         """Mean and variance (R,) of all data rows, or some, by the averaged network."""
-        table = self.table(lambda arrays: torch.stack(self.network(arrays)[0], dim=1), rows).double()
+        table = self._table(on)
         return Belief(table[:, 0], table[:, 1])
+
+    def _table(self, on: Tensor | None = None, rows: Inputs | None = None) -> Tensor:
+        return self.table(lambda arrays: torch.stack(self.network(arrays)[0], dim=1), on, rows).double()
+
+    def predicted(self, rows: Inputs) -> Tensor:
+        return self._table(rows=rows)
 
     def run(self) -> RealResult:
         """Train, choose the epoch, calibrate the standard deviation."""
@@ -174,6 +181,19 @@ class RealEndToEnd(EndToEnd):
             history=list(self.state.history),
             score=float(value.sum() / max(int(self.labels.evident.sum()), 1)),
         )
+
+
+def apart(result: RealResult, labels: RealLabels, held_out: Belief, history: list[dict[str, Any]]) -> RealResult:
+    """A result whose held-out predictions, mean and variance (N,), are those of networks that saw no such row."""
+    value = weighted(labels, labels.infer(*held_out)[0])
+    return replace(
+        result,
+        held_out=held_out,
+        is_held_out=torch.ones_like(result.is_held_out),
+        residuals=_residuals(labels, held_out),
+        history=history,
+        score=float(value.sum() / max(int(labels.evident.sum()), 1)),
+    )
 
 
 def _residuals(labels: RealLabels, belief: Belief) -> Tensor:

@@ -228,7 +228,7 @@ def _all_there(config: Config) -> bool:
 
 def _say_data(dataset: Given[Any], space: Space[Any], screen: Screen, took: float) -> None:
     kinds = counted(len(dataset.evidence), "kind", "kinds")
-    folds = space.folds(dataset.config)
+    folds = space.folds(dataset)
     screen.line(
         f"{counted(len(dataset), 'row')} · {space.says(dataset)} · {kinds} of evidence · held out "
         "by evidence in "

@@ -310,8 +310,14 @@ class Measured:
 
     # -- how good -----------------------------------------------------------------------------------------------------
 
-    def evaluation(self, features: np.ndarray, *, folds: int, seed: int) -> dict[str, Any] | None:
-        """Accuracy and calibration on rows whose exact class is known; None without such rows."""
+    def evaluation(self, features: np.ndarray | None, *, folds: int, seed: int) -> dict[str, Any] | None:
+        """Accuracy and calibration on rows whose exact class is known; None without such rows.
+
+        Args:
+            features: (N, D), learnt without labels, for a baseline; None where labels had a part in them.
+            folds: how often rows were held out.
+            seed: of the folds of the baseline.
+        """
         rows = ((self.exact >= 0) & self.held_out).nonzero()[0]
         if not len(rows):
             return None
@@ -324,7 +330,7 @@ class Measured:
             held = _joined(others, self.log_probs).numpy()[rows]
             entries.append(_entry("posterior", "features and other labels", held, truth, ours=True))
         entries.append(_entry("features", "features alone", features_only, truth, ours=True))
-        alone = _exact_only(features, self.exact, rows, seed)
+        alone = None if features is None else _exact_only(features, self.exact, rows, seed)
         if alone is not None:
             entries.append(_entry("exact_only", f"{len(rows)} exact rows alone", alone, truth))
         if len(others) > 1:

@@ -19,7 +19,7 @@ from anygrain.program.measure import Measured
 from anygrain.program.screen import Screen
 from anygrain.program.setup import dimensions, estimate_images, make_learner
 from anygrain.program.space import Measurement, Space
-from anygrain.program.trained import estimate_trained, trained_encoder
+from anygrain.program.trained import estimate_trained, learnt_without_labels, seen_note, trained_encoder
 
 
 class ClassSpace(Space[Dataset]):
@@ -130,11 +130,12 @@ class ClassMeasurement(Measurement):
         measured = Measured(dataset, torch.from_numpy(np.asarray(learner.held_out_log_probs_)), learner.held_out_)
         # exact labels, taken back in turn
         apart = any(facts.get("track") == "held out" for facts in learner.history_)
-        folds = config.learn.exact_folds if apart else config.learn.folds
+        folds = config.learn.exact_folds if apart else ClassSpace().folds(dataset)
+        plain = learnt_without_labels(learner, features)
         self.measured, self.groups = measured, measured.posterior.numpy()
         self.metrics = {
             "classes": list(dataset.classes.names),
-            "evaluation": measured.evaluation(features, folds=folds, seed=config.learn.seed),
+            "evaluation": measured.evaluation(plain, folds=folds, seed=config.learn.seed),
             "held_out": measured.held_out_evidence(),
             "agreement": measured.agreement(),
             "sources": measured.sources(),
@@ -144,7 +145,7 @@ class ClassMeasurement(Measurement):
             "suspects": measured.suspects(),
             "learner": _learnt(learner, config),
         }
-        self.notes = []
+        self.notes = seen_note(learner)
         if learner.class_prior_estimate_ is not None:
             prior, low, high = learner.class_prior_estimate_
             self.notes.append(

@@ -18,7 +18,7 @@ from anygrain.program.measure_numbers import MeasuredNumbers
 from anygrain.program.screen import Screen
 from anygrain.program.setup import dimensions, make_learner
 from anygrain.program.space import Measurement, Space
-from anygrain.program.trained import estimate_trained, trained_encoder
+from anygrain.program.trained import estimate_trained, is_trained, learnt_without_labels, seen_note, trained_encoder
 
 GROUPS = 5  # of rows, by the number, that a map keeps apart
 
@@ -44,8 +44,9 @@ class NumberSpace(Space[NumberDataset]):
     def says(self, dataset: NumberDataset) -> str:
         return f"the number {quoted(dataset.quantity)}"
 
-    def folds(self, config: Config) -> int:
-        return max(config.learn.folds, FOLDS)
+    def folds(self, dataset: NumberDataset) -> int:
+        trained = is_trained(dataset.config, dataset.columns)
+        return super().folds(dataset) if trained else max(dataset.config.learn.folds, FOLDS)
 
     def learner(self, config: Config, dataset: NumberDataset) -> tuple[Any, Any]:
         return make_learner(config, dataset, None)
@@ -132,10 +133,11 @@ class NumberMeasurement(Measurement):
         measured = MeasuredNumbers(dataset, learner.held_out_mean_, learner.held_out_variance_, learner.held_out_)
         rank = np.argsort(np.argsort(measured.posterior.mean.numpy(), kind="stable"))
         self.measured, self.groups = measured, np.eye(GROUPS)[rank * GROUPS // max(len(dataset), 1)]
-        self.notes = []
+        self.notes = seen_note(learner)
+        plain = learnt_without_labels(learner, features)
         self.metrics = {
             "quantity": dataset.quantity,
-            "evaluation": measured.evaluation(features, folds=NumberSpace().folds(config), seed=config.learn.seed),
+            "evaluation": measured.evaluation(plain, folds=NumberSpace().folds(dataset), seed=config.learn.seed),
             "held_out": measured.held_out_evidence(),
             "agreement": measured.agreement(),
             "sources": measured.sources(),

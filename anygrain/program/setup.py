@@ -53,6 +53,7 @@ def make_learner(config: Config, dataset: Given[Any], taxonomy: Taxonomy | None)
         accumulate=learn.accumulate,
         augmentation="auto" if learn.augment else None,
         precision=learn.precision,
+        cross_fit=learn.cross_fit,
     )
     return learner, data
 

@@ -11,6 +11,7 @@ import numpy as np
 from anygrain.data.config import Config
 from anygrain.data.dataset import Given
 from anygrain.program.screen import Screen
+from anygrain.program.trained import is_trained
 
 D = TypeVar("D", bound=Given[Any])
 
@@ -36,9 +37,12 @@ class Space(ABC, Generic[D]):
     def says(self, dataset: D) -> str:
         """What is learnt, in a few words."""
 
-    def folds(self, config: Config) -> int:
+    def folds(self, dataset: D) -> int:
         """Parts that rows are split in, so that a row is scored by heads that did not see it."""
-        return config.learn.folds
+        from anygrain.learn.cross_fit import PARTS
+
+        trained = is_trained(dataset.config, dataset.columns)
+        return PARTS if trained else dataset.config.learn.folds
 
     @abstractmethod
     def learner(self, config: Config, dataset: D) -> tuple[Any, Any]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from anygrain.data.config import Config
 from anygrain.data.dataset import Columns
-from anygrain.data.error import InputError
+from anygrain.data.error import InputError, number
 
 if TYPE_CHECKING:
     from anygrain.encoders.trainable import TrainableEncoder
@@ -75,3 +77,26 @@ def trained_words(config: Config, columns: Columns) -> str:
     if len(columns.all) > len(columns.text):
         parts.append(f"{len(columns.all) - len(columns.text)} columns")
     return f"{' and '.join(parts)} through a network trained with the head"
+
+
+def is_trained(config: Config, columns: Columns) -> bool:
+    """Whether the encoder is trained with the head."""
+    return bool(columns.images) or trained_encoder(config, columns) is not None
+
+
+def learnt_without_labels(learner: Any, features: np.ndarray) -> np.ndarray | None:
+    """Features (N, D) of a fitted learner, or None where its encoder was trained with the labels."""
+    from anygrain.encoders.trainable import TrainableEncoder
+
+    return None if isinstance(learner.encoder_, TrainableEncoder) else features
+
+
+def seen_note(learner: Any) -> list[str]:
+    """A sentence on rows that are scored by a network which was trained on their labels; none where there are none."""
+    from anygrain.encoders.trainable import TrainableEncoder
+
+    held, n = int(learner.held_out_.sum()), len(learner.held_out_)
+    if held == n or not isinstance(learner.encoder_, TrainableEncoder):
+        return []
+    why = "learn.cross_fit = true keeps every row apart once" if not learner.cross_fit else "their sets join most rows"
+    return [f"{number(n - held)} of {number(n)} rows are scored by a network that was trained on their labels: {why}"]

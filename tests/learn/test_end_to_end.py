@@ -373,6 +373,41 @@ def test_a_killed_training_on_ratings_goes_on_to_the_same_result():
 # -- batches, refusals, processes -------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("at", [3, 5, 8])
+def test_cross_fitted_rows_are_predicted_by_networks_that_did_not_see_them(at):
+    votes = Crowd.simulate(Y, 3, generator=gen(), n_annotators=4, votes_per_item=2)
+
+    def learner():
+        return Learner(encoder=Small(drop=0.3), epochs=3, cross_fit=True)
+
+    kept, state = {}, RecipeState()
+
+    def callback(done, total, facts):
+        assert total == 9
+        kept["tensors"], kept["history"] = copy.deepcopy(state.tensors()), list(state.history)
+        if done == at:
+            raise Killed
+
+    whole = learner().fit(X, votes)
+    plain = Learner(encoder=Small(drop=0.3), epochs=3).fit(X, votes)
+    np.testing.assert_array_equal(whole.predict_proba(X), plain.predict_proba(X))  # the model itself is the same
+    assert whole.held_out_.all()
+    assert [h["step"] for h in whole.history_][2:4] == ["epoch 3", "part 1 epoch 1"]
+    with pytest.raises(Killed):
+        learner().fit(X, votes, callback=callback, state=state)
+    resumed = learner().fit(X, votes, state=RecipeState.from_tensors(kept["tensors"], kept["history"]))
+    np.testing.assert_array_equal(whole.held_out_log_probs_, resumed.held_out_log_probs_)
+
+
+def test_random_labels_are_not_remembered_by_cross_fitted_predictions():
+    random = torch.randint(3, (300,), generator=gen())
+    fitted = Learner(encoder=Small(width=64), epochs=80, cross_fit=True).fit(X, Exact(random, 3))
+    held = fitted.held_out_log_probs_.argmax(axis=1)
+    assert (held == random.numpy()).mean() < 0.43
+    one_group = Learner(encoder=Small(), epochs=2, cross_fit=True).fit(X, Counts(bag_of_all(), [[100, 100, 100]]))
+    assert not one_group.held_out_.any()
+
+
 def test_terms_keep_together_what_they_speak_of():
     class Couples(Term):
         def __init__(self):

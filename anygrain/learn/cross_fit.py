@@ -1,0 +1,74 @@
+"""Predictions of every row by a network that was trained without it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from anygrain.encoders.trainable import Arrays, Inputs, TrainableEncoder
+from anygrain.labels.observations import Observations
+from anygrain.learn.end_to_end import EndToEnd
+from anygrain.learn.recipe import split_groups
+
+PARTS = 2  # networks; each is trained on the rows outside its part
+
+
+class SomeRows:
+    """Some rows of inputs, (R,)."""
+
+    def __init__(self, rows: Inputs, chosen: Tensor) -> None:
+        self.rows, self.chosen = rows, chosen
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def __getitem__(self, rows: Tensor) -> Arrays:
+        return self.rows[self.chosen[rows.cpu()]]
+
+
+def cross_fitted(
+    train: Callable[..., EndToEnd],
+    encoder: TrainableEncoder,
+    rows: Inputs,
+    labels: Observations,
+    epochs: int,
+    seed: int,
+) -> Tensor | None:
+    """What is said of every data row by a network that has not seen it, (rows, ...); None where no split is possible.
+
+    Rows that a label joins stay in one part. The networks have as many epochs as the one that stays, so together they
+    cost as much as that one.
+
+    Args:
+        train: makes a training of an encoder, inputs and labels, with the options `part`, `before`, `parts`, `epochs`.
+        encoder: has learnt from the data, is not trained yet.
+        rows: inputs of all data rows.
+        labels: of these rows.
+        epochs: of every network.
+        seed: of the split.
+    """
+    group = labels.groups().cpu()
+    if int(torch.bincount(group.unique(return_inverse=True)[1]).max()) > len(group) / PARTS:
+        return None
+    fold = split_groups(group, PARTS, torch.Generator().manual_seed(seed))
+    found: Tensor | None = None
+    for f in range(PARTS):
+        inside, outside = (fold != f).nonzero()[:, 0], (fold == f).nonzero()[:, 0]
+        training = train(
+            copy.deepcopy(encoder),
+            SomeRows(rows, inside),
+            labels[inside].with_own_channels(),
+            part=f"part {f + 1} ",
+            before=f + 1,
+            parts=PARTS + 1,
+            epochs=epochs,
+        )
+        training.run()
+        said = training.predicted(SomeRows(rows, outside))
+        if found is None:
+            found = said.new_empty(len(rows), *said.shape[1:])
+        found[outside.to(said.device)] = said
+    return found
