@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -91,6 +92,12 @@ class Compositions:
             given[:, t, 1:] = torch.bmm(ahead[t][:, None], moved)[:, 0]
             back = torch.bmm(moved, q[:, t, 1:, None])[..., 0] + stay * q[:, t, :1]
         return total, given
+
+
+@lru_cache(maxsize=8)
+def compositions(n: int, columns: int, device: torch.device) -> Compositions:
+    """Compositions that are kept: the parts of a set of labels need the same ones."""
+    return Compositions(n, columns, device)
 
 
 def weigh_counts(table: Compositions, log_p: Tensor, log_weight: Tensor, towards: Tensor) -> tuple[Tensor, Tensor]:

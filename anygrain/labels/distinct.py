@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 
 import torch
@@ -39,8 +40,8 @@ class DistinctPlan:
         .. math:: P(d \mid y) = \Big[ \sum_k [\exists i: y_i = k] = d \Big]
 
         Exact over all sets of classes up to 12 of them. Beyond, the number of classes (or of members, where they are
-        fewer) that is missing is given a law of Katz's family with the true mean and variance, which follow from
-        :math:`P(k \text{ absent}) = \prod_i (1 - p_i(k))` and
+        fewer) that is missing is given a law of Katz's family, with a normal tail, of the true mean and variance, which
+        follow from :math:`P(k \text{ absent}) = \prod_i (1 - p_i(k))` and
         :math:`P(k, l \text{ absent}) = \prod_i (1 - p_i(k) - p_i(l))`.
 
         Args:
@@ -83,8 +84,12 @@ def _estimate(log_p: Tensor, distinct: Tensor, sizes: Tensor) -> tuple[Tensor, T
         joint = both.exp() * (1.0 - torch.eye(k, dtype=p.dtype, device=p.device)) + torch.diag_embed(absent)
         missing = absent.sum(dim=1) - (k - most)
         variance = joint.sum(dim=(1, 2)) - absent.sum(dim=1) ** 2
-        law = katz(missing.clamp(min=1e-9), variance.clamp(min=1e-6), int(most.max()))
-        value = law.gather(1, (most - distinct)[:, None])[:, 0]
+        mean, spread, seen = missing.clamp(min=1e-9), variance.clamp(min=1e-6), most - distinct
+        value = katz(mean, spread, int(most.max())).gather(1, seen[:, None])[:, 0]
+        # beyond the end of a binomial law, a normal tail
+        ends = (mean > spread) & (seen > mean * mean / (mean - spread).clamp(min=1e-9) - 1)
+        tail = -0.5 * (seen - mean) ** 2 / spread - 0.5 * torch.log(2 * math.pi * spread)
+        value = torch.where(ends & (seen > mean + 0.5), tail, value)
         (slope,) = torch.autograd.grad(value.sum(), p)
     value, p = value.detach(), p.detach()
     message = tangent_messages(p, slope) + value[:, None, None]

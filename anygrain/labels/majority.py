@@ -27,8 +27,8 @@ class Majority(SetLabels):
     .. math:: P(w \mid y) = (1 - \epsilon) \frac{[c_w = \max_k c_k]}{\#\{k : c_k = \max_j c_j\}} + \epsilon / K,
               \qquad c_k = \sum_{i \in m} [y_i = k]
 
-    Two classes are exact at every size; more as long as all class counts can be gone through (100 members of 3
-    classes, 26 of 5, 10 of 10). Beyond, `exact` is False: the counts of the winner and of its rivals are taken for
+    Two classes are exact at every size; more as long as all class counts can be gone through (64 members of 3
+    classes, 19 of 5, 8 of 10). Beyond, `exact` is False: the counts of the winner and of its rivals are taken for
     independent, matched in the moments of their differences (`PluralityPlan.find`).
 
     Args:

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anygrain.labels.compositions import Compositions, cells, weigh_counts
+from anygrain.labels.compositions import Compositions, cells, compositions, weigh_counts
 from anygrain.labels.counting import range_counts
 from anygrain.labels.matched import katz, tangent_messages
 from anygrain.labels.segments import Segments
 
-LIMIT = 2 * 10**5  # counts of 0, 1, .. n members that are gone through for one set
+LIMIT = 5 * 10**4  # counts of 0, 1, .. n members that are gone through for one set
 CHUNK = 2**22  # entries held at once where counts are approximated
 DISCRETE = 1000  # members up to which approximate counts are whole numbers
 POINTS = 128  # of the integral above
@@ -49,7 +49,7 @@ class PluralityPlan:
     @cached_property
     def table(self) -> Compositions:
         """Counts of sets that are gone through."""
-        return Compositions(self.most, self.columns + self.spare, self.segments.offsets.device)
+        return compositions(self.most, self.columns + self.spare, self.segments.offsets.device)
 
     def find(self, log_p: Tensor, winner: Tensor) -> tuple[Tensor, Tensor]:
         r"""That a column is the most frequent one of its set; ties are broken evenly.

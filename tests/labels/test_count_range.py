@@ -31,7 +31,7 @@ def recursion(log_yes: torch.Tensor, log_no: torch.Tensor) -> torch.Tensor:
     return law
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     ends=st.tuples(*[st.tuples(st.integers(-1, n), st.integers(-1, n)) for n in SIZES]),
     target=st.sampled_from([0, [1, 2], "per bag", "table"]),
@@ -156,9 +156,9 @@ def test_a_hundred_thousand_members(low, high):
 
 def test_a_range_costs_little_more_than_a_count():
     generator = torch.Generator().manual_seed(0)
-    log_probs = torch.randn(200_000, 2, generator=generator, dtype=torch.float64).log_softmax(1)
+    log_probs = torch.randn(40_000, 2, generator=generator, dtype=torch.float64).log_softmax(1)
     yes, no = log_probs[:, 1:], log_probs[:, :1]
-    offsets, count = torch.arange(0, 200_001, 1000), torch.full((200, 1), 520)
+    offsets, count = torch.arange(0, 40_001, 1000), torch.full((40, 1), 520)
 
     def seconds(run):
         spent = []
@@ -169,7 +169,7 @@ def test_a_range_costs_little_more_than_a_count():
         return min(spent)
 
     one = seconds(lambda: event_counts(yes, no, offsets, count))
-    some = seconds(lambda: range_counts(yes, no, offsets, count, torch.full((200, 1), 1000)))
+    some = seconds(lambda: range_counts(yes, no, offsets, count, torch.full((40, 1), 1000)))
     assert some < 4 * one + 0.05
 
 
