@@ -303,10 +303,11 @@ class ClassLoop(Loop):
     With a strong augmentation every row is seen twice: the posterior of the weak view is the target of both, and rows
     without any evidence take part with the strong view, once their weak view is believed with `SURE`:
 
-    .. math:: \mathrm{loss}(\log p(x^w), q) + \Big(1 - \frac{H(q)}{\log K}\Big) \mathrm{loss}(\log p(x^s), q),
-              \qquad q = q(\log p(x^w), o)
+    .. math:: \mathrm{loss}(\log p(x^w), q) + c\, \mathrm{loss}(\log p(x^s), q), \qquad q = q(\log p(x^w), o), \quad
+              c = \mathrm{mean}_i \Big(1 - \frac{H(q_i)}{\log K}\Big)
 
-    The factor keeps rows that are still in doubt from holding the network where it is.
+    The factor c keeps beliefs that are still in doubt from holding the network where it is. It is one for the whole
+    batch: a factor for every row would prefer the class that is believed more.
 
     Args:
         targets: what every batch is trained towards.
@@ -388,9 +389,8 @@ class ClassLoop(Loop):
         if strong:
             other = self.loss(log_probs[weak + len(rows)], posterior)
             if self.teaches:
-                value = value + (observed * certainty(posterior[:n]) * other[:n]).sum() / observed.sum().clamp(
-                    min=1e-12
-                )
+                share = observed / observed.sum().clamp(min=1e-12)
+                value = value + (share @ certainty(posterior[:n])) * (share @ other[:n])
             if len(silent):
                 sure = posterior[n:].max(dim=1).values >= SURE
                 value = value + (self.weight[names[n:]] * sure * other[n:]).mean()
