@@ -70,7 +70,7 @@ class Columns(TrainableEncoder):
     mean: Tensor
     scale: Tensor
     first: Tensor
-    training_defaults = Training(learning_rate=1e-3, batch_size=128, steps=1500, weight_decay=0.05)
+    training_defaults = Training(learning_rate=2e-3, batch_size=128, steps=1500, weight_decay=0.05)
 
     def __init__(
         self,
