@@ -7,17 +7,19 @@ from torch import Tensor, nn
 
 from anygrain.labels import LabelError
 
-#: log-variances, of numbers in units of their spread, stay within this
+#: the level of log-variances, of numbers in units of their spread, stays within this
 LOWEST, HIGHEST = -14.0, 8.0
+#: how far the log-variance of a row may leave that level: rows unlike all others must not be without doubt
+SPAN = 4.0
 
 
 class RealHead(nn.Module):
     r"""Features (B, D) to mean and variance, both (B,).
 
-    .. math:: m(z) = \mu + \sigma f(z), \qquad v(z) = \sigma^2 s^2 \exp g(z)
+    .. math:: m(z) = \mu + \sigma f(z), \qquad v(z) = \sigma^2 s^2 \exp\big(c + 4 \tanh(g(z) / 4)\big)
 
-    A head gives f and g by ``raw``; location :math:`\mu` and scale :math:`\sigma` are those of the labels, and s is set
-    by the calibration on held-out evidence.
+    A head gives f and g by ``raw``; c is learnt. Location :math:`\mu` and scale :math:`\sigma` are those of the labels,
+    and s is set by the calibration on held-out evidence.
     """
 
     location: Tensor
@@ -29,6 +31,7 @@ class RealHead(nn.Module):
         self.feature_dim = feature_dim
         for name, value in (("location", 0.0), ("scale", 1.0), ("spread", 1.0)):
             self.register_buffer(name, torch.tensor(value, dtype=torch.float64))
+        self.level = nn.Parameter(torch.zeros(()))
 
     def raw(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """f and g of features (B, D), both (B,)."""
@@ -48,21 +51,22 @@ class RealHead(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         f, g = self.raw(features)
-        variance = (self.scale * self.spread).square() * g.double().clamp(LOWEST, HIGHEST).exp()
+        log_variance = self.level.clamp(LOWEST, HIGHEST) + SPAN * torch.tanh(g / SPAN)
+        variance = (self.scale * self.spread).square() * log_variance.double().exp()
         return self.location + self.scale * f.double(), variance
 
 
 class Gaussian(RealHead):
-    r""":math:`f(z) = w^\top z + b` and :math:`g(z) = u^\top z + c`, from zero weights."""
+    r""":math:`f(z) = w^\top z + b` and :math:`g(z) = u^\top z`, from zero weights."""
 
     def __init__(self, feature_dim: int) -> None:
         super().__init__(feature_dim)
         self.weight = nn.Parameter(torch.zeros(2, feature_dim))
-        self.bias = nn.Parameter(torch.zeros(2))
+        self.bias = nn.Parameter(torch.zeros(()))
 
     def raw(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        f, g = nn.functional.linear(features, self.weight, self.bias).unbind(dim=-1)
-        return f, g
+        f, g = nn.functional.linear(features, self.weight).unbind(dim=-1)
+        return f + self.bias, g
 
     def penalty(self, variance: float = 1.0) -> Tensor:
         return self.weight[0].square().sum() + variance * self.weight[1].square().sum()
