@@ -39,6 +39,17 @@ text                string   the first 160 characters of the text, or the first 
 map_x, map_y        float    place of the row on a map (`anygrain.report.row_map`); null where not placed
 ==================  =======  ===========================================================================================
 
+Where the labels speak of a number, ``class`` to ``predicted_prob`` and ``exact`` give way to
+
+==================  =======  ===========================================================================================
+column              type     meaning
+==================  =======  ===========================================================================================
+mean, sd            float    mean and standard deviation given the features and all labels of the row
+predicted           float    the mean from the features alone
+predicted_sd        float    its standard deviation
+value               float    the value given for the row, or null
+==================  =======  ===========================================================================================
+
 **metrics.json.** Numbers are finite or null. Intervals are [low, high] at 95 %.
 
 - ``format``: "anygrain-run-1"
@@ -88,6 +99,25 @@ map_x, map_y        float    place of the row on a map (`anygrain.report.row_map
 - ``history``: per round of the final fit {``round``, ``evidence`` (per row, fitted), ``held_out`` (per row), and
   whatever else the learner tells}
 - ``warnings``: sentences; ``notes``: sentences
+
+``space`` is "classes" or "real". Of a number there are no ``classes``, ``confusion`` and ``classes_table``; ``quantity``
+is its name, and
+
+- ``evaluation``: null with fewer than two given values. ``entries`` have ``rmse``, ``mae``, ``r2``, ``crps`` and
+  ``log_density`` (nats), each with ``..._interval`` (bootstrap), and ``coverage``: for the levels .5, .8, .9 and .95
+  {``level``, ``share`` (of given values inside), ``interval`` (Wilson), ``rows``, ``width`` (mean)}. Keys ``exact_only``
+  (ridge regression on the values alone) and ``mean`` (mean of the labels); the others as above. ``calibration``: the
+  same for levels .05 to .95, from the features, without ``width``; the width of intervals of either half of the rows
+  comes from the residuals of the other half, as that of predictions comes from all
+- ``held_out``: ``chance`` is one normal distribution for all rows
+- ``agreement``: ``correlation``, ``difference`` (mean of second - first) and ``rms`` in place of ``agree`` to
+  ``interval``
+- ``sources``: {``name``, ``part``, ``kind``, ``labels``, ``suspects``, ``bias``, ``interval`` (of the bias), ``spread``,
+  ``slope``}, the last four null but for annotators
+- ``worst``: the 20 labels that are hardest to believe; ``expected``, ``spread`` and ``away``, what all else expects of
+  the label, the standard deviation of that, and the distance in standard deviations, in place of ``proposed`` and
+  ``probability``
+- ``learner``: {``chosen``, ``head``, ``penalty``, ``spread`` (factor on standard deviations), ``exact_only_won``}
 """
 
 from __future__ import annotations
