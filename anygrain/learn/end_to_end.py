@@ -34,6 +34,7 @@ from anygrain.learn.head import Head
 from anygrain.learn.loop import ClassLoop, Loop, Network, Pace
 from anygrain.learn.loss import Loss
 from anygrain.learn.recipe import Callback, RecipeResult, RecipeState
+from anygrain.learn.tag_recipe import TagHead
 from anygrain.learn.term import Term
 from anygrain.learn.together import kept_together
 from anygrain.learn.weighting import Weighting
@@ -323,7 +324,7 @@ class ClassEndToEnd(EndToEnd):
         self,
         learner: Learner,
         encoder: TrainableEncoder,
-        head: Head,
+        head: Head | TagHead,
         rows: Inputs,
         labels: Labels,
         *,
@@ -375,6 +376,7 @@ class ClassEndToEnd(EndToEnd):
             instances=self.names,
             row_of=labels.rows,
             weight=labels.instance_weight(),
+            tag_of=self.tag_of(labels),
             silent=silent,
             teaches=augmentation is not None and float(doubt[self.names].mean()) > IN_DOUBT,
         )
@@ -396,33 +398,51 @@ class ClassEndToEnd(EndToEnd):
 
     def held_out_value(self) -> Tensor:
         assert self.held is not None
-        logits = self._logits(self.held_rows.nonzero()[:, 0])[self.held.rows]
-        value = self.held.infer(logits.log_softmax(dim=1))[0]
+        logits = self.of_instances(self._logits(self.held_rows.nonzero()[:, 0]), self.held)
+        value = self.held.infer((self._temperature_of(logits) * logits).log_softmax(dim=1))[0]
         return value if self.held.weight is None else value * self.held.weight.to(value)
 
+    def _temperature_of(self, logits: Tensor) -> float:
+        """That of the held-out evidence, for logits (N, K) of its instances; near 1 where there is little.
+
+        Epochs are compared each at its own: an overfitted network that is merely too sure may still be the better one.
+        """
+        assert self.held is not None
+        everyone = torch.ones(len(logits), dtype=torch.bool, device=logits.device)
+        found = fit_temperature(self.held, logits, everyone, default=1.0)
+        n = self.held.n_observations
+        return found ** (n / (n + SHRINK))
+
+    def tag_of(self, labels: Labels) -> Tensor | None:
+        """Which tag of its row every instance is, (N,); None where rows have no tags."""
+        return None
+
+    def of_instances(self, table: Tensor, labels: Labels) -> Tensor:
+        """What a table of rows says of the instances of labels of these rows."""
+        tag = self.tag_of(labels)
+        return table[labels.rows] if tag is None else table[labels.rows, tag]
+
     def _logits(self, on: Tensor | None = None, rows: Inputs | None = None) -> Tensor:
-        """Logits (R, K) of all data rows, some of them, or other rows, by the averaged network."""
+        """Logits (R, K) of all data rows, some of them, or other rows, by the averaged network; (R, L, 2) of tags."""
         head, encoder = self.network.head, self.network.encoder
-        assert isinstance(head, Head)
+        assert isinstance(head, Head | TagHead)
         assert encoder is not None
-        return self.table(lambda arrays: head.logits(encoder.encode(arrays)), on, rows)
+        logits = head.logits if isinstance(head, Head) else head.log_probs
+        return self.table(lambda arrays: logits(encoder.encode(arrays)), on, rows)
 
     def predicted(self, rows: Inputs) -> Tensor:
-        return (self.temperature * self._logits(rows=rows)).log_softmax(dim=1)
+        return (self.temperature * self._logits(rows=rows)).log_softmax(dim=-1)
 
     def run(self) -> RecipeResult:
         """Train, choose the epoch and the temperature."""
         epoch = self.train()
-        logits = self._logits()[self.labels.rows]
+        logits = self.of_instances(self._logits(), self.labels)
         self.temperature = 1.0
         if self.held is not None:
-            everyone = torch.ones(len(self.held_names), dtype=torch.bool, device=logits.device)
-            found = fit_temperature(self.held, logits[self.held_names], everyone, default=1.0)
-            n = self.held.n_observations
-            self.temperature = found ** (n / (n + SHRINK))
+            self.temperature = self._temperature_of(logits[self.held_names])
         log_probs = (self.temperature * logits).log_softmax(dim=1)
         head = self.network.head
-        assert isinstance(head, Head)
+        assert isinstance(head, Head | TagHead)
         return RecipeResult(
             head=head,
             temperature=self.temperature,
@@ -434,7 +454,7 @@ class ClassEndToEnd(EndToEnd):
         )
 
 
-def tell_apart(head: Head, seed: int) -> None:
+def tell_apart(head: nn.Module, seed: int) -> None:
     """Draw the rows of a head (K, D) apart, by about 1 in the logits, where all classes start alike.
 
     Evidence about sets does not move classes that start alike: under equal probabilities the posterior of two

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -192,7 +192,7 @@ class Learner(ClassifierMixin, BaseEstimator):
             number.fit(self, X, y, callback, state)
             return self
         if tags.speak_of_tags(y):
-            tags.fit(self, X, y, callback)
+            tags.fit(self, X, y, callback, state)
             return self
         device = self._device()
         data, given = self._read(X, y)
@@ -339,8 +339,15 @@ class Learner(ClassifierMixin, BaseEstimator):
         labels: Labels,
         callback: Callback | None,
         state: RecipeState | None,
+        kind: type[ClassEndToEnd] = ClassEndToEnd,
+        head: Callable[[int], Any] | None = None,
     ) -> None:
-        """Encoder and head together."""
+        """Encoder and head together.
+
+        Args:
+            kind: of training.
+            head: makes the head for a number of features; that of classes where not given.
+        """
         if self.procedure is not None:
             raise LabelError(
                 f"{type(self.procedure).__name__} fits a head on frozen features; {type(encoder).__name__} is trained"
@@ -355,10 +362,11 @@ class Learner(ClassifierMixin, BaseEstimator):
 
         def training(encoder: TrainableEncoder, rows: Inputs, labels: Labels, **how: Any) -> ClassEndToEnd:
             settings = {**self.training_settings(encoder), "parts": 1 + PARTS * apart, **how}
-            return ClassEndToEnd(
+            width = encoder.feature_dim
+            return kind(
                 self,
                 encoder,
-                make_head(self.head, encoder.feature_dim, labels.n_classes),
+                make_head(self.head, width, labels.n_classes) if head is None else head(width),
                 rows,
                 labels,
                 loss=cross_entropy if self.loss is None else self.loss,
@@ -377,7 +385,10 @@ class Learner(ClassifierMixin, BaseEstimator):
             if said is not None:
                 everyone = torch.ones_like(found.held_out)
                 found = replace(
-                    found, held_out_log_probs=said[labels.rows], held_out=everyone, history=list(state.history)
+                    found,
+                    held_out_log_probs=whole.of_instances(said, labels),
+                    held_out=everyone,
+                    history=list(state.history),
                 )
         self._keep(found)
         self.recipe_state_ = state

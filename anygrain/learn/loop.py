@@ -20,6 +20,7 @@ from anygrain.learn.head import Head
 from anygrain.learn.loss import Loss
 from anygrain.learn.real_head import RealHead
 from anygrain.learn.step import Step
+from anygrain.learn.tag_recipe import TagHead
 from anygrain.learn.term import Term
 from anygrain.learn.weighting import Weighting
 
@@ -50,21 +51,24 @@ class Network(nn.Module):
     """All that is trained as one module, so that a fabric can wrap it.
 
     Args:
-        head: features to log-probabilities, or to a mean and a variance.
+        head: features to log-probabilities of classes or tags, or to a mean and a variance.
         encoder: arrays to features; None where the arrays are the features.
         terms: their parameters are trained as well.
     """
 
     def __init__(
-        self, head: Head | RealHead, encoder: TrainableEncoder | None = None, terms: Sequence[Term] = ()
+        self, head: Head | RealHead | TagHead, encoder: TrainableEncoder | None = None, terms: Sequence[Term] = ()
     ) -> None:
         super().__init__()
         self.head, self.encoder, self.terms = head, encoder, nn.ModuleList(terms)
 
     def forward(self, arrays: Arrays) -> tuple[Any, Tensor]:
-        """What the head gives, log-probabilities (B, K) or mean and variance, and features (B, D) of some rows."""
+        """What the head gives and features (B, D) of some rows.
+
+        Of classes log-probabilities (B, K), of tags (B, L, 2); of a number its mean and variance, both (B,).
+        """
         features = arrays["features"] if self.encoder is None else self.encoder.encode(arrays)
-        return self.head(features), features
+        return self.head.log_probs(features) if isinstance(self.head, TagHead) else self.head(features), features
 
     def groups(self, rate: float) -> list[dict[str, Any]]:
         """Parameters and their learning rates."""
@@ -137,6 +141,7 @@ class Loop(ABC):
         instances: what an instance of these labels is called in steps, (n,); its own number where not given.
         row_of: data row of every instance by that name, (N,); that of the labels where not given.
         weight: of every instance by that name, (N,); that of the labels where not given.
+        tag_of: which tag of its row an instance is, by that name, (N,); None where rows have no tags.
     """
 
     def __init__(
@@ -153,7 +158,9 @@ class Loop(ABC):
         instances: Tensor | None = None,
         row_of: Tensor | None = None,
         weight: Tensor | None = None,
+        tag_of: Tensor | None = None,
     ) -> None:
+        self.tag_of = None if tag_of is None else tag_of.cpu()
         self.network, self.rows, self.order, self.pace = network, rows, labels, pace
         self.seed, self.fabric, self.hooked = seed, fabric, hooked
         device = fabric.device
@@ -269,9 +276,15 @@ class Loop(ABC):
             given = self.network(arrays)[0]
             return torch.stack(given, dim=1) if isinstance(given, tuple) else given
 
-        table = in_batches(outputs, self.rows, 4 * self.pace.batch_size, self.network, rows)[place]
-        table = table.to(self.order.device)
+        table = in_batches(outputs, self.rows, 4 * self.pace.batch_size, self.network, rows)
+        table = self.of_instances(table, place, self.name_of[instances.cpu()]).to(self.order.device)
         return tuple(table.unbind(dim=1)) if isinstance(self.network.head, RealHead) else (table,)
+
+    def of_instances(self, outputs: Tensor, place: Tensor, names: Tensor) -> Tensor:
+        """What the head gives for instances, (B, ...), from what it gives for rows and the place of each one's row."""
+        if self.tag_of is None:
+            return outputs[place]
+        return outputs[place, self.tag_of[names.cpu()].to(place.device)]
 
     # -- going on after an interruption -------------------------------------------------------------------------------
 
@@ -374,9 +387,10 @@ class ClassLoop(Loop):
             if strong:
                 views.append(self.augmentation.strong(arrays, generator))
         joined = views[0] if len(views) == 1 else {k: torch.cat([view[k] for view in views]) for k in views[0]}
-        log_probs, features = self.module(to_device(joined, device))
-        weak, names = place.to(device), names.to(device)
-        believed = log_probs[weak].detach()
+        outputs, features = self.module(to_device(joined, device))
+        place, names = place.to(device), names.to(device)
+        log_probs = self.of_instances(outputs, place, names)
+        believed = log_probs.detach()
         if self.said is not None:
             self.said[0][batch.instances] = believed[:n].to(self.said[0])
         if known is None:
@@ -384,10 +398,10 @@ class ClassLoop(Loop):
         posterior = torch.cat([known.to(believed), believed[n:].exp()])
         observed = self.weight_of(batch)
         weight = torch.cat([observed, observed.new_zeros(len(silent))])
-        step = Step(log_probs[weak], features[weak], posterior, names, epoch)
+        step = Step(log_probs, features[place], posterior, names, epoch)
         value = objective(step, self.loss, self.terms, self.weighting, weight)
         if strong:
-            other = self.loss(log_probs[weak + len(rows)], posterior)
+            other = self.loss(self.of_instances(outputs, place + len(rows), names), posterior)
             if self.teaches:
                 share = observed / observed.sum().clamp(min=1e-12)
                 value = value + (share @ certainty(posterior[:n])) * (share @ other[:n])

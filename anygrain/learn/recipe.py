@@ -97,7 +97,7 @@ class RecipeResult:
         chosen: "evidence" or "exact only", and why.
     """
 
-    head: Head
+    head: Any
     temperature: float
     posterior: Tensor
     held_out_log_probs: Tensor

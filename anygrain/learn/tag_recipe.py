@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from anygrain.labels import All, Labels, Tags
+from anygrain.labels import All, LabelError, Labels, Tags
 from anygrain.learn.calibration import evidence_score
 
 #: weight decays that are tried, from strong to weak
@@ -51,6 +51,11 @@ class TagHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Calibrated log odds (B, L)."""
         return self.calibrated(self.scores(features))
+
+    def log_probs(self, features: Tensor) -> Tensor:
+        """Log-probabilities (B, L, 2) of off and on."""
+        odds = self(features)
+        return functional.logsigmoid(torch.stack([-odds, odds], dim=-1))
 
 
 TAG_HEADS = {"linear": TagHead}
@@ -150,7 +155,7 @@ class TagRecipe:
     def __init__(self, features: Tensor, labels: Labels, *, folds: int, rounds: int, seed: int) -> None:
         self.features, self.labels = features, labels
         parts = labels.parts if isinstance(labels, All) else [labels]
-        self.tags = next(part for part in parts if isinstance(part, Tags))
+        self.tags = tags_of(labels)
         self.joint = len(parts) > 1
         self.rounds = max(rounds, 1) if self.joint else 1
         groups = labels.groups()
@@ -248,3 +253,16 @@ class TagRecipe:
         with torch.no_grad():
             scores = torch.stack([head.scores(self.features) for head in heads])
         return scores[self.fold, torch.arange(len(self.fold), device=scores.device)]
+
+
+def tags_of(labels: Labels) -> Tags:
+    """The first `Tags` among labels.
+
+    Raises:
+        LabelError: labels without any.
+    """
+    parts = labels.parts if isinstance(labels, All) else [labels]
+    found = next((part for part in parts if isinstance(part, Tags)), None)
+    if found is None:
+        raise LabelError("the model is of tags; expected Tags, or labels joined with Tags")
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,9 +13,10 @@ from anygrain.encoders.trainable import TrainableEncoder
 from anygrain.labels import All, LabelError, Labels, Tags
 from anygrain.learn.calibration import evidence_score
 from anygrain.learn.common_error import common_error
+from anygrain.learn.end_to_end import ClassEndToEnd
 from anygrain.learn.reading import check_rows, n_rows_of
-from anygrain.learn.recipe import Callback
-from anygrain.learn.tag_recipe import TagHead, TagRecipe
+from anygrain.learn.recipe import Callback, RecipeState
+from anygrain.learn.tag_recipe import TagHead, TagRecipe, tags_of
 
 if TYPE_CHECKING:
     from anygrain.learn.learner import Learner
@@ -32,7 +34,7 @@ def speak_of_tags(y: Any) -> bool:
     return any(isinstance(part, Tags) for part in parts)
 
 
-def fit(learner: Learner, X: Any, given: Labels, callback: Callback | None) -> None:
+def fit(learner: Learner, X: Any, given: Labels, callback: Callback | None, state: RecipeState | None) -> None:
     """Fit a Learner to rows of data and what is known of their tags.
 
     Raises:
@@ -48,7 +50,7 @@ def fit(learner: Learner, X: Any, given: Labels, callback: Callback | None) -> N
     learner._forget()
     data = learner._check(X, reset=True)
     check_rows(n_rows_of(data), len(given), "the labels")
-    part = _tags_of(given)
+    part = tags_of(given)
     if not bool((part.labels >= 0).any()) and part is given:
         raise LabelError("no tag of any row is known: nothing can be learnt")
     for name in OF_CLASSES:
@@ -57,12 +59,14 @@ def fit(learner: Learner, X: Any, given: Labels, callback: Callback | None) -> N
     learner.classes_, learner.named_ = np.arange(2), False
     learner._seed = int(learner.seed)
     learner.encoder_ = learner._make_encoder(data)
-    if isinstance(learner.encoder_, TrainableEncoder):
-        raise LabelError(
-            f"tags are learnt on frozen features; {type(learner.encoder_).__name__} is trained with a head"
-        )
     error = common_error(given)
     labels = (given.with_error(error) if error else given).to(learner._device())
+    fitted: Any = learner
+    fitted.error_, fitted.tag_names_ = error, part.tag_names
+    fitted.labels_, fitted._given = labels.to("cpu"), given
+    if isinstance(learner.encoder_, TrainableEncoder):
+        _fit_end_to_end(learner, learner.encoder_, data, labels, part.n_tags, callback, state)
+        return
     encoded = learner._learn_encoder(data)
     root = float(encoded.square().mean().sqrt())
     learner.feature_scale_ = root if root > 0 else 1.0
@@ -70,17 +74,45 @@ def fit(learner: Learner, X: Any, given: Labels, callback: Callback | None) -> N
     found = TagRecipe(
         features, labels, folds=max(learner.folds, FOLDS), rounds=learner.rounds, seed=learner._seed
     ).run()
-    fitted: Any = learner
-    fitted.head_, fitted.history_, fitted.error_ = found.head, found.history, error
+    fitted.head_, fitted.history_ = found.head, found.history
     fitted.chosen_ = {"chosen": "evidence", "why": "tags have one way to be learnt"}
     fitted.posterior_ = found.posterior.cpu().numpy()
     fitted.held_out_log_probs_ = found.held_out_log_probs.cpu().numpy()
     fitted.held_out_ = np.ones(len(found.posterior), dtype=bool)
     fitted.log_evidence_heldout_ = found.score
-    fitted.tag_names_ = part.tag_names
-    fitted.labels_, fitted._given = labels.to("cpu"), given
     if callback is not None:
         callback(1, 1, {"step": "tags", "evidence": found.score})
+
+
+class TagEndToEnd(ClassEndToEnd):
+    """An encoder and a head of L tags, trained together."""
+
+    def tag_of(self, labels: Labels) -> Tensor | None:
+        return tags_of(labels).tag
+
+
+def _fit_end_to_end(
+    learner: Learner,
+    encoder: TrainableEncoder,
+    data: Any,
+    labels: Labels,
+    n_tags: int,
+    callback: Callback | None,
+    state: RecipeState | None,
+) -> None:
+    """Encoder and head together; the temperature becomes part of the head."""
+    learner._fit_end_to_end(
+        encoder, data, labels, callback, state, kind=TagEndToEnd, head=lambda width: TagHead(width, n_tags)
+    )
+    fitted: Any = learner
+    with torch.no_grad():
+        fitted.head_.log_scale += math.log(learner.temperature_)
+        fitted.head_.shift *= learner.temperature_
+    del fitted.temperature_
+    held = torch.as_tensor(learner.held_out_)
+    log_probs = torch.as_tensor(learner.held_out_log_probs_)
+    where = held if bool(held.any()) else torch.ones_like(held)
+    learner.log_evidence_heldout_ = evidence_score(fitted.labels_, log_probs, where)
 
 
 def log_odds(learner: Learner, X: Any) -> Tensor:
@@ -109,7 +141,7 @@ def instance_log_probs(learner: Learner, X: Any, labels: Labels) -> Tensor:
     """
     found = log_odds(learner, X)
     check_rows(len(found), len(labels), "the labels")
-    tags = _tags_of(labels)
+    tags = tags_of(labels)
     if tags.n_tags != found.shape[1]:
         raise LabelError(f"the labels have {tags.n_tags} tags; the model has {found.shape[1]}")
     mine = found[tags.rows.cpu(), tags.tag.cpu()]
@@ -127,7 +159,7 @@ def score(learner: Learner, X: Any, y: Any) -> float:
     if isinstance(y, Labels):
         log_probs = instance_log_probs(learner, X, y)
         return evidence_score(y.to("cpu"), log_probs, torch.ones(y.n_instances, dtype=torch.bool))
-    table = _tags_of(_as_tags(y))
+    table = tags_of(_as_tags(y))
     predicted = predict(learner, X)
     check_rows(len(predicted), len(table), "y")
     known = table.table(table.labels, -1).numpy()
@@ -151,19 +183,6 @@ def restore(learner: Learner, config: dict[str, Any]) -> None:
     fitted.tag_names_ = None if names is None else tuple(names)
     fitted.classes_, fitted.named_, fitted.taxonomy_ = np.arange(2), False, None
     fitted.head_ = TagHead(config["feature_dim"], config["n_tags"])
-
-
-def _tags_of(labels: Labels) -> Tags:
-    """The first `Tags` among labels.
-
-    Raises:
-        LabelError: labels without any.
-    """
-    parts = labels.parts if isinstance(labels, All) else [labels]
-    found = next((part for part in parts if isinstance(part, Tags)), None)
-    if found is None:
-        raise LabelError("the model is of tags; expected Tags, or labels joined with Tags")
-    return found
 
 
 def _as_tags(y: Any) -> Labels:

@@ -13,6 +13,7 @@ from anygrain.labels import (
     AggregateValue,
     AnyOf,
     Bags,
+    Between,
     Candidates,
     Censored,
     Counts,
@@ -21,6 +22,7 @@ from anygrain.labels import (
     LabelError,
     Pairs,
     Ratings,
+    Tags,
     Value,
 )
 from anygrain.labels.identifiability import IdentifiabilityWarning
@@ -32,6 +34,7 @@ from anygrain.learn.loop import ClassLoop, Network, Pace
 from anygrain.learn.loss import cross_entropy
 from anygrain.learn.real_end_to_end import RealLoop
 from anygrain.learn.real_head import Gaussian
+from anygrain.learn.tag_recipe import TagHead
 
 
 class Small(TrainableEncoder):
@@ -368,6 +371,49 @@ def test_a_killed_training_on_ratings_goes_on_to_the_same_result():
     whole = Learner(encoder=Small(drop=0.3), epochs=4).fit(X, ratings)
     np.testing.assert_array_equal(whole.predict(X), resumed.predict(X))
     np.testing.assert_array_equal(whole.labels_.channel.bias, resumed.labels_.channel.bias)
+
+
+# -- tags -------------------------------------------------------------------------------------------------------------
+
+
+def test_tags_are_learnt_end_to_end_with_what_is_said_of_several(tmp_path):
+    on = torch.stack([torch.as_tensor(X[:, 0] * X[:, 1] > 0), torch.as_tensor(X[:, 2] > 0), Y == 0], dim=1).long()
+    known = torch.rand(300, 3, generator=gen()) < 0.4
+    tags = Tags(torch.where(known, on, -1))
+    labels = tags & Between(
+        tags.bags_of_rows(), on.sum(dim=1), on.sum(dim=1), 1, 2, rows=torch.arange(300).repeat_interleave(on.shape[1])
+    )
+    fitted = Learner(encoder=Small(width=24), epochs=80, augmentation=Shaken(0.1), cross_fit=True).fit(X, labels)
+    assert fitted.score(X, on) > 0.9
+    assert fitted.score(X, on) > Learner().fit(X, labels).score(X, on)  # the first tag is no line
+    assert fitted.held_out_log_probs_.shape == (900, 2)
+    fitted.save(tmp_path / "model")
+    np.testing.assert_array_equal(load(tmp_path / "model").predict_proba(X), fitted.predict_proba(X))
+
+
+def test_a_step_on_tags_is_the_gradient_of_the_likelihood():
+    on = torch.stack([Y == 0, Y == 1], dim=1).long()
+    labels = Tags(on) & Between(
+        Tags(on).bags_of_rows(),
+        on.sum(dim=1),
+        on.sum(dim=1),
+        1,
+        2,
+        rows=torch.arange(300).repeat_interleave(on.shape[1]),
+    )
+    encoder, head, fabric = Small().learn(X, 0), TagHead(8, 2), Listening()
+    with seeded(1), torch.no_grad():
+        head.weight.normal_()
+    made = Network(head, encoder)
+    before = copy.deepcopy(made)
+    pace, tag = Pace(epochs=1, batch_size=1000, learning_rate=0.05), torch.arange(600) % 2
+    targets = EvidenceTargets(labels, labels, 1000)
+    options = {"loss": cross_entropy, "terms": [], "weighting": None, "seed": 0, "fabric": fabric, "tag_of": tag}
+    ClassLoop(Learner(), made, encoder.inputs(X), labels, targets, pace, **options).epoch(0)
+    log_probs, _ = before(before.encoder.inputs(X)[torch.arange(300)])
+    (-labels.log_likelihood(log_probs.reshape(600, 2)).sum() / 600).backward()
+    wanted = torch.cat([p.grad.flatten() for p in before.parameters()])
+    torch.testing.assert_close(fabric.gradients[0], wanted, rtol=1e-3, atol=1e-6)
 
 
 # -- batches, refusals, processes -------------------------------------------------------------------------------------
