@@ -329,8 +329,8 @@ def main() -> None:
         f"Means over seeds ± standard deviation. abalone: {ROWS['abalone']} training rows, rings; ranges are cut at"
         " 7.5, 9.5 and 11.5 rings. sts: similarity of two sentences, 0 to 5;"
         " 1000 pairs of 2012 to 2014, tested on 2016;"
-        " ranges are cut at 1, 2, 3 and 4. Bags are random; ratings are drawn: two of ten annotators each, biases (0 on average) of"
-        " half a standard deviation, errors of .1 to 2.\n\n"
+        " ranges are cut at 1, 2, 3 and 4. Bags are random; ratings are drawn: two of ten annotators each, biases"
+        " (0 on average) of half a standard deviation, errors of .1 to 2.\n\n"
     )
     text = head + tables(results)
     if "emotion" in names:
