@@ -106,9 +106,9 @@ value               float    the value given for the row, or null
 - ``evaluation``: null with fewer than two given values. ``entries`` have ``rmse``, ``mae``, ``r2``, ``crps`` and
   ``log_density`` (nats), each with ``..._interval`` (bootstrap), and ``coverage``: for the levels .5, .8, .9 and .95
   {``level``, ``share`` (of given values inside), ``interval`` (Wilson), ``rows``, ``width`` (mean)}. Keys
-  ``exact_only`` (ridge regression on the values alone) and ``mean`` (mean of the labels); the others as above. ``calibration``: the
-  same for levels .05 to .95, from the features, without ``width``; the width of intervals of either half of the rows
-  comes from the residuals of the other half, as that of predictions comes from all
+  ``exact_only`` (ridge regression on the values alone) and ``mean`` (mean of the labels); the others as above.
+  ``calibration``: the same for levels .05 to .95, from the features, without ``width``; the width of intervals
+  of either half of the rows comes from the residuals of the other half, as that of predictions comes from all
 - ``held_out``: ``chance`` is one normal distribution for all rows
 - ``agreement``: ``correlation``, ``difference`` (mean of second - first) and ``rms`` in place of ``agree`` to
   ``interval``
