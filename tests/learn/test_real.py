@@ -189,15 +189,15 @@ def test_annotators_are_learnt_with_the_model():
 
 
 def test_weak_labels_help_where_values_are_few():
-    y = torch.from_numpy(Y[:300])
-    values = Value(torch.from_numpy(few(25)[:300]))
-    alone = rmse(Learner(**PLAIN).fit(X[:300], values).predict(X[600:]), Y[600:])
+    y = torch.from_numpy(Y[:200])
+    values = Value(torch.from_numpy(few(20)[:200]))
+    alone = rmse(Learner(**PLAIN).fit(X[:200], values).predict(X[600:]), Y[600:])
     for weak in (
         Censored.simulate(y, generator=generator()),
         AggregateValue.simulate(y, generator=generator(), bag_size=10),
         Ratings.simulate(y, generator=generator(), bias=0.5),
     ):
-        model = Learner(**PLAIN).fit(X[:300], values & weak)
+        model = Learner(**PLAIN).fit(X[:200], values & weak)
         assert model.chosen_["chosen"] == "evidence"
         assert rmse(model.predict(X[600:]), Y[600:]) < alone
 
@@ -284,8 +284,8 @@ def test_one_learner_can_go_from_numbers_to_classes_and_back():
 
 
 def test_a_stopped_fit_goes_on_to_the_same_result():
-    rows = slice(0, 80)
-    labels = Value(torch.from_numpy(few(30)[rows])) & Ratings.simulate(
+    rows = slice(0, 40)
+    labels = Value(torch.from_numpy(few(20)[rows])) & Ratings.simulate(
         torch.from_numpy(Y[rows]), generator=generator(), bias=1.0
     )
     done = []
