@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -298,15 +299,26 @@ class ProportionsColumns(BagColumns):
     normalize: bool = False
 
 
-class PairsColumns(Hard):
-    """Whether two rows have the same class: a table of two row ids and an answer."""
-
-    kind: Literal["Pairs"] = "Pairs"
+class AnsweredPairs(Hard):
     first: str
     second: str
     column: str
     yes: Names = ["1", "true", "True", "yes", "same"]
     no: Names = ["0", "false", "False", "no", "different"]
+
+
+class PairsColumns(AnsweredPairs):
+    """Whether two rows have the same class: a table of two row ids and an answer."""
+
+    kind: Literal["Pairs"] = "Pairs"
+
+
+class PairsUnlabeledColumns(AnsweredPairs):
+    """Pairs that were drawn as pairs of the same class, or of different ones, beside rows that were drawn alone."""
+
+    kind: Literal["PairsUnlabeled"] = "PairsUnlabeled"
+    #: share of each class in the population: prior = { ham = 0.7, spam = 0.3 }
+    prior: dict[str, float]
 
 
 class CompareColumns(Hard):
@@ -422,6 +434,7 @@ KINDS: dict[str, type[LabelColumns]] = {
     "Counts": CountsColumns,
     "Proportions": ProportionsColumns,
     "Pairs": PairsColumns,
+    "PairsUnlabeled": PairsUnlabeledColumns,
     "Compare": CompareColumns,
     "Positive": PositiveColumns,
     "TwoUnlabeled": TwoUnlabeledColumns,
@@ -740,18 +753,23 @@ def _explained(
     error: ValidationError, model: type[BaseModel], prefix: tuple[str | int, ...], where: str, at: Any
 ) -> list[str]:
     out = []
+    told = set()
     for fault in error.errors():
         location = tuple(part for part in fault["loc"] if not (isinstance(part, str) and part.startswith("function-")))
-        path = (*prefix, *location)
         owner, name = model, ""
-        for part in location:
+        for depth, part in enumerate(location):
             fields = owner.model_fields if isinstance(owner, type) and issubclass(owner, BaseModel) else {}
             name = str(part) if isinstance(part, str) else name
             inner = fields[part].annotation if part in fields else None
             if inner is not None and isinstance(inner, type) and issubclass(inner, BaseModel) and part != location[-1]:
                 owner = inner
             elif part in fields:
+                location = location[: depth + 1]  # what follows is the branch of a union, or the place in a list
                 break
+        path = (*prefix, *location)
+        if path in told and fault["type"] not in ("extra_forbidden", "missing"):
+            continue
+        told.add(path)
         dotted = ".".join(str(p) for p in location if isinstance(p, str))
         shown = f"{where}.{dotted}" if where else dotted
         start = at(path)
@@ -780,28 +798,36 @@ def _described(model: type[BaseModel], name: str, *, limits: bool = True) -> str
     if name not in model.model_fields:
         return "a value"
     field = model.model_fields[name]
-    text = _type(field.annotation)
-    for limit in field.metadata if limits else ():
-        for attribute, words in (("ge", "of at least"), ("gt", "above"), ("lt", "below"), ("le", "of at most")):
-            if hasattr(limit, attribute):
-                text += f" {words} {getattr(limit, attribute):g}"
+    text = _type(field.annotation) + (_limits(field.metadata) if limits else "")
     if field.is_required():
         return text
     default = field.get_default(call_default_factory=True)
     return f"{text}, default {to_toml({'x': default})[4:].strip()}" if not isinstance(default, BaseModel) else text
 
 
+def _limits(metadata: Sequence[Any]) -> str:
+    text = ""
+    for limit in metadata:
+        for attribute, words in (("ge", "of at least"), ("gt", "above"), ("lt", "below"), ("le", "of at most")):
+            if getattr(limit, attribute, None) is not None:
+                text += f" {words} {getattr(limit, attribute):g}"
+    return text
+
+
 def _type(annotation: Any) -> str:
     origin = get_origin(annotation)
     if origin is Annotated:
-        return _type(get_args(annotation)[0])
+        inner, *more = get_args(annotation)
+        return _type(inner) + _limits([limit for one in more for limit in getattr(one, "metadata", [one])])
     if origin is Literal:
-        return "one of " + ", ".join(quoted(a) for a in get_args(annotation))
+        values = [quoted(a) for a in get_args(annotation)]
+        return values[0] if len(values) == 1 else "one of " + ", ".join(values)
     if origin is list:
-        return "string or list of strings"
+        inner = get_args(annotation)[0]
+        return f"a list with {_type(inner)}" if get_origin(inner) is Literal else "string or list of strings"
     if origin is dict:
         return "table of strings"
-    if origin is Union:
+    if origin in (Union, UnionType):
         return " or ".join(_type(a) for a in get_args(annotation))
     names = {int: "int", float: "number", bool: "true or false", str: "string"}
     return names.get(annotation, "table")

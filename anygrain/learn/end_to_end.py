@@ -411,7 +411,7 @@ class ClassEndToEnd(EndToEnd):
         everyone = torch.ones(len(logits), dtype=torch.bool, device=logits.device)
         found = fit_temperature(self.held, logits, everyone, default=1.0)
         n = self.held.n_observations
-        return found ** (n / (n + SHRINK))
+        return float(found ** (n / (n + SHRINK)))
 
     def tag_of(self, labels: Labels) -> Tensor | None:
         """Which tag of its row every instance is, (N,); None where rows have no tags."""

@@ -535,7 +535,9 @@ class Learner(ClassifierMixin, BaseEstimator):
         try:
             torch.zeros(0, device=self.device)
         except (RuntimeError, AssertionError) as error:
-            raise LabelError(f'device "{self.device}" cannot be used here: {str(error).splitlines()[0]}') from error
+            raise LabelError(
+                f'device "{self.device}" cannot be used here: {str(error).splitlines()[0]}. Expected "auto" or "cpu"'
+            ) from error
         return torch.device(self.device)
 
     def _taxonomy_for(self, labels: Labels) -> None:
