@@ -88,10 +88,16 @@ class Rows:
 
 @dataclass
 class Draft:
-    """A kind of label whose cells are read but not yet looked up: first all classes must be known."""
+    """A kind of label whose cells are read but not yet looked up: first all classes must be known.
 
-    classes: list[str]  # class names that occur
-    build: Callable[[Classes], Evidence]
+    Attributes:
+        classes: class names that occur.
+        build: the evidence; several where a kind is made of several.
+        tables: paths by what they are.
+    """
+
+    classes: list[str]
+    build: Callable[[Classes], Evidence | list[Evidence]]
     tables: dict[str, str] = field(default_factory=dict)
 
 

@@ -28,6 +28,7 @@ from anygrain.program.setup import dimensions, encoder_words
 from anygrain.program.space import Space, space_of
 from anygrain.program.threads import threads_for
 
+PAIRS = ("Pairs", "PairsUnlabeled", "Compare")  # kinds whose sets are no bags
 PACKAGES = ("anygrain", "torch", "numpy", "scikit-learn", "pyarrow", "narwhals", "safetensors")
 
 
@@ -276,7 +277,7 @@ def versions() -> dict[str, str]:
 
 
 def _data(dataset: Given[Any], features: np.ndarray) -> dict[str, Any]:
-    bags = [len(b) for e in dataset.evidence for b in e.labels.bags if e.kind not in ("Pairs", "Compare")]
+    bags = [len(b) for e in dataset.evidence for b in e.labels.bags if e.kind not in PAIRS]
     return {
         "source": str(dataset.config.data.source),
         "rows": len(dataset),

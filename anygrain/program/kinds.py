@@ -291,6 +291,20 @@ first = "a"
 second = "b"
 column = "same\"""",
     ),
+    "PairsUnlabeled": Example(
+        """
+pairs.csv:  a,b,same
+            17,18,no
+            17,21,yes""",
+        """
+[[labels]]
+kind = "PairsUnlabeled"       # pairs drawn as such; where random pairs were all answered, kind = "Pairs"
+source = "pairs.csv"          # no row stands in two pairs; rows in no pair were drawn alone
+first = "a"
+second = "b"
+column = "same"
+prior = { ham = 0.7, spam = 0.3 }       # share of every class in the population""",
+    ),
     "Compare": Example(
         """
 pairs.csv:  a,b,said

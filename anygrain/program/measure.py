@@ -18,6 +18,7 @@ from anygrain.data.evidence import Evidence
 from anygrain.data.pictures import image_cells, thumbnail
 from anygrain.labels import InstanceLabels, Labels, Sampled
 from anygrain.labels.aggregate import aggregate
+from anygrain.labels.pairs_unlabeled import DrawnRows
 from anygrain.metrics import wilson_interval
 from anygrain.program.careless import careless_share
 
@@ -137,7 +138,7 @@ class Measured:
             _, who = np.unique(known.astype(str), return_inverse=True)
             wrong = wrong_share(right, chance, who, ~rare)
             wrong[rare] = wrong[rare].clip(max=0.5)
-            if isinstance(labels, Sampled):  # a set holds rows of several classes: no row is wrong in it
+            if isinstance(labels, Sampled | DrawnRows):  # rows of several classes are drawn so: none is wrong
                 wrong[:] = 0.0
             out.append(
                 Records(

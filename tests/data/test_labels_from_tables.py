@@ -27,6 +27,7 @@ from anygrain.labels import (
     Interval,
     Noisy,
     Pairs,
+    PairsUnlabeled,
     Proportions,
     Rules,
     Soft,
@@ -238,6 +239,26 @@ def test_pairs(tmp_path: Path) -> None:
     same(only(found), Pairs(torch.tensor([2, 0]), torch.tensor([0, 1]), torch.tensor([1, 0]), 3, 3))
 
 
+def test_pairs_beside_rows_drawn_alone(tmp_path: Path) -> None:
+    (tmp_path / "pairs.csv").write_text("one,two,same\nc,a,yes\nb,e,no\n")
+    label = {"kind": "PairsUnlabeled", "source": "pairs.csv", "first": "one", "second": "two", "column": "same"}
+    prior = {"router": 0.2, "modem": 0.5, "phone": 0.3}
+    found = dataset(tmp_path, "id,x\na,1\nb,2\nc,3\nd,4\ne,5\n", {**label, "prior": prior, "error": 0.1})
+    pairs = torch.tensor([[2, 0], [1, 4]])
+    share = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+    wanted = PairsUnlabeled(pairs, torch.tensor([1, 0]), 5, share, error=0.1)
+    log_probs = torch.randn(5, 3, dtype=torch.float64).log_softmax(1)
+    for one, two in zip(found.labels.infer(log_probs), wanted.infer(log_probs), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(found.labels.log_prior_shift, wanted.log_prior_shift)
+    torch.testing.assert_close(found.labels.pooled_prior, wanted.pooled_prior)
+    drawn, answered = found.evidence
+    assert drawn.name != answered.name
+    assert drawn.record_value.tolist() == ["same", "different", "same", "", "different"]
+    assert answered.record_source.tolist() == ["c and a", "b and e"]
+    assert answered.record_value.tolist() == ["same", "different"]
+
+
 def test_rules_that_depend_on_each_other(tmp_path: Path) -> None:
     table = "id,x,r_1,r_2,r_3\na,1,modem,modem,\nb,2,phone,,phone\nc,3,,router,router\n"
     votes = torch.tensor([[0, 0, -1], [1, -1, 1], [-1, 2, 2]])
@@ -315,6 +336,8 @@ GOLD = {"kind": "Exact", "column": "product", "source": "gold.csv"}
 COUNTS = {"kind": "Counts", "source": "bags.csv", "columns": ["n_*"]}
 SHARES = {"kind": "Proportions", "source": "bags.csv", "columns": ["n_*"]}
 PAIRS = {"kind": "Pairs", "source": "pairs.csv", "first": "a", "second": "b", "column": "same"}
+PRIOR = {"modem": 0.5, "phone": 0.3, "router": 0.2}
+DRAWN = {**PAIRS, "kind": "PairsUnlabeled", "prior": PRIOR}
 VOTES = {"kind": "Crowd", "source": "votes.csv", "annotator": "who", "vote": "vote"}
 PLAIN = "id,x\na,1\nb,2\nc,3\n"
 
@@ -432,6 +455,31 @@ PLAIN = "id,x\na,1\nb,2\nc,3\n"
             PAIRS,
             {"pairs.csv": "a,b,same\na,a,yes\n"},
             "pairs.csv: 1 pair of a row with itself (first: row a)",
+        ),
+        (
+            PLAIN,
+            DRAWN,
+            {"pairs.csv": "a,b,same\na,b,yes\nb,c,no\n"},
+            'labels "pairs" (PairsUnlabeled): row 1 stands in two pairs; pairs drawn as pairs share no row (answers '
+            "about one sample are Pairs)",
+        ),
+        (
+            PLAIN,
+            DRAWN,
+            {"pairs.csv": "a,b,same\na,b,\n"},
+            'labels "pairs" (PairsUnlabeled): pair 0 has no answer; expected 1 (similar) or 0 (dissimilar)',
+        ),
+        (
+            PLAIN,
+            {**DRAWN, "prior": {"modem": 0.5, "phone": 0.5}},
+            {"pairs.csv": "a,b,same\na,b,yes\n"},
+            'labels "pairs" (PairsUnlabeled): the class prior holds 0; expected probabilities above 0 and below 1',
+        ),
+        (
+            PLAIN,
+            {**DRAWN, "prior": {**PRIOR, "phone": 0.4}},
+            {"pairs.csv": "a,b,same\na,b,yes\n"},
+            'labels "pairs" (PairsUnlabeled): the class prior sums to 1.1; expected 1',
         ),
         (
             "id,x,low,high\na,1,phone,modem\n",

@@ -35,11 +35,13 @@ CASES = {
     "Counts": '[[labels]]\nkind = "Counts"\nsource = "bags.csv"\ncolumns = ["n_*"]\n',
     "Proportions": '[[labels]]\nkind = "Proportions"\nsource = "bags.csv"\ncolumns = ["p_*"]\n',
     "Pairs": GOLD + '[[labels]]\nkind = "Pairs"\nsource = "pairs.csv"\nfirst = "a"\nsecond = "b"\ncolumn = "same"\n',
+    "PairsUnlabeled": '[[labels]]\nkind = "PairsUnlabeled"\nsource = "drawn_pairs.csv"\nfirst = "a"\nsecond = "b"\n'
+    'column = "same"\nprior = { malignant = 0.37, benign = 0.63 }\n',
     "Compare": GOLD
     + '[[labels]]\nkind = "Compare"\nsource = "pairs.csv"\nfirst = "a"\nsecond = "b"\ncolumn = "order"\n',
     "Positive": '[[labels]]\nkind = "Positive"\nsource = "drawn.csv"\ncolumn = "known"\ntarget = "benign"\n',
     "TwoUnlabeled": '[[labels]]\nkind = "TwoUnlabeled"\nsource = "drawn.csv"\ncolumn = "site"\n'
-    'priors = { north = 0.85, south = 0.34 }\n',
+    "priors = { north = 0.85, south = 0.34 }\n",
 }
 
 
@@ -94,6 +96,9 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
     known = [str(NAMES[1]) if k == 1 and random.random() < 0.4 else None for k in y]
     site = np.where(random.random(n) < np.where(y == 1, 0.77, 0.23), "north", "south").tolist()
     write_table({"id": ids, "known": known, "site": site}, folder / "drawn.csv")
+    i, j = random.permutation(n)[:160].reshape(2, -1)
+    same = np.where(y[i] == y[j], "yes", "no").tolist()
+    write_table({"a": [ids[a] for a in i], "b": [ids[b] for b in j], "same": same}, folder / "drawn_pairs.csv")
     return folder
 
 

@@ -21,7 +21,7 @@ from anygrain.data.kinds.bags import read_any_of, read_counts, read_proportions
 from anygrain.data.kinds.class_sets import read_interval, read_sets, read_soft
 from anygrain.data.kinds.numbers import READERS as _NUMBER_READERS
 from anygrain.data.kinds.one_class import read_coarse, read_exact, read_noisy
-from anygrain.data.kinds.pairs import read_compare, read_pairs
+from anygrain.data.kinds.pairs import read_compare, read_pairs, read_pairs_unlabeled
 from anygrain.data.kinds.sampled_rows import read_positive, read_sampled, read_two_unlabeled
 from anygrain.data.kinds.votes import read_crowd, read_rules
 from anygrain.data.kinds.whole_bags import (
@@ -56,6 +56,7 @@ _READERS: dict[str, Callable[..., Draft]] = {
     "Counts": read_counts,
     "Proportions": read_proportions,
     "Pairs": read_pairs,
+    "PairsUnlabeled": read_pairs_unlabeled,
     "Compare": read_compare,
     "Positive": read_positive,
     "TwoUnlabeled": read_two_unlabeled,
@@ -94,13 +95,14 @@ def read_evidence(
             except LabelError as error:
                 raise InputError(f"{Path(path).name} and {origin} list different classes: {error}") from error
     common = taxonomies.get(first) if first else None
-    out = []
+    out: list[Evidence] = []
     for entry, draft in zip(entries, drafts, strict=True):
         own = taxonomies.get(getattr(entry, "taxonomy", "") or taxonomy_path, common)
         try:
-            out.append(draft.build(Classes(names, origin, rows.spelling, own)))
+            built = draft.build(Classes(names, origin, rows.spelling, own))
         except LabelError as error:
             raise InputError(f"labels {quoted(entry.name)} ({entry.kind}): {error}") from error
+        out += built if isinstance(built, list) else [built]
     return out, Classes(names, origin, rows.spelling, common)
 
 
@@ -167,7 +169,7 @@ def _joined(entry: settings.LabelColumns, rows: Rows) -> tuple[Table, np.ndarray
     table = read_table(entry.source)
     if isinstance(
         entry,
-        settings.BagColumns | settings.AggregateValueColumns | settings.PairsColumns | settings.CompareColumns,
+        settings.BagColumns | settings.AggregateValueColumns | settings.AnsweredPairs | settings.CompareColumns,
     ):
         return table, np.full(len(table), -1), []
     column = entry.id or getattr(entry, "item", "") or rows.id_column

@@ -11,8 +11,9 @@ from anygrain import labels as kinds
 from anygrain.data import config as settings
 from anygrain.data.classes import SETTING, Classes
 from anygrain.data.error import InputError, counted, quoted
-from anygrain.data.evidence import Draft, Evidence, Rows, places_of, weights
+from anygrain.data.evidence import Draft, Evidence, Rows, per_row, places_of, weights
 from anygrain.data.kinds.bags import answers, per_bag
+from anygrain.data.kinds.sampled_rows import by_class
 from anygrain.data.table import Table
 from anygrain.labels.compare import as_relations
 from anygrain.labels.error import LabelError
@@ -38,6 +39,36 @@ def read_pairs(entry: settings.PairsColumns, table: Table, places: np.ndarray, n
         return _evidence(entry, table, made, said, "whether two rows have one class", notes, rows)
 
     return Draft([], build)
+
+
+def read_pairs_unlabeled(
+    entry: settings.PairsUnlabeledColumns, table: Table, places: np.ndarray, notes: list[str], rows: Rows
+) -> Draft:
+    i, j, column, text, notes = _two_rows(entry, table, notes, rows)
+    same = answers(text, entry, column, table.name)
+
+    def build(classes: Classes) -> list[Evidence]:
+        """How rows were drawn, and the answers of the pairs."""
+        both = kinds.PairsUnlabeled(
+            torch.from_numpy(np.stack([i, j], axis=1)),
+            torch.from_numpy(same),
+            len(rows),
+            by_class(entry.prior, "prior", classes),
+            n_classes=len(classes),
+            error=entry.error,
+            weight=weights(entry, len(i)),
+            class_names=classes.names,
+        )
+        drawn, answered = both.parts
+        said = np.where(same == 1, "same", "different").astype(object)
+        pairs = _evidence(entry, table, answered, said, "whether two rows have one class", notes, rows)
+        role = np.full(len(rows), "", dtype=object)
+        role[i], role[j] = said, said
+        says = "whether a row was drawn in a pair of one class, in one of two, or alone"
+        of_rows = entry.model_copy(update={"name": f"{entry.name}, drawn"})
+        return [per_row(of_rows, table, pairs.columns, drawn, role, says, [], source="drawn in a pair"), pairs]
+
+    return Draft(list(entry.prior), build)
 
 
 def read_compare(
@@ -67,7 +98,7 @@ def read_compare(
 
 
 def _two_rows(
-    entry: settings.PairsColumns | settings.CompareColumns, table: Table, notes: list[str], rows: Rows
+    entry: settings.AnsweredPairs | settings.CompareColumns, table: Table, notes: list[str], rows: Rows
 ) -> tuple[np.ndarray, np.ndarray, str, np.ndarray, list[str]]:
     """Data rows of both sides (M,), the column of answers, its cells (M,), and notes.
 
@@ -96,7 +127,7 @@ def _two_rows(
 
 
 def _evidence(
-    entry: settings.PairsColumns | settings.CompareColumns,
+    entry: settings.AnsweredPairs | settings.CompareColumns,
     table: Table,
     made: Any,
     text: np.ndarray,

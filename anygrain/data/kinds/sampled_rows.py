@@ -84,8 +84,8 @@ def read_sampled(
     def build(classes: Classes) -> Evidence:
         made = kinds.Sampled(
             group,
-            torch.stack([_by_class(row, classes) for row in entry.shares.values()]),
-            prior=_by_class(entry.prior, classes) if entry.prior else None,
+            torch.stack([by_class(row, "shares", classes) for row in entry.shares.values()]),
+            prior=by_class(entry.prior, "prior", classes) if entry.prior else None,
             error=entry.error,
             weight=weights(entry, len(rows)),
             class_names=classes.names,
@@ -99,9 +99,9 @@ def _target(name: str, classes: Classes) -> int:
     return int(classes.encode(np.array([name], dtype=object), "target", "the configuration")[0])
 
 
-def _by_class(row: dict[str, float], classes: Classes) -> Tensor:
-    """Probabilities (K,), 0 for classes that are not named."""
-    index = classes.encode(np.array(list(row), dtype=object), "shares", "the configuration")
+def by_class(row: dict[str, float], setting: str, classes: Classes) -> Tensor:
+    """Probabilities (K,) that a setting gives by class name, 0 for classes that are not named."""
+    index = classes.encode(np.array(list(row), dtype=object), setting, "the configuration")
     out = torch.zeros(len(classes), dtype=torch.float64)
     out[torch.from_numpy(index)] = torch.tensor(list(row.values()), dtype=torch.float64)
     return out
