@@ -13,7 +13,7 @@ candidate: it is taken where all evidence predicts held-out values worse by two 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +25,8 @@ from anygrain.labels.real import Belief
 from anygrain.learn.real_head import RealHead, make_real_head
 from anygrain.learn.recipe import Callback, RecipeState, split_groups
 
-PENALTIES = {"gaussian": (3e-2, 3e-3, 3e-4), "gaussian-mlp": (1e-2, 3e-3, 1e-3)}
-VARIANCE_PENALTIES = (10.0, 1.0, 100.0)  # kappa; the first one while lambda is chosen
+PENALTIES = {"gaussian": (1e-1, 1e-2, 1e-3, 1e-4), "gaussian-mlp": (1e-2, 3e-3, 1e-3)}
+VARIANCE_PENALTY = 10.0  # kappa; ten times more and less are tried
 STEPS = {"gaussian": 40, "gaussian-mlp": 60}  # of L-BFGS
 EM_ROUNDS = 3
 ENOUGH = 50  # held-out values from which intervals take their width
@@ -123,7 +123,11 @@ class RealRecipe:
         self.values_only = self._values_alone()
         searches = 1 if self.values_only is None else 2
         self.done = 0
-        self.total = (EM_ROUNDS + 1) * bool(labels.channels) + searches * 5 * len(self.heads) + 1
+        self.total = (
+            (EM_ROUNDS + 1) * bool(labels.channels)
+            + searches * sum(len(PENALTIES[name]) + 2 for name in self.heads)
+            + 1
+        )
 
     def _split(self, folds: int) -> None:
         """Folds of the instances in groups that some label speaks of; -1 elsewhere, and where nothing can be split."""
@@ -269,26 +273,21 @@ class RealRecipe:
     def search(self, labels: RealLabels, track: str) -> Candidate:
         """The candidate that predicts held-out evidence best: penalty first, then that of the variance, head by head.
 
-        A network must be ahead of the line by one standard error.
+        Less penalty must be ahead by half a standard error, and a network of the line by one.
         """
         best: Candidate | None = None
-        first, *others = VARIANCE_PENALTIES
         for name in self.heads:
             tried: list[Candidate] = []
             for penalty in PENALTIES[name]:
                 before = tried[-1] if tried else None
-                tried.append(self.candidate(labels, Choice(name, penalty, first), track, before))
-            found = max(tried, key=_total)
-            penalty = found.choice.penalty
-            found = max(
-                [found, *(self.candidate(labels, Choice(name, penalty, k), track, found) for k in others)], key=_total
+                tried.append(self.candidate(labels, Choice(name, penalty, VARIANCE_PENALTY), track, before))
+            found = simplest(tried)
+            stiff, free = (
+                self.candidate(labels, Choice(name, found.choice.penalty, VARIANCE_PENALTY * times), track, found)
+                for times in (10, 0.1)
             )
-            if best is None:
-                best = found
-            else:
-                ahead = found.value - best.value
-                doubt = float(ahead.std()) * math.sqrt(len(ahead)) if len(ahead) > 1 else 0.0
-                best = found if float(ahead.sum()) > doubt else best
+            found = simplest([stiff, found, free])
+            best = found if best is None else simplest([best, found], errors=1.0)
         assert best is not None
         return best
 
@@ -371,8 +370,15 @@ class RealRecipe:
         return joined.sort().values if len(joined) >= ENOUGH else joined[:0]
 
 
-def _total(candidate: Candidate) -> float:
-    return float(candidate.value.sum())
+def simplest(candidates: Sequence[Candidate], errors: float = 0.5) -> Candidate:
+    """The first of candidates, simplest first, that the best is ahead of by no more than some standard errors."""
+    best = max(candidates, key=lambda c: float(c.value.sum()))
+    for candidate in candidates:
+        behind = best.value - candidate.value
+        doubt = float(behind.std()) * math.sqrt(len(behind)) if len(behind) > 1 else 0.0
+        if float(behind.sum()) <= errors * doubt:
+            return candidate
+    return best
 
 
 def weighted(labels: RealLabels, value: Tensor) -> Tensor:
