@@ -12,7 +12,7 @@ import torch
 from anygrain.data.checks import warnings_for
 from anygrain.data.config import Config
 from anygrain.data.dataset import Dataset, read_dataset, softened
-from anygrain.data.error import counted, number
+from anygrain.data.error import counted, number, quoted
 from anygrain.labels import All, Labels, Positive, aggregate
 from anygrain.labels.class_prior import PriorEstimate
 from anygrain.program.measure import Measured
@@ -20,6 +20,8 @@ from anygrain.program.screen import Screen
 from anygrain.program.setup import dimensions, estimate_images, make_learner
 from anygrain.program.space import Measurement, Space
 from anygrain.program.trained import estimate_trained, learnt_without_labels, seen_note, trained_encoder
+
+WIDE_PRIOR = 0.35  # an interval of an estimated class prior that is worth a word
 
 
 class ClassSpace(Space[Dataset]):
@@ -147,10 +149,7 @@ class ClassMeasurement(Measurement):
         }
         self.notes = seen_note(learner)
         if learner.class_prior_estimate_ is not None:
-            prior, low, high = learner.class_prior_estimate_
-            self.notes.append(
-                f"the class prior was not given: estimated {prior:.3g}, 95 % interval {low:.3g} to {high:.3g}"
-            )
+            self.notes += prior_notes(dataset, learner.class_prior_estimate_)
 
     def table(self, places: np.ndarray | None) -> dict[str, Any]:
         return self.measured.table(places)
@@ -166,6 +165,20 @@ def _learnt(learner: Any, config: Config) -> dict[str, Any]:
         "exact_only_won": chosen.get("chosen") == "exact only",
         "details": chosen,
     }
+
+
+def prior_notes(dataset: Dataset, estimate: PriorEstimate) -> list[str]:
+    """That a class prior was estimated, and whether that is too little to go by."""
+    prior, low, high = estimate
+    out = [f"the class prior was not given: estimated {prior:.3g}, 95 % interval {low:.3g} to {high:.3g}"]
+    if high - low > WIDE_PRIOR:
+        entry = next(e for e in dataset.evidence if isinstance(e.labels, Positive))
+        target = quoted(dataset.classes.names[entry.labels.target_class])  # type: ignore[attr-defined]
+        out.append(
+            f"the interval of the class prior is wide, and probabilities hang on it; if the share of {target} is "
+            f"known, give it: --set labels.{entry.name}.prior=..."
+        )
+    return out
 
 
 def adopt_prior(dataset: Dataset, estimate: PriorEstimate | None) -> None:
