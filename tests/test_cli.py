@@ -252,8 +252,7 @@ def test_bad_input_writes_nothing(
         f"bad.toml line {line}: encoder.dims is not a setting. Did you mean encoder.dim? (int, default 256)"
     )
     assert fails(capsys, ["fit", "tickets.toml", "--out", "runs/bad", "--set", "data.images=photo"]) == (
-        "data.images: images come with a later release. Until then pass their embeddings as number columns: features = "
-        '"prefix_*"'
+        'tickets.csv has no column "photo". Columns: id, text, department, ... (4 more)'
     )
     assert sorted(p.name for p in Path("runs").iterdir()) == before
 

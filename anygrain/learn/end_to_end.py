@@ -47,6 +47,8 @@ LEAST_ROWS = 100  # with evidence, for some to be held out
 LARGEST_GROUP = 0.05  # of the rows; a larger one is never held out
 IN_DOUBT = 0.05  # mean entropy of what the evidence leaves open, as a share of log K: from there on views are strong
 AVERAGED = 1 / 40  # of all steps
+SETTLING = 0.2  # of the epochs pass before channels move: they must not explain away what is not learnt yet
+LOOKED_AT = 200  # rows, for the mean of the features at the start
 SHRINK = 20  # held-out observations that outweigh the guess that the temperature is 1
 FEWEST_EPOCHS, MOST_EPOCHS = 8, 300
 
@@ -195,7 +197,8 @@ class EndToEnd(ABC):
         for epoch in range(self._resume(), epochs):
             self.start_epoch()
             objective = self.loop.epoch(epoch)
-            self.learn_channels()
+            if epoch + 1 > SETTLING * epochs:
+                self.learn_channels()
             facts: dict[str, Any] = {
                 "step": f"{self.part}epoch {epoch + 1}",
                 "track": f"{self.part}end to end",
@@ -336,7 +339,8 @@ class ClassEndToEnd(EndToEnd):
         fabric: Fabric,
         **how: Any,
     ) -> None:
-        tell_apart(head, seed)
+        sample = torch.arange(0, len(rows), max(1, len(rows) // LOOKED_AT))
+        tell_apart(head, in_batches(encoder.encode, rows, LOOKED_AT, encoder, sample).mean(dim=0), seed)
         self.labels, doubt = labels, doubts(labels)
         told = torch.zeros(len(labels), dtype=torch.bool).index_fill_(0, labels.rows.cpu()[doubt < 1], True)
         if terms:
@@ -454,16 +458,19 @@ class ClassEndToEnd(EndToEnd):
         )
 
 
-def tell_apart(head: nn.Module, seed: int) -> None:
+def tell_apart(head: nn.Module, mean: Tensor, seed: int) -> None:
     """Draw the rows of a head (K, D) apart, by about 1 in the logits, where all classes start alike.
 
     Evidence about sets does not move classes that start alike: under equal probabilities the posterior of two
-    instances that are "of one class" is as equal, and neither head nor encoder has a gradient.
+    instances that are "of one class" is as equal, and neither head nor encoder has a gradient. What is drawn has no part
+    along the mean (D,) of the features: rows differ, no class is preferred on the whole.
     """
+    along = torch.nn.functional.normalize(mean, dim=0)
     with torch.no_grad(), seeded(seed):
         for weights in head.parameters():
             if weights.ndim == 2 and bool((weights == weights[:1]).all()):
-                weights.add_(torch.randn_like(weights), alpha=weights.shape[1] ** -0.5)
+                drawn = torch.randn(weights.shape) * weights.shape[1] ** -0.5
+                weights.add_((drawn - (drawn @ along)[:, None] * along).to(weights))
 
 
 def doubts(labels: Labels) -> Tensor:

@@ -320,10 +320,12 @@ class ClassLoop(Loop):
     without any evidence take part with the strong view, once their weak view is believed with `SURE`:
 
     .. math:: \mathrm{loss}(\log p(x^w), q) + c\, \mathrm{loss}(\log p(x^s), q), \qquad q = q(\log p(x^w), o), \quad
-              c = \mathrm{mean}_i \Big(1 - \frac{H(q_i)}{\log K}\Big)
+              c = \Big(1 - \frac{\bar H(q)}{H(\bar q)}\Big) \exp\big(-\overline{KL}(q \,\|\, p(x^s))\big)
 
-    The factor c keeps beliefs that are still in doubt from holding the network where it is. It is one for the whole
-    batch: a factor for every row would prefer the class that is believed more.
+    The first factor of c is how far beliefs tell the rows of the batch apart: what is still in doubt, or the same of
+    all rows, must not hold the network where it is. The second is how well strong views are recognised at all: one that
+    destroys the class is left aside. Both are of the whole batch; a factor for every row would prefer the class that is
+    believed more.
 
     Args:
         targets: what every batch is trained towards.
@@ -404,22 +406,39 @@ class ClassLoop(Loop):
         step = Step(log_probs, features[place], posterior, names, epoch)
         value = objective(step, self.loss, self.terms, self.weighting, weight)
         if strong:
-            other = self.loss(self.of_instances(outputs, place + len(rows), names), posterior)
+            seen = self.of_instances(outputs, place + len(rows), names)
+            other = self.loss(seen, posterior)
             if self.teaches:
                 share = observed / observed.sum().clamp(min=1e-12)
-                value = value + (share @ certainty(posterior[:n])) * (share @ other[:n])
+                trust = apartness(posterior[:n], share) * recognised(seen[:n].detach(), posterior[:n], share)
+                value = value + trust * (share @ other[:n])
             if len(silent):
-                sure = posterior[n:].max(dim=1).values >= SURE
-                value = value + (self.weight[names[n:]] * sure * other[n:]).mean()
+                counts = self.weight[names[n:]] * (posterior[n:].max(dim=1).values >= SURE)
+                share = counts / counts.sum().clamp(min=1e-12)
+                value = value + recognised(seen[n:].detach(), posterior[n:], share) * (counts * other[n:]).mean()
         if self.pace.penalty and isinstance(self.network.head, Head):
             value = value + 0.5 * self.pace.penalty * self.network.head.penalty()
         return value, step
 
 
-def certainty(posterior: Tensor) -> Tensor:
-    r""":math:`1 - H(q) / \log K` of posteriors (B, K), (B,): 1 for a class that is known, 0 for none that is."""
-    entropy = -(posterior * posterior.clamp(min=1e-30).log()).sum(dim=1)
-    return 1 - entropy / math.log(max(posterior.shape[1], 2))
+def entropy(posterior: Tensor) -> Tensor:
+    """Of probabilities over the last axis, in nats."""
+    return -(posterior * posterior.clamp(min=1e-30).log()).sum(dim=-1)
+
+
+def apartness(posterior: Tensor, share: Tensor) -> Tensor:
+    r""":math:`1 - \sum_i s_i H(q_i) / H(\sum_i s_i q_i)` of posteriors (B, K) and shares (B,).
+
+    1 where each is sure of its class and they differ, 0 where all say the same.
+    """
+    whole = entropy(share @ posterior)
+    return (1 - share @ entropy(posterior) / whole.clamp(min=1e-6)).clamp(min=0) * (whole > 1e-6)
+
+
+def recognised(log_probs: Tensor, posterior: Tensor, share: Tensor) -> Tensor:
+    r""":math:`\exp(-\sum_i s_i KL(q_i \| p_i))` of log-probabilities and posteriors (B, K) and shares (B,)."""
+    cross = -(posterior * log_probs.clamp(min=-1e4)).sum(dim=-1)
+    return torch.exp(-(share @ (cross - entropy(posterior))).clamp(min=0))
 
 
 class FeatureRows:

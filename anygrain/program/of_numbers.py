@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from anygrain.data.config import Config
-from anygrain.data.error import InputError, counted, quoted
+from anygrain.data.error import counted, quoted
 from anygrain.data.number_checks import warnings_for_numbers
 from anygrain.data.number_dataset import NumberDataset, read_number_dataset, softened_numbers
 from anygrain.labels import RealAll, RealLabels
 from anygrain.learn.number import FOLDS
 from anygrain.program.measure_numbers import MeasuredNumbers
 from anygrain.program.screen import Screen
-from anygrain.program.setup import dimensions, make_learner
+from anygrain.program.setup import dimensions, estimate_images, make_learner
 from anygrain.program.space import Measurement, Space
 from anygrain.program.trained import estimate_trained, is_trained, learnt_without_labels, seen_note, trained_encoder
 
@@ -27,13 +27,7 @@ class NumberSpace(Space[NumberDataset]):
     name = "real"
 
     def read(self, config: Config) -> NumberDataset:
-        dataset = read_number_dataset(config)
-        if dataset.columns.images:
-            raise InputError(
-                "data.images: a network for images is trained with classes alone. For a number pass embeddings of the "
-                'images as number columns: features = "prefix_*"'
-            )
-        return dataset
+        return read_number_dataset(config)
 
     def soften(self, dataset: NumberDataset) -> NumberDataset:
         return softened_numbers(dataset)
@@ -53,6 +47,8 @@ class NumberSpace(Space[NumberDataset]):
 
     def estimate(self, dataset: NumberDataset, config: Config) -> tuple[float, float]:
         """Seconds and bytes that a fit needs, roughly; measured on two cores with text and tables."""
+        if dataset.columns.images:
+            return estimate_images(dataset, config)
         trained = trained_encoder(config, dataset.columns)
         if trained is not None:
             return estimate_trained(len(dataset), trained, config, dataset.columns)
@@ -157,7 +153,7 @@ def _learnt(learner: Any) -> dict[str, Any]:
     return {
         "chosen": f"{words}: {chosen.get('why', '')}".rstrip(": ") + f"; {heads[chosen['head']]} predicts best",
         "head": chosen["head"],
-        "penalty": chosen["penalty"],
+        "penalty": chosen.get("penalty"),
         "spread": learner.variance_scale_,
         "exact_only_won": chosen.get("chosen") == "exact only",
         "details": chosen,

@@ -156,3 +156,18 @@ def test_thumbnails_keep_the_shape_and_are_small():
     assert Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))).size == (64, 8)
     assert thumbnail(b"none") is None
     assert thumbnail(None) is None
+
+
+def test_a_number_is_read_off_images(tables, tmp_path, monkeypatch):
+    monkeypatch.chdir(tables)
+    rows = {"id": [f"r{at}" for at in range(N)], "file": [f"files/{at}.png" for at in range(N)]}
+    write_table({**rows, "height": (10.0 + 5.0 * TRUTH).tolist()}, tables / "heights.csv")
+    config = CONFIG.replace("rows.csv", "heights.csv").split("[[labels]]")[0]
+    (tables / "number.toml").write_text(config + '[[labels]]\nkind = "Value"\ncolumn = "height"\n')
+    out = tmp_path / "run"
+    assert run(["fit", "number.toml", "--out", str(out), *QUICK]) == 0
+    assert json.loads((out / "metrics.json").read_text())["evaluation"]["rows"] == N  # each by a network without it
+    assert run(["predict", str(out), "new.parquet", "--out", str(tmp_path / "p.csv")]) == 2  # another column
+    assert run(["predict", str(out), "heights.csv", "--out", str(tmp_path / "p.csv")]) == 0
+    predicted = read_table(tmp_path / "p.csv").numbers("mean", None)
+    assert np.corrcoef(predicted, TRUTH)[0, 1] > 0.7
