@@ -318,7 +318,7 @@ kind = "Compare"
 source = "pairs.csv"
 first = "a"
 second = "b"
-column = "said"               # what the first is to the second: >, >=, =, <=, <; left and right are >= and <=""",
+column = "said"               # what the first is to the second: >, >=, =, <=, <; left or right: which was picked""",
     ),
     "Positive": Example(
         """
