@@ -462,8 +462,8 @@ def tell_apart(head: nn.Module, mean: Tensor, seed: int) -> None:
     """Draw the rows of a head (K, D) apart, by about 1 in the logits, where all classes start alike.
 
     Evidence about sets does not move classes that start alike: under equal probabilities the posterior of two
-    instances that are "of one class" is as equal, and neither head nor encoder has a gradient. What is drawn has no part
-    along the mean (D,) of the features: rows differ, no class is preferred on the whole.
+    instances that are "of one class" is as equal, and neither head nor encoder has a gradient. What is drawn has no
+    part along the mean (D,) of the features: rows differ, no class is preferred on the whole.
     """
     along = torch.nn.functional.normalize(mean, dim=0)
     with torch.no_grad(), seeded(seed):
