@@ -332,7 +332,7 @@ def main() -> None:
         " ranges are cut at 1, 2, 3 and 4. Bags are random; ratings are drawn: two of ten annotators each, biases"
         " (0 on average) of half a standard deviation, errors of .1 to 2.\n\n"
     )
-    text = head + tables(results)
+    text = head + tables({job: found for job, found in results.items() if job[0] in names})
     if "emotion" in names:
         text += (
             "## crowd_emotion\n\nRatings of 700 items by 38 workers against experts, no features; ten random draws"
