@@ -21,7 +21,8 @@ class Evidence:
         truth: (n,) their classes, for the ceiling alone.
         test_truth: classes of the test pictures.
         given: the weak labels, by name; indices in it point into `rows`.
-        swaps: whether the evidence leaves open which class is which; then the better of both readings is scored.
+        swaps: whether the better of both readings of the classes is scored, as GLWS does: where the evidence leaves
+            open which is which, and for confidence differences, which its code takes the other way round.
     """
 
     setting: str
@@ -212,7 +213,7 @@ def confidence_difference(pictures: Pictures, generator: torch.Generator) -> Evi
     i, j = _pairs(truth, generator)
     c = _confidence(pictures, generator)
     prior = float(truth.float().mean())
-    return _two("confidence difference", pictures, first=i, second=j, difference=c[j] - c[i], prior=prior)
+    return _two("confidence difference", pictures, swaps=True, first=i, second=j, difference=c[j] - c[i], prior=prior)
 
 
 @setting("positive-unlabelled")
