@@ -225,8 +225,8 @@ def table(records: dict[str, dict[str, Any]]) -> str:
         "",
         "All training labels are exact. Best of the grid: learning rate times 1/4 or 4, or batch size times 1/2 or 2, "
         "for as many epochs, chosen by test accuracy, which flatters it. ECE: expected calibration error of the "
-        f"defaults, 10 bins. Aim: within {WITHIN:g} of the best, said where the whole grid was run. Fixed features: the "
-        "recipe on `Text` or `Frame`, on the same rows.",
+        f"defaults, 10 bins. Aim: within {WITHIN:g} of the best, said where the whole grid was run. Fixed features: "
+        "the recipe on `Text` or `Frame`, on the same rows.",
         "",
         "| data | encoder | rows | classes | epochs | rate | batch | default | best of the grid | lacks "
         "| within the aim | log loss | ECE | CPU seconds | fixed features | log loss |",
