@@ -34,7 +34,6 @@ from anygrain.learn.head import Head
 from anygrain.learn.loop import ClassLoop, Loop, Network, Pace
 from anygrain.learn.loss import Loss
 from anygrain.learn.recipe import Callback, RecipeResult, RecipeState
-from anygrain.learn.stated_prior import PriorShift, pooled_prior
 from anygrain.learn.tag_recipe import TagHead
 from anygrain.learn.term import Term
 from anygrain.learn.together import kept_together
@@ -58,9 +57,7 @@ class EvidenceTargets:
     """The posterior of a batch under the network as it stands.
 
     A component of overlapping sets that is larger than a batch comes in several; its posterior is that of the whole,
-    from an E-step at the start of the epoch. Where labels state the class prior of rows that were pooled
-    (positive-unlabelled and the like), beliefs about these rows are kept at it: the likelihood of so weak evidence
-    alone would let a network that remembers rows forget it.
+    from an E-step at the start of the epoch.
 
     Args:
         labels: observations.
@@ -70,10 +67,6 @@ class EvidenceTargets:
 
     def __init__(self, labels: Labels, order: Labels, batch_size: int) -> None:
         self.labels = labels
-        stated = pooled_prior(labels)
-        #: where labels state the class prior of rows, what keeps beliefs about these rows, bool (N,), at it
-        self.balance = None if stated is None else PriorShift(stated[0])
-        self.pooled = None if stated is None else stated[1]
         nodes = order.structure.nodes.cpu()
         component, sets = nodes[: order.n_instances], nodes[order.n_instances :]
         number = int(nodes.max()) + 1
@@ -85,7 +78,7 @@ class EvidenceTargets:
 
     def e_step(self, log_probs: Tensor) -> None:
         """Posteriors of the components that are cut, from log-probabilities (N, K)."""
-        self.posterior = self.labels.posterior(log_probs if self.balance is None else self.balance(log_probs))
+        self.posterior = self.labels.posterior(log_probs)
 
     def of(self, batch: Batch, log_probs: Tensor) -> Tensor:
         found = None
@@ -94,12 +87,7 @@ class EvidenceTargets:
             if bool(stored.all()):
                 return self.posterior[batch.instances].to(log_probs)
             found = stored
-        if self.balance is not None and self.pooled is not None:
-            inside = self.pooled[batch.instances][:, None]
-            log_probs = torch.where(inside, self.balance(log_probs), log_probs)
         posterior = self.labels.select(batch).posterior(log_probs)
-        if self.balance is not None and self.pooled is not None:
-            self.balance.follow(posterior[self.pooled[batch.instances]])
         if found is not None and self.posterior is not None:
             posterior = torch.where(found[:, None], self.posterior[batch.instances].to(posterior), posterior)
         return posterior
@@ -376,8 +364,6 @@ class ClassEndToEnd(EndToEnd):
         self.held = labels[self.held_rows] if bool(self.held_rows.any()) else None
         ordered = self.taught if order is labels else order[self.taught_rows]
         self.targets = EvidenceTargets(self.taught, ordered, self.pace.batch_size)
-        if self.targets.balance is not None:
-            self.channels = (*self.channels, self.targets.balance)
         loop = ClassLoop(
             learner,
             Network(head, encoder, terms),

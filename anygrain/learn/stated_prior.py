@@ -7,13 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from anygrain.labels import All, LabelError, Labels
 from anygrain.labels.sampling import SampledRows, check_prior
 
-#: of the steps by which beliefs follow the stated prior
-PACE = 0.05
 #: how the class prior of predictions may be given
 Prior = str | float | Sequence[float] | np.ndarray | Tensor | Mapping[Any, float] | None
 
@@ -26,35 +24,6 @@ def pooled_prior(labels: Labels) -> tuple[Tensor, Tensor] | None:
             inside = part.group >= 0 if isinstance(part, SampledRows) else torch.ones_like(part.rows, dtype=torch.bool)
             return prior, inside
     return None
-
-
-class PriorShift(nn.Module):
-    r"""What is added to log-probabilities of pooled rows so that beliefs about them have the prior that labels state.
-
-    .. math:: \lambda \leftarrow \lambda + \eta\, (\log \pi - \log \bar q)
-
-    after every batch, with the mean posterior :math:`\bar q` of its rows, to which :math:`\lambda` was added.
-
-    Args:
-        prior: of the pooled rows, (K,).
-    """
-
-    shift: Tensor
-
-    def __init__(self, prior: Tensor) -> None:
-        super().__init__()
-        self.log_prior = prior.clamp(min=1e-6).log()
-        self.register_buffer("shift", torch.zeros(len(prior), dtype=prior.dtype, device=prior.device))
-
-    def forward(self, log_probs: Tensor) -> Tensor:
-        """Log-probabilities (N, K) with the shift added, normalised."""
-        return (log_probs + self.shift.to(log_probs)).log_softmax(dim=1)
-
-    def follow(self, posterior: Tensor) -> None:
-        """Move the shift by the posterior (B, K) of a batch."""
-        if len(posterior):
-            found = posterior.mean(dim=0).to(self.shift).clamp(min=1e-3)
-            self.shift += PACE * (self.log_prior.to(self.shift) - found.log())
 
 
 def class_prior_of(labels: Labels, posterior: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
