@@ -20,7 +20,7 @@ PLACES = ("turn", "shear_x", "shear_y", "shift_x", "shift_y", "scale")
 class ImageAugmentation(Augmentation):
     """Small shifts and mirror images; strongly also turned, sheared, recoloured, and with a hole.
 
-    A weak view keeps the type of its pixels, a strong one has fractions in 0..1. Every view of a batch is computed at
+    Both views keep the type of the pixels, so that they can stand in one batch. Every view of a batch is computed at
     once, with its own draws.
 
     Args:
@@ -63,7 +63,7 @@ class ImageAugmentation(Augmentation):
         amount = self.strength * taken * (2 * torch.rand(n, len(names), generator=generator) - 1)
         how = {name: amount[:, at].to(image.device) for at, name in enumerate(names)}
         image = _recoloured(self._placed(image, how), how)
-        return {**arrays, "image": self._cut(image, generator)}
+        return {**arrays, "image": _in_type_of(arrays["image"], self._cut(image, generator))}
 
     def _moved(self, image: Tensor, generator: torch.Generator) -> Tensor:
         n, _, height, width = image.shape
@@ -111,6 +111,11 @@ class ImageAugmentation(Augmentation):
     def _fill(self, image: Tensor) -> Tensor:
         colour = self.fill if self.fill else (0.0,) * image.shape[1]
         return torch.tensor(colour, dtype=image.dtype, device=image.device)[:, None, None]
+
+
+def _in_type_of(given: Tensor, fractions: Tensor) -> Tensor:
+    """Pixels in 0..1 in the type of those that were given."""
+    return (255 * fractions).round().to(torch.uint8) if given.dtype == torch.uint8 else fractions
 
 
 def _mirrored(index: Tensor, n: int) -> Tensor:

@@ -49,7 +49,8 @@ class Augmentation:
 
     `weak` moves a row a little; what the model says of it is its belief. `strong` changes it much: the belief about the
     weak view is the target there, which is how rows without labels teach (FixMatch, Sohn et al. 2020). Randomness comes
-    from the generator, on the CPU. Both leave what they are given untouched.
+    from the generator, on the CPU. Both leave what they are given untouched, and keep the types of the arrays: the two
+    views of a batch go through the network side by side.
     """
 
     def weak(self, arrays: Arrays, generator: torch.Generator) -> Arrays:

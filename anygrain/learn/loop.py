@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from anygrain.encoders.trainable import Arrays, Augmentation, Inputs, TrainableEncoder, in_batches, seeded, to_device
-from anygrain.labels import Labels
+from anygrain.labels import LabelError, Labels
 from anygrain.labels.base import Batch
 from anygrain.labels.observations import Observations
 from anygrain.learn.fabric import Fabric
@@ -391,8 +391,7 @@ class ClassLoop(Loop):
             views = [self.augmentation.weak(arrays, generator)]
             if strong:
                 views.append(self.augmentation.strong(arrays, generator))
-        joined = views[0] if len(views) == 1 else {k: torch.cat([view[k] for view in views]) for k in views[0]}
-        outputs, features = self.module(to_device(joined, device))
+        outputs, features = self.module(to_device(side_by_side(views), device))
         place, names = place.to(device), names.to(device)
         log_probs = self.of_instances(outputs, place, names)
         believed = log_probs.detach()
@@ -419,6 +418,19 @@ class ClassLoop(Loop):
         if self.pace.penalty and isinstance(self.network.head, Head):
             value = value + 0.5 * self.pace.penalty * self.network.head.penalty()
         return value, step
+
+
+def side_by_side(views: Sequence[Arrays]) -> Arrays:
+    """Views of the same rows as one batch, one after another.
+
+    Raises:
+        LabelError: arrays of one name in several types, which joining would change: pixels 0..255 beside fractions.
+    """
+    for name in views[0]:
+        types = [str(view[name].dtype).removeprefix("torch.") for view in views]
+        if len(set(types)) > 1:
+            raise LabelError(f'"{name}" is {types[0]} in the weak view and {types[1]} in the strong one; keep its type')
+    return views[0] if len(views) == 1 else {name: torch.cat([view[name] for view in views]) for name in views[0]}
 
 
 def entropy(posterior: Tensor) -> Tensor:

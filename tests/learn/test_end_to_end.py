@@ -30,7 +30,7 @@ from anygrain.learn import Learner, RecipeState, Term, load
 from anygrain.learn.end_to_end import EvidenceTargets, doubts, hold_out
 from anygrain.learn.fabric import OneDevice
 from anygrain.learn.head import Linear
-from anygrain.learn.loop import ClassLoop, Network, Pace
+from anygrain.learn.loop import ClassLoop, Network, Pace, side_by_side
 from anygrain.learn.loss import cross_entropy
 from anygrain.learn.real_end_to_end import RealLoop
 from anygrain.learn.real_head import Gaussian
@@ -510,3 +510,10 @@ def _on_each(fabric):
     both = fabric.all_gather(torch.from_numpy(learner.predict_proba(X)))
     torch.testing.assert_close(both[0], both[1])
     assert (learner.predict(X) == Y.numpy()).mean() > 0.7
+
+
+def test_views_of_other_types_are_not_joined():
+    weak, strong = {"image": torch.full((1, 2), 200, dtype=torch.uint8)}, {"image": torch.ones(1, 2)}
+    with pytest.raises(LabelError, match="is uint8 in the weak view and float32 in the strong one"):
+        side_by_side([weak, strong])
+    assert side_by_side([weak, weak])["image"].tolist() == [[200, 200], [200, 200]]
