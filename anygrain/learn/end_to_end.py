@@ -34,6 +34,7 @@ from anygrain.learn.head import Head
 from anygrain.learn.loop import ClassLoop, Loop, Network, Pace
 from anygrain.learn.loss import Loss
 from anygrain.learn.recipe import Callback, RecipeResult, RecipeState
+from anygrain.learn.stated_prior import StatedPrior, pooled_prior
 from anygrain.learn.tag_recipe import TagHead
 from anygrain.learn.term import Term
 from anygrain.learn.together import kept_together
@@ -364,6 +365,9 @@ class ClassEndToEnd(EndToEnd):
         self.held = labels[self.held_rows] if bool(self.held_rows.any()) else None
         ordered = self.taught if order is labels else order[self.taught_rows]
         self.targets = EvidenceTargets(self.taught, ordered, self.pace.batch_size)
+        stated = pooled_prior(labels)
+        if stated is not None:
+            terms = [*terms, StatedPrior(*stated)]
         loop = ClassLoop(
             learner,
             Network(head, encoder, terms),

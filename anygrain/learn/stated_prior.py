@@ -11,6 +11,8 @@ from torch import Tensor
 
 from anygrain.labels import All, LabelError, Labels
 from anygrain.labels.sampling import SampledRows, check_prior
+from anygrain.learn.step import Step
+from anygrain.learn.term import Term
 
 #: how the class prior of predictions may be given
 Prior = str | float | Sequence[float] | np.ndarray | Tensor | Mapping[Any, float] | None
@@ -24,6 +26,34 @@ def pooled_prior(labels: Labels) -> tuple[Tensor, Tensor] | None:
             inside = part.group >= 0 if isinstance(part, SampledRows) else torch.ones_like(part.rows, dtype=torch.bool)
             return prior, inside
     return None
+
+
+class StatedPrior(Term):
+    r"""Keeps the mean prediction of pooled rows at the class prior that their labels state.
+
+    .. math:: \mathrm{KL}\Big(\pi \,\Big\|\, \frac1B \sum_i p_i\Big)
+
+    over the pooled rows of a batch: per row, minus the log-likelihood of class counts in the shares pi. How rows were
+    sampled tells a network little about any single one; one that remembers rows would forget the prior.
+
+    Args:
+        prior: of the pooled rows, (K,).
+        inside: which instances these are, bool (N,).
+    """
+
+    def __init__(self, prior: Tensor, inside: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("prior", prior, persistent=False)
+        self.register_buffer("inside", inside, persistent=False)
+
+    prior: Tensor
+    inside: Tensor
+
+    def forward(self, step: Step) -> Tensor:
+        mine = self.inside[step.instances]
+        share = step.log_probs.exp()[mine].sum(dim=0) / mine.sum().clamp(min=1)
+        prior = self.prior.to(share)
+        return torch.where(mine.any(), torch.xlogy(prior, prior / share.clamp(min=1e-6)).sum(), share.sum() * 0)
 
 
 def class_prior_of(labels: Labels, posterior: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
