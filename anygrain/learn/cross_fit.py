@@ -34,26 +34,27 @@ def cross_fitted(
     encoder: TrainableEncoder,
     rows: Inputs,
     labels: Observations,
+    told: Tensor,
     epochs: int,
     seed: int,
 ) -> Tensor | None:
     """What is said of every data row by a network that has not seen it, (rows, ...); None where no split is possible.
 
-    Rows that a label joins stay in one part. The networks have as many epochs as the one that stays, so together they
-    cost as much as that one.
+    Rows that a label joins stay in one part, and every part has its share of the rows of which something is told. The
+    networks have as many epochs as the one that stays, so together they cost as much as that one.
 
     Args:
         train: makes a training of an encoder, inputs and labels, with the options `part`, `before`, `parts`, `epochs`.
         encoder: has learnt from the data, is not trained yet.
         rows: inputs of all data rows.
         labels: of these rows.
+        told: rows of which something is told, bool (rows,).
         epochs: of every network.
         seed: of the split.
     """
-    group = labels.groups().cpu()
-    if int(torch.bincount(group.unique(return_inverse=True)[1]).max()) > len(group) / PARTS:
+    fold = _parts(labels.groups().cpu(), told, seed)
+    if fold is None:
         return None
-    fold = split_groups(group, PARTS, torch.Generator().manual_seed(seed))
     found: Tensor | None = None
     for f in range(PARTS):
         inside, outside = (fold != f).nonzero()[:, 0], (fold == f).nonzero()[:, 0]
@@ -72,3 +73,19 @@ def cross_fitted(
             found = said.new_empty(len(rows), *said.shape[1:])
         found[outside.to(said.device)] = said
     return found
+
+
+def _parts(groups: Tensor, told: Tensor, seed: int) -> Tensor | None:
+    """Part (rows,) of every row, groups (rows,) whole; None where one group is too large, or one row alone is told."""
+    _, group = groups.unique(return_inverse=True)
+    known = torch.zeros(int(group.max()) + 1, dtype=torch.bool).index_fill_(0, group[told], True)[group]
+    generator = torch.Generator().manual_seed(seed)
+    fold = torch.zeros_like(group)
+    if int(known.sum()) < PARTS:
+        return None
+    for rows in (known.nonzero()[:, 0], (~known).nonzero()[:, 0]):
+        if len(rows) and int(torch.bincount(group[rows]).max()) > max(len(rows) / PARTS, 1):
+            return None
+        if len(rows):
+            fold[rows] = split_groups(group[rows], PARTS, generator)
+    return fold

@@ -381,7 +381,8 @@ class Learner(ClassifierMixin, BaseEstimator):
         whole = training(encoder, rows, labels)
         found = whole.run()
         if apart:
-            said = cross_fitted(training, untrained, rows, labels, whole.pace.epochs, self._seed)
+            told = whole.taught_rows | whole.held_rows
+            said = cross_fitted(training, untrained, rows, labels, told, whole.pace.epochs, self._seed)
             if said is not None:
                 everyone = torch.ones_like(found.held_out)
                 found = replace(

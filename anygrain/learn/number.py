@@ -123,7 +123,8 @@ def _end_to_end(
     whole = training(encoder, rows, labels)
     found = whole.run()
     if learner.cross_fit:
-        said = cross_fitted(training, untrained, rows, labels, whole.pace.epochs, learner._seed)
+        told = whole.taught_rows | whole.held_rows
+        said = cross_fitted(training, untrained, rows, labels, told, whole.pace.epochs, learner._seed)
         if said is not None:
             found = apart(found, labels, Belief(*said[labels.rows].unbind(dim=1)), list(state.history))
     return found, state

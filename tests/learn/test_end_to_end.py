@@ -445,6 +445,16 @@ def test_cross_fitted_rows_are_predicted_by_networks_that_did_not_see_them(at):
     np.testing.assert_array_equal(whole.held_out_log_probs_, resumed.held_out_log_probs_)
 
 
+def test_every_part_of_a_cross_fit_has_its_share_of_few_labels():
+    few = torch.full((300,), -1)
+    few[:3] = torch.arange(3)
+    for seed in (2, 3):  # where a split by chance has all three in one half
+        fitted = Learner(encoder=Small(), epochs=1, seed=seed, cross_fit=True).fit(X, Exact(few, 3))
+        assert fitted.held_out_.all()
+    few[1:] = -1
+    assert not Learner(encoder=Small(), epochs=1, cross_fit=True).fit(X, Exact(few, 3)).held_out_.any()
+
+
 def test_random_labels_are_not_remembered_by_cross_fitted_predictions():
     random = torch.randint(3, (300,), generator=gen())
     fitted = Learner(encoder=Small(width=64), epochs=80, cross_fit=True).fit(X, Exact(random, 3))
