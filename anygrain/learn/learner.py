@@ -603,12 +603,14 @@ class Learner(ClassifierMixin, BaseEstimator):
 
     def predict_log_proba(self, X: Any, prior: Prior = "population") -> np.ndarray:
         """Logarithm of `predict_proba`."""
+        self._check_prior(prior)
         if getattr(self, "space_", "classes") == "tags":
             return np.asarray(np.log(tags.predict_proba(self, X)))
         return np.asarray(self.log_probs(X, prior).double().log_softmax(dim=1).numpy())
 
     def predict_proba(self, X: Any, prior: Prior = "population") -> np.ndarray:
         """Probabilities (N, K), columns in the order of `classes_`; prior as in `predict`. Of tags, of on (N, L)."""
+        self._check_prior(prior)
         if getattr(self, "space_", "classes") == "tags":
             return tags.predict_proba(self, X)
         return np.asarray(self.log_probs(X, prior).double().softmax(dim=1).numpy())
@@ -642,6 +644,7 @@ class Learner(ClassifierMixin, BaseEstimator):
         """
         if unknown is not None and not 0 <= unknown <= 1:
             raise LabelError(f"unknown is {unknown}; expected a probability, 0 to 1")
+        self._check_prior(prior)
         if getattr(self, "space_", "classes") == "real" and level is None and unknown is None:
             return number.distribution(self, X).mean
         if getattr(self, "space_", "classes") == "tags" and level is None and unknown is None:
@@ -687,6 +690,12 @@ class Learner(ClassifierMixin, BaseEstimator):
             LabelError: a model of classes, a coverage outside (0, 1).
         """
         return number.interval(self, X, coverage)
+
+    def _check_prior(self, prior: Prior) -> None:
+        """Raises LabelError for a class prior where there are no classes."""
+        space = {"real": "a number", "tags": "tags"}.get(getattr(self, "space_", "classes"))
+        if space is not None and not (prior is None or (isinstance(prior, str) and prior == "population")):
+            raise LabelError(f"prior= is for models of classes; this one is of {space}")
 
     def _threshold(self, confidence: float) -> float:
         """The threshold of the least confidence tabled that is as high as the one asked for."""

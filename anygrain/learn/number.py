@@ -26,7 +26,17 @@ if TYPE_CHECKING:
 
 FOLDS = 4  # at least: a head of half the rows is less sure than the one that stays
 #: what a fit to classes leaves, and a fit to numbers must not
-OF_CLASSES = ("classes_", "temperature_", "held_out_log_probs_", "error_", "level_thresholds_")
+OF_CLASSES = (
+    "classes_",
+    "named_",
+    "temperature_",
+    "held_out_log_probs_",
+    "error_",
+    "level_thresholds_",
+    "class_prior_",
+    "log_prior_shift_",
+    "class_prior_estimate_",
+)
 #: the other way round
 OF_NUMBERS = ("held_out_mean_", "held_out_variance_", "variance_scale_", "residuals_", "name_")
 

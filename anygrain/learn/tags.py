@@ -23,7 +23,14 @@ if TYPE_CHECKING:
 
 FOLDS = 3  # at least: a head of half the rows is less sure than the one that stays
 #: what a fit to classes leaves, and a fit to tags must not
-OF_CLASSES = ("temperature_", "level_thresholds_", "class_prior_", "log_prior_shift_", "recipe_state_")
+OF_CLASSES = (
+    "temperature_",
+    "level_thresholds_",
+    "class_prior_",
+    "log_prior_shift_",
+    "class_prior_estimate_",
+    "recipe_state_",
+)
 #: the other way round
 OF_TAGS = ("tag_names_",)
 

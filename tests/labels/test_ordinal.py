@@ -107,3 +107,9 @@ def test_somebody_unknown_has_every_bias():
     drawn = float(channel.scale[1]) * torch.randn(200_000, generator=gen(0), dtype=torch.float64)
     mean = confusion(drawn, channel.scale[:1].expand(len(drawn)), channel.common).mean(dim=0)
     torch.testing.assert_close(channel.pooled, mean, atol=2e-3, rtol=0)
+
+
+def test_sources_without_votes_keep_the_spread_that_was_given():
+    wide = Ordinal(3, 4, spread=1.5)
+    wide.learn(torch.zeros(3, 4, 4, dtype=torch.float64))
+    assert float(wide.scale[0]) == pytest.approx(math.log(1.5))

@@ -148,6 +148,8 @@ def test_a_model_of_tags_is_kept(tmp_path):
         (lambda x, y: Learner(head="cosine").fit(x, Tags(y)), 'tags have the head "linear"'),
         (lambda x, y: Learner(loss=torch.nn.functional.mse_loss).fit(x, Tags(y)), "loss= is for labels of classes"),
         (lambda x, y: Learner().fit(x, Tags(y)).predict(x, unknown=0.5), "the model is of tags"),
+        (lambda x, y: Learner().fit(x, Tags(y)).predict(x, prior=0.5), "prior= is for models of classes"),
+        (lambda x, y: Learner().fit(x, Tags(y)).predict_proba(x, prior=0.5), "this one is of tags"),
         (lambda x, y: Learner().fit(x, Tags(y)).score(x, y[:, :2]), "y has 2 columns; the model has 4 tags"),
         (lambda x, y: Learner().fit(x, Tags(y)).posterior(x, Tags(y[:, :2])), "the labels have 2 tags"),
         (lambda x, y: Learner().fit(x, Tags(y)).posterior(x, Exact(y[:, 0], 2)), "expected Tags"),

@@ -53,15 +53,16 @@ class Ordinal(TabularChannel):
 
     def __init__(self, n_sources: int, n_classes: int, *, history: Tensor | None = None, spread: float = 0.6):
         super().__init__(n_sources, n_classes, history=history)
+        self.first_log_spread = math.log(spread)
         start = torch.zeros(2 * self.n_classes, dtype=torch.float64)
         start[0] = 0.5  # the first threshold, log steps to the next; the first place, log steps; logit of slips
         start[-1] = math.log(0.02 / 0.98)
         self.register_buffer("first", start)
         self.register_buffer("common", start.clone())
         # mean of log s, standard deviations of b and log s
-        self.register_buffer("scale", torch.tensor([math.log(spread), 0.3, 0.4], dtype=torch.float64))
+        self.register_buffer("scale", torch.tensor([self.first_log_spread, 0.3, 0.4], dtype=torch.float64))
         self.register_buffer("bias", torch.zeros(self.n_sources, dtype=torch.float64))
-        self.register_buffer("log_spread", torch.full((self.n_sources,), math.log(spread), dtype=torch.float64))
+        self.register_buffer("log_spread", torch.full((self.n_sources,), self.first_log_spread, dtype=torch.float64))
         self._store(*self.estimate(self.counts))
 
     # -- the line -----------------------------------------------------------------------------------------------------
@@ -152,7 +153,7 @@ class Ordinal(TabularChannel):
         self.common = self._fit_common(own, counts)
         variance = torch.diagonal(self._covariance(counts), dim1=1, dim2=2)
         total = self.n_sources + _GUESS
-        mean = (self.log_spread.sum() + _GUESS * math.log(0.6)) / total
+        mean = (self.log_spread.sum() + _GUESS * self.first_log_spread) / total
         centre = torch.stack([mean.new_zeros(()), mean])
         guess = own.new_tensor([0.3**2, 0.4**2])
         spread = ((own - centre).square() + variance).sum(dim=0) + _GUESS * guess
