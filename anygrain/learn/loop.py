@@ -125,7 +125,7 @@ class Pace:
 class Loop(ABC):
     r"""Adam on an objective, in batches that keep sets whole, in an order that is drawn from the seed and the epoch.
 
-    A set larger than two batches takes two passes: one without gradient finds what its members are to be trained towards,
+    A set larger than two batches takes two passes: one without gradient finds what its members are trained towards,
     then its parts are trained and their gradients added, which is the gradient of the whole. On several processes every
     one takes each world-size-th batch of the same order; the fabric averages gradients.
 
