@@ -36,6 +36,7 @@ Callback = Callable[[int, int, dict[str, Any]], None]
 
 HEAD_TRACK, GRAPH_TRACK = "head", "graph"
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the graph track in the pool
+HARDLY = 0.2  # ambiguity of evidence that hardly tells classes apart: exact labels do, and are the better start
 START_SHARPNESS = 5.0  # of a first head on the posteriors of groups of rows, which are flat
 
 
@@ -262,7 +263,7 @@ class Recipe:
             if covered >= 0.9 * self.k or silent > 0.5:
                 told = ambiguity(rest)
                 in_doubt = rest.sum(dim=0) > 0.5
-                few = bool(in_doubt.any()) and float((told[in_doubt] < 0.05).float().mean()) > 0.25
+                few = bool(in_doubt.any()) and float((told[in_doubt] < HARDLY).float().mean()) > 0.25
                 if few:
                     return True, anchors
         return False, torch.zeros_like(sure)
