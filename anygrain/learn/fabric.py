@@ -65,12 +65,13 @@ def fabric_for(device: torch.device, precision: str) -> Fabric:
     if precision == "32":
         return OneDevice(device)
     try:
-        from lightning.fabric import Fabric as Lightning
+        import lightning.fabric as lightning
     except ImportError as error:
         raise LabelError(f'precision "{precision}" needs Lightning: pip install "anygrain[train]"') from error
     try:
         one: Any = 1 if device.index is None else [device.index]
-        fabric: Any = Lightning(accelerator=device.type, devices=one, precision=precision)  # type: ignore[arg-type]
+        options: dict[str, Any] = {"accelerator": device.type, "devices": one, "precision": precision}
+        fabric: Any = lightning.Fabric(**options)
     except ValueError as error:
         raise LabelError(f'precision "{precision}" cannot be used: {str(error).splitlines()[0]}') from error
     fabric.launch()
