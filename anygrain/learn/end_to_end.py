@@ -340,8 +340,9 @@ class ClassEndToEnd(EndToEnd):
         fabric: Fabric,
         **how: Any,
     ) -> None:
-        sample = torch.arange(0, len(rows), max(1, len(rows) // LOOKED_AT))
-        tell_apart(head, in_batches(encoder.encode, rows, LOOKED_AT, encoder, sample).mean(dim=0), seed)
+        if labels.bags or terms:  # what is said of single rows moves classes by itself, as far as it tells them apart
+            sample = torch.arange(0, len(rows), max(1, len(rows) // LOOKED_AT))
+            tell_apart(head, in_batches(encoder.encode, rows, LOOKED_AT, encoder, sample).mean(dim=0), seed)
         self.labels, doubt = labels, doubts(labels)
         told = torch.zeros(len(labels), dtype=torch.bool).index_fill_(0, labels.rows.cpu()[doubt < 1], True)
         if terms:

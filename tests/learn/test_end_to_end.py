@@ -251,6 +251,16 @@ def test_answers_about_pairs_move_classes_that_start_alike():
     assert max(same, 1 - same) > 0.9
 
 
+def test_classes_that_nothing_tells_apart_stay_equally_likely():
+    candidates = torch.zeros(300, 3, dtype=torch.bool)
+    candidates[Y == 0, 0] = True
+    candidates[Y > 0, 1:] = True
+    with pytest.warns(IdentifiabilityWarning):
+        fitted = Learner(encoder=Small(), seed=1).fit(X, Candidates(candidates))
+    probs = fitted.predict_proba(X)
+    np.testing.assert_allclose(probs[:, 1], probs[:, 2], atol=1e-4)
+
+
 def test_channels_of_annotators_are_learnt_on_the_way():
     votes = Crowd.simulate(
         Y, 3, generator=gen(), n_annotators=6, votes_per_item=3, accuracy=torch.tensor([0.95, 0.9, 0.9, 0.9, 0.4, 0.4])
