@@ -9,7 +9,8 @@ comes. The ceiling is the same network with the true classes. Both sides are sco
 the temperature that held-out evidence chose; nothing of the test pictures is seen. Seconds are of processor time; in
 brackets the part spent on the evidence (posteriors of batches; for GLWS the forward part of its trellises). Where the
 evidence leaves open which class is which, and for confidence differences, the better of both readings is scored, as
-GLWS does. It trains with AdamW at our rate, as SGD of some of its configurations diverged on this network.
+GLWS does. It trains with AdamW at our rate, as SGD of some of its configurations diverged on this network. Where
+results were kept (`--keep`) the sides come from runs at different load of the machine: times then compare roughly.
 """
 
 import argparse
