@@ -222,7 +222,8 @@ class Loop(ABC):
                 for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
                     group["lr"] = rate * factor
                 last = (at + 1) % self.pace.accumulate == 0 or at + 1 == len(batches)
-                value, step = self._step(batch, silent[at], number, draws, moves=last)
+                group = min(self.pace.accumulate, len(batches) - at // self.pace.accumulate * self.pace.accumulate)
+                value, step = self._step(batch, silent[at], number, draws, group=group, moves=last)
                 total, seen = total + value * len(batch.instances), seen + len(batch.instances)
                 if last and step is not None:
                     for part in self.hooked:
@@ -238,16 +239,16 @@ class Loop(ABC):
         return batches
 
     def _step(
-        self, batch: Batch, silent: Tensor, epoch: int, generator: torch.Generator, *, moves: bool
+        self, batch: Batch, silent: Tensor, epoch: int, generator: torch.Generator, *, group: int, moves: bool
     ) -> tuple[float, Step | None]:
-        """Gradients of a batch, added to those that are there; `moves`: the parameters follow."""
-        size, accumulate = self.pace.batch_size, self.pace.accumulate
+        """Gradients of one of `group` batches, added to those that are there; `moves`: the parameters follow."""
+        size = self.pace.batch_size
         parts = list(torch.arange(len(batch.instances)).split(size)) if len(batch.instances) > 2 * size else []
         value, step = 0.0, None
         if len(parts) < 2:
             with self.fabric.no_backward_sync(self.module, enabled=not moves):
                 objective, step = self.objective(batch, None, silent, epoch, generator)
-                self.fabric.backward(objective / accumulate)
+                self.fabric.backward(objective / group)
             value = float(objective.detach())
         else:
             known, weight = self.whole(batch), self.weight_of(batch)
@@ -257,7 +258,7 @@ class Loop(ABC):
                 with self.fabric.no_backward_sync(self.module, enabled=not (moves and at + 1 == len(parts))):
                     rest = silent if at == 0 else silent[:0]
                     objective, step = self.objective(chosen, known[part], rest, epoch, generator)
-                    self.fabric.backward(objective * share / accumulate)
+                    self.fabric.backward(objective * share / group)
                 value += float(objective.detach()) * share
         if moves:
             if self.network.encoder is not None:
