@@ -39,8 +39,8 @@ def is_image(data: Any) -> bool:
         return False
     if hasattr(data, "ndim") and data.ndim != 1:
         return data.ndim in (3, 4)
-    if not isinstance(data, list | tuple) and not (hasattr(data, "ndim") or hasattr(data, "__array__")):
-        return False
+    if not isinstance(data, list | tuple) and not hasattr(data, "ndim"):
+        return hasattr(data, "__array__") and is_image(np.asarray(data))
     if getattr(getattr(data, "dtype", None), "kind", "O") in "biufc":
         return False
     present = (item for item in data if not _missing(item))
