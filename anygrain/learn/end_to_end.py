@@ -32,7 +32,7 @@ from anygrain.learn.calibration import fit_temperature
 from anygrain.learn.fabric import Fabric
 from anygrain.learn.head import Head
 from anygrain.learn.loop import ClassLoop, Loop, Network, Pace
-from anygrain.learn.loss import Loss
+from anygrain.learn.loss import Loss, learnt_with
 from anygrain.learn.recipe import Callback, RecipeResult, RecipeState
 from anygrain.learn.stated_prior import StatedPrior, pooled_prior
 from anygrain.learn.tag_recipe import TagHead
@@ -371,7 +371,7 @@ class ClassEndToEnd(EndToEnd):
             terms = [*terms, StatedPrior(*stated)]
         loop = ClassLoop(
             learner,
-            Network(head, encoder, terms),
+            Network(head, encoder, learnt_with(loss, terms)),
             rows,
             ordered,
             self.targets,

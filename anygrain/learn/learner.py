@@ -36,7 +36,7 @@ from anygrain.learn.fabric import PRECISIONS, Fabric, OneDevice, fabric_for
 from anygrain.learn.given_x import target_from_sources
 from anygrain.learn.head import Head, make_head
 from anygrain.learn.loop import ClassLoop, FeatureRows, FixedTargets, Network, Pace, objective
-from anygrain.learn.loss import Loss, cross_entropy
+from anygrain.learn.loss import Loss, cross_entropy, learnt_with
 from anygrain.learn.procedure import Procedure
 from anygrain.learn.reading import (
     check_rows,
@@ -69,8 +69,8 @@ class Learner(ClassifierMixin, BaseEstimator):
 
     Args:
         encoder: an `Encoder`, a folder or name of a sentence encoder, or None: chosen for the data at hand.
-        head: "linear", "cosine", "prototype", "quadratic", or a `Head` class. Of a number "gaussian" or "gaussian-mlp";
-            "linear" is the one of them that predicts held-out evidence better.
+        head: "linear", "cosine", "prototype", "quadratic", "mlp", or a `Head` class. Of a number "gaussian" or
+            "gaussian-mlp"; "linear" is the one of them that predicts held-out evidence better.
         loss: (log_probs (B, K), posterior (B, K)) -> (B,); None is cross-entropy.
         terms: `Term` objects added to the loss.
         weighting: a `Weighting` of instances.
@@ -297,7 +297,7 @@ class Learner(ClassifierMixin, BaseEstimator):
 
     def _keep(self, found: RecipeResult) -> None:
         """What a fit found, as fitted attributes."""
-        self.head_, self.temperature_ = found.head.requires_grad_(True), found.temperature
+        self.head_, self.temperature_ = found.head.requires_grad_(True).eval(), found.temperature
         self.chosen_, self.history_ = found.chosen, found.history
         self.posterior_ = found.posterior.cpu().numpy()
         self.held_out_log_probs_ = found.held_out_log_probs.cpu().numpy()
@@ -305,15 +305,11 @@ class Learner(ClassifierMixin, BaseEstimator):
 
     def _fit_loop(self, rows: Tensor, labels: Labels, posterior: Tensor) -> None:
         """The last fit of the head, with the loss, the terms and the weighting that were given."""
-        pace = Pace(
-            epochs=30 if self.epochs is None else self.epochs,
-            batch_size=256 if self.batch_size is None else self.batch_size,
-            learning_rate=0.01 if self.learning_rate is None else self.learning_rate,
-            penalty=self.penalty,
-        )
+        self.labels_ = labels
+        pace = self.loop_pace()
         loop = ClassLoop(
             self,
-            Network(self.head_, terms=self.terms),
+            Network(self.head_, terms=learnt_with(self.loss, self.terms)),
             FeatureRows(rows),
             kept_together(labels, self.terms),
             FixedTargets(posterior),
@@ -330,7 +326,17 @@ class Learner(ClassifierMixin, BaseEstimator):
             self.history_.append(
                 {"step": f"epoch {epoch + 1}", "track": "loop", "round": epoch + 1, "objective": value}
             )
+        self.head_.eval()
         self.temperature_ = self._temperature_of(rows[labels.rows], labels)
+
+    def loop_pace(self) -> Pace:
+        """How long and how fast the last fit of a head is."""
+        return Pace(
+            epochs=30 if self.epochs is None else self.epochs,
+            batch_size=256 if self.batch_size is None else self.batch_size,
+            learning_rate=0.01 if self.learning_rate is None else self.learning_rate,
+            penalty=self.penalty,
+        )
 
     def _fit_end_to_end(
         self,
@@ -355,7 +361,7 @@ class Learner(ClassifierMixin, BaseEstimator):
         if prior_missing(labels):
             raise LabelError("a class prior is estimated on frozen features only; give prior=... to Positive")
         encoder.learn(data, seed=self._seed)
-        self.feature_scale_ = 1.0
+        self.feature_scale_, self.labels_ = 1.0, labels
         rows = encoder.inputs(data)
         state = RecipeState() if state is None else state
         apart = self.cross_fit and not self.terms and self.weighting is None
@@ -419,6 +425,7 @@ class Learner(ClassifierMixin, BaseEstimator):
         self.temperature_, self.history_ = 1.0, []
         self.chosen_ = {"chosen": "evidence", "why": f"fitted by {type(self.procedure).__name__}"}
         self.procedure.run(self, features, labels)
+        self.head_.eval()
         with torch.no_grad():
             log_probs = self.head_(features)
         self.posterior_ = labels.posterior(log_probs).cpu().numpy()

@@ -17,9 +17,9 @@ from anygrain.labels.base import Batch
 from anygrain.labels.observations import Observations
 from anygrain.learn.fabric import Fabric
 from anygrain.learn.head import Head
-from anygrain.learn.loss import Loss
+from anygrain.learn.loss import AdaptiveLoss, Loss
 from anygrain.learn.real_head import RealHead
-from anygrain.learn.step import Step
+from anygrain.learn.step import RealStep, Step, View
 from anygrain.learn.tag_recipe import TagHead
 from anygrain.learn.term import Term
 from anygrain.learn.weighting import Weighting
@@ -57,7 +57,7 @@ class Network(nn.Module):
     """
 
     def __init__(
-        self, head: Head | RealHead | TagHead, encoder: TrainableEncoder | None = None, terms: Sequence[Term] = ()
+        self, head: Head | RealHead | TagHead, encoder: TrainableEncoder | None = None, terms: Sequence[nn.Module] = ()
     ) -> None:
         super().__init__()
         self.head, self.encoder, self.terms = head, encoder, nn.ModuleList(terms)
@@ -135,7 +135,7 @@ class Loop(ABC):
         rows: inputs of the data rows.
         labels: observations of n instances, from which batches are made.
         pace: how long and how fast.
-        hooked: terms and weightings.
+        hooked: terms, weightings, and losses that learn of the data.
         seed: of order, dropout and augmentation.
         fabric: device, precision, processes.
         instances: what an instance of these labels is called in steps, (n,); its own number where not given.
@@ -152,7 +152,7 @@ class Loop(ABC):
         labels: Observations,
         pace: Pace,
         *,
-        hooked: Sequence[Term | Weighting] = (),
+        hooked: Sequence[Term | Weighting | AdaptiveLoss] = (),
         seed: int,
         fabric: Fabric,
         instances: Tensor | None = None,
@@ -189,7 +189,7 @@ class Loop(ABC):
     @abstractmethod
     def objective(
         self, batch: Batch, known: Tensor | None, silent: Tensor, epoch: int, generator: torch.Generator
-    ) -> tuple[Tensor, Step | None]:
+    ) -> tuple[Tensor, Step | RealStep | None]:
         """The objective of a batch, with gradient, and the step for hooks.
 
         Args:
@@ -240,11 +240,12 @@ class Loop(ABC):
 
     def _step(
         self, batch: Batch, silent: Tensor, epoch: int, generator: torch.Generator, *, group: int, moves: bool
-    ) -> tuple[float, Step | None]:
+    ) -> tuple[float, Step | RealStep | None]:
         """Gradients of one of `group` batches, added to those that are there; `moves`: the parameters follow."""
         size = self.pace.batch_size
         parts = list(torch.arange(len(batch.instances)).split(size)) if len(batch.instances) > 2 * size else []
-        value, step = 0.0, None
+        value = 0.0
+        step: Step | RealStep | None = None
         if len(parts) < 2:
             with self.fabric.no_backward_sync(self.module, enabled=not moves):
                 objective, step = self.objective(batch, None, silent, epoch, generator)
@@ -358,7 +359,9 @@ class ClassLoop(Loop):
         teaches: bool = False,
         **more: Any,
     ) -> None:
-        hooked: list[Term | Weighting] = [*terms, *([weighting] if weighting is not None else [])]
+        hooked: list[Term | Weighting | AdaptiveLoss] = [*terms, *([weighting] if weighting is not None else [])]
+        if isinstance(loss, AdaptiveLoss):
+            hooked.append(loss)
         super().__init__(learner, network, rows, labels, pace, hooked=hooked, **more)
         self.targets, self.loss, self.terms, self.weighting = targets, loss, terms, weighting
         self.augmentation, self.teaches = augmentation, teaches
@@ -403,7 +406,8 @@ class ClassLoop(Loop):
         posterior = torch.cat([known.to(believed), believed[n:].exp()])
         observed = self.weight_of(batch)
         weight = torch.cat([observed, observed.new_zeros(len(silent))])
-        step = Step(log_probs, features[place], posterior, names, epoch)
+        view = View(to_device(arrays, device), place, self.module, self.network.head, self.of_instances)
+        step = Step(log_probs, features[place], posterior, names, epoch, view)
         value = objective(step, self.loss, self.terms, self.weighting, weight)
         if strong:
             seen = self.of_instances(outputs, place + len(rows), names)

@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class View:
+    """The inputs of a step and the network that read them, for terms that look at changed inputs.
+
+    Attributes:
+        arrays: inputs of the R data rows of the batch; on fixed features these, under the name "features".
+        place: (B,) row of the arrays of every instance.
+        network: arrays to what the head gives, by row, and features (R, D), with gradient.
+        head: features (B, D) to what the head gives of them.
+        of_instances: what the network gives, the place and the names of instances to what is theirs, (B, K).
+    """
+
+    arrays: dict[str, Tensor]
+    place: Tensor
+    network: Callable[[dict[str, Tensor]], tuple[Any, Tensor]]
+    head: Callable[[Tensor], Any]
+    of_instances: Callable[[Any, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -17,9 +38,31 @@ class Step:
         posterior: (B, K), what the evidence says given a head that did not see these rows; detached.
         instances: (B,) ids.
         epoch: number of the pass over the data, from 0.
+        view: inputs and network; None in procedures.
     """
 
     log_probs: Tensor
+    features: Tensor
+    posterior: Tensor
+    instances: Tensor
+    epoch: int
+    view: View | None = None
+
+
+@dataclass(frozen=True)
+class RealStep:
+    """A batch of B instances of a number.
+
+    Attributes:
+        mean, variance: (B,), with gradient.
+        features: (B, D), with gradient.
+        posterior: (B,) mean of the number by the evidence and the network; detached.
+        instances: (B,) ids.
+        epoch: number of the pass over the data, from 0.
+    """
+
+    mean: Tensor
+    variance: Tensor
     features: Tensor
     posterior: Tensor
     instances: Tensor

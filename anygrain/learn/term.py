@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from anygrain.learn.step import Step
+from anygrain.learn.step import RealStep, Step
 
 if TYPE_CHECKING:
     from anygrain.labels import Bags
@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 class Term(nn.Module):
     """A number that is added to the loss of every step; its parameters are trained with the head's.
 
-    A term gives `forward(step) -> scalar`. The hooks do nothing unless overridden.
+    A term gives `forward(step) -> scalar`, of a `Step`, or, where labels speak of a number, of a `RealStep`. The hooks
+    do nothing unless overridden.
     """
 
-    def forward(self, step: Step) -> Tensor:
+    def forward(self, step: Any) -> Tensor:
         raise NotImplementedError
 
     def bags(self) -> Bags | None:
@@ -32,5 +33,5 @@ class Term(nn.Module):
     def on_epoch_start(self, epoch: int) -> None:
         """Called before every epoch, counted from 0."""
 
-    def after_step(self, step: Step) -> None:
+    def after_step(self, step: Step | RealStep) -> None:
         """Called after the parameters have moved."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from anygrain.learn.step import Step
+from anygrain.learn.step import RealStep, Step
 
 if TYPE_CHECKING:
     from anygrain.learn.learner import Learner
@@ -24,5 +24,5 @@ class Weighting:
     def on_epoch_start(self, epoch: int) -> None:
         """Called before every epoch, counted from 0."""
 
-    def after_step(self, step: Step) -> None:
+    def after_step(self, step: Step | RealStep) -> None:
         """Called after the parameters have moved."""
