@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from anygrain.learn.confidence_terms import ConfidenceDifference, PositiveConfidence, SimilarityConfidence
-    from anygrain.learn.head import Cosine, Head, Linear, Prototype, Quadratic
+    from anygrain.learn.head import Cosine, Head, Linear, Perceptron, Prototype, Quadratic
     from anygrain.learn.learner import Learner, load
     from anygrain.learn.loggers import JsonLines, MLflow, TensorBoard
     from anygrain.learn.loss import cross_entropy
@@ -29,6 +29,7 @@ __all__ = [
     "Learner",
     "Linear",
     "MLflow",
+    "Perceptron",
     "PositiveConfidence",
     "Procedure",
     "Prototype",
@@ -56,6 +57,7 @@ _FILES = {
     "Learner": "learner",
     "Linear": "head",
     "MLflow": "loggers",
+    "Perceptron": "head",
     "Procedure": "procedure",
     "Prototype": "head",
     "Quadratic": "head",

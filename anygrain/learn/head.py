@@ -138,7 +138,57 @@ class Quadratic(Head):
             self.log_variance.copy_(within.log().expand_as(self.log_variance))
 
 
-HEADS: dict[str, type[Head]] = {"linear": Linear, "cosine": Cosine, "prototype": Prototype, "quadratic": Quadratic}
+class Perceptron(Head):
+    r""":math:`\log p_k(z) \propto w_k^\top h(z) + b_k, \quad h(z) = \max(0, V z + a)`: one hidden layer.
+
+    Hidden units are dropped at random in gradient steps, so that several passes tell how sure the network is; a full
+    batch fit (`fit_head`) and predictions use all of them. First weights are drawn from a fixed seed.
+
+    Attributes:
+        width: hidden units.
+        dropout: share of hidden units that is dropped.
+    """
+
+    width = 128
+    dropout = 0.2
+
+    def __init__(self, feature_dim: int, n_classes: int) -> None:
+        super().__init__(feature_dim, n_classes)
+        self.inner_weight = nn.Parameter(torch.empty(self.width, feature_dim))
+        self.inner_bias = nn.Parameter(torch.zeros(self.width))
+        self.weight = nn.Parameter(torch.empty(n_classes, self.width))
+        self.bias = nn.Parameter(torch.zeros(n_classes))
+        self.draw(torch.Generator().manual_seed(0))
+        self.eval()
+
+    def draw(self, generator: torch.Generator) -> None:
+        """Start anew from weights of a generator."""
+        with torch.no_grad():
+            for weight in (self.inner_weight, self.weight):
+                drawn = torch.randn(weight.shape, generator=generator) * (2 / weight.shape[1]) ** 0.5
+                weight.copy_(drawn)
+            self.inner_bias.zero_()
+            self.bias.zero_()
+
+    def hidden(self, features: Tensor) -> Tensor:
+        """Activations (B, width)."""
+        found = nn.functional.linear(features, self.inner_weight, self.inner_bias).relu()
+        return nn.functional.dropout(found, self.dropout, training=self.training)
+
+    def logits(self, features: Tensor) -> Tensor:
+        return nn.functional.linear(self.hidden(features), self.weight, self.bias)
+
+    def penalty(self) -> Tensor:
+        return self.inner_weight.square().sum() + self.weight.square().sum()
+
+
+HEADS: dict[str, type[Head]] = {
+    "linear": Linear,
+    "cosine": Cosine,
+    "prototype": Prototype,
+    "quadratic": Quadratic,
+    "mlp": Perceptron,
+}
 
 
 def make_head(head: str | type[Head], feature_dim: int, n_classes: int) -> Head:

@@ -89,6 +89,6 @@ def test_procedure_of_ones_own():
     assert "PlainGradient" in learner.chosen_["why"]
 
 
-@pytest.mark.parametrize("head", ["linear", "cosine", "prototype", "quadratic"])
+@pytest.mark.parametrize("head", ["linear", "cosine", "prototype", "quadratic", "mlp"])
 def test_every_head_learns(head):
     assert Learner(head=head).fit(X, Y).score(X, Y) > (0.8 if head == "cosine" else 0.9)  # iris differs in length
