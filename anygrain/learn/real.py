@@ -162,18 +162,8 @@ class RealRecipe:
     def step(self, name: str, compute: Callable[[], tuple[dict[str, Tensor], dict[str, Any]]]) -> dict[str, Tensor]:
         """Run a step, or take it from the state of an earlier fit; then say so."""
         self.done += 1
-        channels = self.labels.channels
-        if name in self.state.steps:
-            found = self.state.steps[name]
-            for i, channel in enumerate(channels):
-                channel.load_state_dict({key: found[f"channel{i}.{key}"] for key in channel.state_dict()})
-            return found
-        found, info = compute()
-        for i, channel in enumerate(channels):
-            found.update({f"channel{i}.{key}": value.clone() for key, value in channel.state_dict().items()})
-        self.state.steps[name] = found
-        self.state.history.append({"step": name, **info})
-        if self.callback is not None:
+        found, now = self.state.step(name, compute, self.labels.channels)
+        if now and self.callback is not None:
             self.callback(self.done, max(self.total, self.done), self.state.history[-1])
         return found
 

@@ -17,12 +17,12 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from anygrain.labels import All, Exact, Labels, Pairs
 from anygrain.learn.calibration import confidence_temperature, evidence_score, fit_temperature
@@ -71,6 +71,31 @@ class RecipeState:
 
     steps: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
+
+    def step(
+        self,
+        name: str,
+        compute: Callable[[], tuple[dict[str, Tensor], dict[str, Any]]],
+        channels: Sequence[nn.Module] = (),
+    ) -> tuple[dict[str, Tensor], bool]:
+        """What a step found, and whether it was run now: one that is finished brings its channels back.
+
+        Args:
+            compute: gives what is found and facts for the history.
+            channels: that it moves.
+        """
+        if name in self.steps:
+            found = self.steps[name]
+            for i, channel in enumerate(channels):
+                kept = {key: found[f"channel{i}.{key}"] for key in channel.state_dict() if f"channel{i}.{key}" in found}
+                channel.load_state_dict(kept, strict=False)
+            return found, False
+        found, facts = compute()
+        for i, channel in enumerate(channels):
+            found.update({f"channel{i}.{key}": value.clone() for key, value in channel.state_dict().items()})
+        self.steps[name] = found
+        self.history.append({"step": name, **facts})
+        return found, True
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors under names "step|name"."""
@@ -288,23 +313,11 @@ class Recipe:
     def step(self, name: str, compute: Callable[[], tuple[dict[str, Tensor], dict[str, Any]]]) -> dict[str, Tensor]:
         """Run a step, or take it from the state of an earlier fit; then say so."""
         self.done += 1
-        if name in self.state.steps:
-            found = self.state.steps[name]
-            for i, channel in enumerate(self.labels.channels):
-                channel.load_state_dict(
-                    {key: found[f"channel{i}.{key}"] for key in channel.state_dict() if f"channel{i}.{key}" in found},
-                    strict=False,
-                )
-            if self.labels.channels and not name.startswith("without"):  # those leave this evidence as it was
-                self.evidence = Evidence(self.labels, self.features.dtype)
-            return found
-        found, info = compute()
-        for i, channel in enumerate(self.labels.channels):
-            found.update({f"channel{i}.{key}": value.clone() for key, value in channel.state_dict().items()})
-        self.state.steps[name] = found
-        self.state.history.append({"step": name, **info})
-        if self.callback is not None:
+        found, now = self.state.step(name, compute, self.labels.channels)
+        if now and self.callback is not None:
             self.callback(self.done, self.total, self.state.history[-1])
+        if not now and self.labels.channels and not name.startswith("without"):  # those leave this evidence as it was
+            self.evidence = Evidence(self.labels, self.features.dtype)
         return found
 
     # -- parts of the recipe ------------------------------------------------------------------------------------------
