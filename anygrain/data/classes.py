@@ -57,8 +57,21 @@ class Classes:
     def __len__(self) -> int:
         return len(self.names)
 
-    def encode(self, values: np.ndarray, what: str, table: str, names: Sequence[str] | None = None) -> np.ndarray:
+    def encode(
+        self,
+        values: np.ndarray,
+        what: str,
+        table: str,
+        names: Sequence[str] | None = None,
+        at: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Cells (n,) as int64 places in the list of classes, or in `names`; -1 where empty.
+
+        Args:
+            values: the cells.
+            what, table: what they are called and where they stand, for messages.
+            names: the list, where it is not that of the classes.
+            at: what to call the row of each cell in messages, (n,).
 
         Raises:
             InputError: values that are not there, with how many rows hold each and what each may stand for.
@@ -71,8 +84,12 @@ class Classes:
         odd = (places == -2).nonzero()[0]
         if len(odd):
             counts = np.bincount(inverse, minlength=len(distinct))
-            odd = sorted(odd.tolist(), key=lambda at: -int(counts[at]))
-            shown = [self._doubt(str(distinct[at]), int(counts[at]), known) for at in odd[:3]]
+            odd = sorted(odd.tolist(), key=lambda code: -int(counts[code]))
+            first = {code: "" if at is None else f", first row {at[(inverse == code).argmax()]}" for code in odd[:3]}
+            shown = [
+                self._doubt(str(distinct[code]), f"{counted(int(counts[code]), 'row')}{first[code]}", known)
+                for code in odd[:3]
+            ]
             more = f" and {len(odd) - 3} more" if len(odd) > 3 else ""
             where = self.origin or "the classes"
             verb = "is" if len(odd) == 1 else "are"
@@ -82,8 +99,8 @@ class Classes:
             )
         return places[inverse.reshape(values.shape)]
 
-    def _doubt(self, value: str, rows: int, known: Sequence[str]) -> str:
-        said = f"{quoted(value)} ({counted(rows, 'row')}"
+    def _doubt(self, value: str, rows: str, known: Sequence[str]) -> str:
+        said = f"{quoted(value)} ({rows}"
         if value.casefold() in _NOTHING:
             return f"{said}, treat as missing? --set missing={quoted(value)})"
         other = next((name for name in known if name.casefold() == value.casefold()), None)

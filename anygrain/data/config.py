@@ -413,6 +413,35 @@ class AggregateValueColumns(NumberColumns):
     noise: Annotated[float, Field(ge=0)] = 0.0
 
 
+class TagsColumns(Hard):
+    """Which of several tags a row has, as far as known."""
+
+    kind: Literal["Tags"] = "Tags"
+    #: column of cells that list the tags a row has: "a|b", or JSON lists
+    column: str = ""
+    #: or one 0 / 1 column per tag; an empty cell is not known
+    columns: Names = []
+    #: or the column of tags in a table with a row per row id and tag
+    tag: str = ""
+    #: whether that row has the tag, 1 or 0, in such a table; it has when left out
+    value: str = ""
+    #: column of cells that list tags which a row lacks
+    absent: str = ""
+    #: the tags that these labels speak of, in the order of the columns; found in the cells, or in what the pattern's
+    #: star stands for, when left out
+    classes: Names = []
+    separator: str = "|"
+    #: tags of which nothing is said of a row that has labels: "auto" is absent where cells or a table without values
+    #: list tags, else unknown
+    unlisted: Literal["auto", "absent", "unknown"] = "auto"
+    #: whether an empty cell of a list says nothing of the row, or that all tags are absent
+    empty: Literal["unknown", "absent"] = "unknown"
+    #: tags that no row has: refuse them, or leave them out
+    unused: Literal["stop", "drop"] = "stop"
+    #: a tag that a table says a row has, and has not
+    repeats: Literal["stop", "first", "last"] = "stop"
+
+
 KINDS: dict[str, type[LabelColumns]] = {
     "Exact": ExactColumns,
     "Soft": SoftColumns,
@@ -443,7 +472,10 @@ KINDS: dict[str, type[LabelColumns]] = {
     "Censored": CensoredColumns,
     "Ratings": RatingsColumns,
     "AggregateValue": AggregateValueColumns,
+    "Tags": TagsColumns,
 }
+#: what labels speak of: classes, the real number, tags
+SpaceName = Literal["classes", "real", "tags"]
 #: kinds that speak of a number, and those of classes that say the same
 OF_NUMBERS = {
     "Value": ("Exact", "Noisy"),
@@ -479,7 +511,7 @@ class Learn(Section):
 
     seed: int = 0
     #: numbers: "linear" is the better of "gaussian" and "gaussian-mlp" by held-out evidence; others are for classes
-    head: Literal["linear", "cosine", "prototype", "quadratic", "gaussian", "gaussian-mlp"] = "linear"
+    head: Literal["linear", "cosine", "prototype", "quadratic", "mlp", "gaussian", "gaussian-mlp"] = "linear"
     #: rounds of posterior and head
     rounds: Annotated[int, Field(ge=1)] = 4
     #: parts that rows are split in, so that a row is scored by heads that did not see it
@@ -536,9 +568,9 @@ class Config(Section):
     output: Output = Output()
 
     @property
-    def of_numbers(self) -> bool:
-        """Whether the labels speak of a number; they speak of classes otherwise."""
-        return any(isinstance(label, NumberColumns) for label in self.labels)
+    def space(self) -> SpaceName:
+        """What the labels speak of; classes where there are none."""
+        return space_of_label(self.labels[0]) if self.labels else "classes"
 
     def to_toml(self) -> str:
         """The configuration with every default written out."""
@@ -673,40 +705,60 @@ def parse_config(
     return config
 
 
+def space_of_label(label: LabelColumns) -> SpaceName:
+    """What one kind of label speaks of."""
+    return "real" if isinstance(label, NumberColumns) else "tags" if isinstance(label, TagsColumns) else "classes"
+
+
+_SPEAK_OF = {"classes": "classes", "real": "a number", "tags": "tags"}
+_ARE_OF = {"classes": "classes", "real": "numbers", "tags": "tags"}
+_HEADS = {
+    "classes": ("linear", "cosine", "prototype", "quadratic", "mlp"),
+    "real": ("linear", "gaussian", "gaussian-mlp"),
+    "tags": ("linear",),
+}
+
+
 def _check_space(config: Config, name: str) -> None:
-    """Raise where settings of classes and of numbers are mixed.
+    """Raise where settings of classes, of a number and of tags are mixed.
 
     Raises:
-        InputError: labels of both, or a setting that means nothing for the labels there are.
+        InputError: labels of two of them, or a setting that means nothing for the labels there are.
     """
-    numbers = [label for label in config.labels if isinstance(label, NumberColumns)]
-    others = [label for label in config.labels if not isinstance(label, NumberColumns)]
-    heads = ("gaussian", "gaussian-mlp")
-    if not numbers:
-        if config.learn.head in heads:
+    space = config.space
+    first = config.labels[0] if config.labels else None
+    other = next((label for label in config.labels if space_of_label(label) != space), None)
+    if first is not None and other is not None:
+        if space == "classes" or (space == "tags" and isinstance(other, NumberColumns)):  # the rarer one first
+            first, other = other, first
+        one, two = (_SPEAK_OF[space_of_label(label)] for label in (first, other))
+        raise InputError(
+            f"{name}: labels {quoted(first.name)} ({first.kind}) speak of {one}, {quoted(other.name)} ({other.kind}) "
+            f"of {two}. Expected one of the two; fit the other with a configuration of its own.{_same(first, other)}"
+        )
+    if config.learn.head not in _HEADS[space]:
+        expected = [quoted(head) for head in _HEADS[space]]
+        fits = next(_ARE_OF[s] for s, heads in _HEADS.items() if config.learn.head in heads)
+        raise InputError(
+            f"{name}: learn.head {quoted(config.learn.head)} is for {fits}, and the labels speak of "
+            f"{_SPEAK_OF[space]}. Expected {' or '.join(filter(None, (', '.join(expected[:-1]), expected[-1])))}"
+        )
+    settings = {"real": ("classes", "taxonomy"), "tags": ("taxonomy",)}.get(space, ())
+    for setting in settings:
+        if getattr(config, setting) and first is not None:
             raise InputError(
-                f"{name}: learn.head {quoted(config.learn.head)} is for numbers, and the labels speak of classes. "
-                'Expected "linear", "cosine", "prototype" or "quadratic"'
+                f"{name}: {setting} is for labels of classes, and {quoted(first.name)} "
+                f"{'is a number' if space == 'real' else 'lists tags'}. Remove it"
             )
-        return
-    if others:
-        one, other = numbers[0], others[0]
+
+
+def _same(first: LabelColumns, other: LabelColumns) -> str:
+    """A hint where another kind may say the same of what the first speaks of."""
+    if isinstance(first, NumberColumns):
         same = next((kind for kind, twins in OF_NUMBERS.items() if other.kind in twins), None)
-        hint = f" Is {quoted(other.name)} the same number? kind = {quoted(same)}" if same else ""
-        raise InputError(
-            f"{name}: labels {quoted(one.name)} ({one.kind}) speak of a number, {quoted(other.name)} ({other.kind}) of "
-            f"classes. Expected one of the two; fit the other with a configuration of its own.{hint}"
-        )
-    for setting in ("classes", "taxonomy"):
-        if getattr(config, setting):
-            raise InputError(
-                f"{name}: {setting} is for labels of classes, and {quoted(numbers[0].name)} is a number. Remove it"
-            )
-    if config.learn.head not in ("linear", *heads):
-        raise InputError(
-            f"{name}: learn.head {quoted(config.learn.head)} is for classes, and {quoted(numbers[0].name)} is a "
-            'number. Expected "gaussian", "gaussian-mlp", or "linear" for the better of them'
-        )
+        return f" Is {quoted(other.name)} the same number? kind = {quoted(same)}" if same else ""
+    several = isinstance(other, SetColumns)
+    return f' May a row of {quoted(other.name)} have several of them? kind = "Tags"' if several else ""
 
 
 def _short(problem: str) -> str:

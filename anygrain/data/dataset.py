@@ -90,7 +90,18 @@ class Given(ABC, Generic[L]):
 
 
 @dataclass(kw_only=True)
-class Dataset(Given[Labels]):
+class OfClasses(Given[Labels]):
+    """What is given of rows whose instances have classes: their own, or on and off for every tag."""
+
+    @property
+    def labels(self) -> Labels:
+        """All labels together, rows of one group joined."""
+        parts = [e.labels for e in self.evidence]
+        return combined(parts) if self.groups is None else Grouped(*parts, group=torch.from_numpy(self.groups))
+
+
+@dataclass(kw_only=True)
+class Dataset(OfClasses):
     """Everything that a fit of classes needs.
 
     Attributes:
@@ -98,12 +109,6 @@ class Dataset(Given[Labels]):
     """
 
     classes: Classes
-
-    @property
-    def labels(self) -> Labels:
-        """All labels together, rows of one group joined."""
-        parts = [e.labels for e in self.evidence]
-        return combined(parts) if self.groups is None else Grouped(*parts, group=torch.from_numpy(self.groups))
 
     def exact(self) -> np.ndarray:
         """The exact class of every row (N,), -1 where there is none."""
@@ -285,7 +290,7 @@ def _names(config: Config) -> list[str]:
     names = [data.id, data.images, *data.text, *data.features, *data.columns, data.group, data.bag]
     for entry in config.labels:
         if not entry.source:
-            single = ("column", "low", "high", "item", "annotator", "vote", "bag")
+            single = ("column", "absent", "low", "high", "item", "annotator", "vote", "bag")
             names += [getattr(entry, setting, "") for setting in single]
             names += [c for setting in ("columns", "counts") for c in getattr(entry, setting, [])]
     return [name for name in names if name and not is_pattern(name)]
@@ -372,11 +377,7 @@ def softened(dataset: Dataset) -> Dataset:
     if not dataset.conflicts:
         return dataset
     several = int((np.sum([e.rows for e in dataset.evidence], axis=0) > 1).sum())
-    share = min(max(len(dataset.conflicts) / max(several, 1), 0.005), 0.2)
-    config = dataset.config.model_copy(deep=True)
-    for entry in config.labels:
-        if hasattr(entry, "error") and entry.error == 0.0:
-            entry.error = round(share, 4)
+    config, note = softened_config(dataset.config, len(dataset.conflicts), several)
     rows = Rows(
         dataset.table,
         dataset.ids,
@@ -385,5 +386,21 @@ def softened(dataset: Dataset) -> Dataset:
         config.data.bag,
     )
     evidence, classes = read_evidence(config.labels, rows, config.classes, config.taxonomy)
-    note = f'Labels that contradict each other are read as wrong with probability {share:.3g} (conflicts = "soften").'
     return replace(dataset, config=config, classes=classes, evidence=evidence, notes=[*dataset.notes, note])
+
+
+def softened_config(config: Config, conflicts: int, several: int) -> tuple[Config, str]:
+    """The configuration with an error for hard labels that have none, and a sentence that says so.
+
+    Args:
+        config: as it was given.
+        conflicts: number of rows, or entries, that contradict themselves.
+        several: of how many several kinds of label speak.
+    """
+    share = min(max(conflicts / max(several, 1), 0.005), 0.2)
+    config = config.model_copy(deep=True)
+    for entry in config.labels:
+        if hasattr(entry, "error") and entry.error == 0.0:
+            entry.error = round(share, 4)
+    note = f'Labels that contradict each other are read as wrong with probability {share:.3g} (conflicts = "soften").'
+    return config, note

@@ -416,6 +416,26 @@ column = "mean_score"         # the mean over all rows of the bag
 how = "mean"                  # or "sum"
 noise = 0                     # standard deviation of the mean or sum; 0: it is exact""",
     ),
+    "Tags": Example(
+        """
+id,text,tags,not_tags         or tags.csv:  id,tag,has     or columns:  id,text,is_late,is_rude
+17,still waiting,late|rude,                 17,late,1                   17,still waiting,1,1
+18,well done,,rude                          18,rude,0                   18,well done,,0""",
+        """
+[[labels]]
+kind = "Tags"                 # a row has any number of tags: kinds of classes and of numbers do not mix with it
+column = "tags"               # cells that list tags; a JSON list [] is a row without any
+absent = "not_tags"           # cells that list tags which a row lacks
+separator = "|"
+unlisted = "auto"             # tags that a list leaves out are "absent"; or "unknown"
+empty = "unknown"             # or "absent": an empty cell says that the row has no tag at all
+# or one 0 / 1 column per tag; an empty cell is not known, unless unlisted = "absent":
+# columns = ["is_*"]
+# or, from a table with a row per row and tag, where value may be left out if all of them are there:
+# source = "tags.csv"
+# tag = "tag"
+# value = "has\"""",
+    ),
 }
 
 

@@ -69,9 +69,9 @@ def predict(
 
     run, out = Path(run), Path(out)
     config = run_config(run)
-    if config.of_numbers and level:
+    if config.space == "real" and level:
         raise InputError(f"--level is for classes, and {run} predicts a number. Leave it out")
-    if coverage is not None and not config.of_numbers:
+    if coverage is not None and config.space != "real":
         raise InputError(f"--coverage is for numbers, and {run} predicts classes. Leave it out")
     if coverage is not None and not 0 < coverage < 1:
         raise InputError(f"--coverage is {coverage:g}. Expected a share between 0 and 1, such as 0.9")
@@ -90,7 +90,7 @@ def predict(
     check_numbers(table, columns, ids)
     data = model_input(table, columns, ids)
     predicted: Predicted
-    if config.of_numbers:
+    if config.space == "real":
         predicted = Numbers(learner, config, table, truth, 0.9 if coverage is None else coverage)
     else:
         predicted = Classes(learner, config, table, truth, level)

@@ -89,7 +89,7 @@ class Measurement(ABC):
 
 def space_of(config: Config) -> Space[Any]:
     """The space of a configuration's labels."""
-    if config.of_numbers:
+    if config.space == "real":
         from anygrain.program.of_numbers import NumberSpace
 
         return NumberSpace()

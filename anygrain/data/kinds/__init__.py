@@ -9,7 +9,8 @@ import numpy as np
 
 from anygrain.data import config as settings
 from anygrain.data.classes import SETTING, Classes, Spelling
-from anygrain.data.error import InputError, did_you_mean, quoted, some
+from anygrain.data.conflicts import Conflict
+from anygrain.data.error import InputError, counted, did_you_mean, quoted, some
 from anygrain.data.evidence import (
     Draft,
     Evidence,
@@ -23,6 +24,7 @@ from anygrain.data.kinds.numbers import READERS as _NUMBER_READERS
 from anygrain.data.kinds.one_class import read_coarse, read_exact, read_noisy
 from anygrain.data.kinds.pairs import read_compare, read_pairs, read_pairs_unlabeled
 from anygrain.data.kinds.sampled_rows import read_positive, read_sampled, read_two_unlabeled
+from anygrain.data.kinds.tags import TagCells, read_tags
 from anygrain.data.kinds.votes import read_crowd, read_rules
 from anygrain.data.kinds.whole_bags import (
     read_aggregate,
@@ -33,6 +35,7 @@ from anygrain.data.kinds.whole_bags import (
 )
 from anygrain.data.table import Table, read_table, wrong_encoding
 from anygrain.labels.error import LabelError
+from anygrain.labels.frame import class_list
 from anygrain.labels.taxonomy import Taxonomy
 
 _READERS: dict[str, Callable[..., Draft]] = {
@@ -121,6 +124,76 @@ def read_numbers(entries: Sequence[settings.NumberColumns], rows: Rows) -> list[
     return out
 
 
+def read_tag_evidence(
+    entries: Sequence[settings.TagsColumns], rows: Rows, names: Sequence[str]
+) -> tuple[list[Evidence], Classes, list[Conflict]]:
+    """Every entry of a configuration of tags read, over one list of tags: that of the configuration, else all named.
+
+    Returns:
+        The labels, the list of tags, and rows of which one entry says that they have a tag and lack it.
+
+    Raises:
+        InputError: whatever is wrong with files, columns, cells or ids; a tag that no row has; see the messages.
+    """
+    cells = [read_tags(entry, *_joined(entry, rows), rows) for entry in entries]
+    found = _first_spellings([v for said in cells for v in [*said.names, *said.spelt]], rows.spelling)
+    if not all(entry.columns or entry.classes for entry in entries):  # whose order is that of the columns
+        found = class_list([np.array(found).astype(str)]) if found else ()
+    tags = Classes(names or found, SETTING if names else "", rows.spelling)
+    if len(entries) == 1 and not entries[0].columns and not entries[0].classes:
+        cells[0].names = list(tags.names)
+    notes = _without_unused(cells, tags, rows.ids)
+    out: list[Evidence] = []
+    conflicts: list[Conflict] = []
+    for entry, said in zip(entries, cells, strict=True):
+        try:
+            made, against = said.build(tags, rows.ids)
+        except LabelError as error:
+            raise InputError(f"labels {quoted(entry.name)} ({entry.kind}): {error}") from error
+        made.notes = [*made.notes, *notes]
+        notes = []
+        out.append(made)
+        conflicts += against
+    return out, tags, conflicts
+
+
+def _without_unused(cells: Sequence[TagCells], tags: Classes, ids: np.ndarray) -> list[str]:
+    """Leave tags that no row has out of the list, where that was asked for; a note on it.
+
+    Raises:
+        InputError: tags that no row has, where it was not, or no tag at all.
+    """
+    used = np.zeros(len(tags), dtype=bool)
+    for said in cells:
+        used[said.places(tags, ids)[said.value == 1]] = True
+    unused = [name for name, has in zip(tags.names, used.tolist(), strict=True) if not has]
+    where = " and ".join(dict.fromkeys(said.source for said in cells))
+    if len(unused) == len(tags):
+        raise InputError(
+            f"{where}: no row has any tag, so nothing can be learnt. Expected cells that list tags, or columns that "
+            "hold 1 where a row has the tag"
+        )
+    if not unused:
+        return []
+    many = f"{counted(len(unused), 'tag')} that no row has: {some(map(quoted, unused))}"
+    entry = cells[0].entry
+    if all(said.entry.unused == "stop" for said in cells):
+        near = did_you_mean(unused[0], [name for name in tags.names if name not in unused])
+        raise InputError(
+            f"{where}: {many}.{near} Nothing can be learnt of a tag without a row: remove it, or leave such tags out "
+            f'with --set labels.{entry.name}.unused="drop"'
+        )
+    folded = {tags.spelling.fold(name) for name in unused}
+    for said in cells:
+        kept = used[said.places(tags, ids)]
+        said.names = [name for name in said.names if tags.spelling.fold(name) not in folded]
+        said.row, said.code, said.value = said.row[kept], said.code[kept], said.value[kept]
+    for said in cells:
+        said.spelt = [name if tags.spelling.fold(name) not in folded else "" for name in said.spelt]
+    tags.names = tuple(name for name, has in zip(tags.names, used.tolist(), strict=True) if has)
+    return [f"{where}: {many}; left out."]
+
+
 def read_taxonomy(path: str | Path) -> Taxonomy:
     """A taxonomy from a CSV.
 
@@ -151,15 +224,16 @@ def _taxonomies(paths: Sequence[str]) -> dict[str, Taxonomy]:
 
 
 def _found(drafts: Sequence[Draft], spelling: Spelling) -> tuple[str, ...]:
-    from anygrain.labels.frame import class_list
+    values = _first_spellings([v for draft in drafts for v in draft.classes], spelling)
+    return class_list([np.array(values).astype(str)]) if values else ()
 
-    values = np.array([v for draft in drafts for v in draft.classes], dtype=object)
-    if spelling.fold_case:
-        first: dict[str, str] = {}
-        for value in values.tolist():
-            first.setdefault(spelling.fold(value), value)
-        values = np.array(list(first.values()), dtype=object)
-    return class_list([values.astype(str)]) if len(values) else ()
+
+def _first_spellings(values: Sequence[str], spelling: Spelling) -> tuple[str, ...]:
+    """Different values in order of appearance, as they are spelt first."""
+    first: dict[str, str] = {}
+    for value in values:
+        first.setdefault(spelling.fold(value), value)
+    return tuple(first.values())
 
 
 def _joined(entry: settings.LabelColumns, rows: Rows) -> tuple[Table, np.ndarray, list[str]]:

@@ -25,8 +25,20 @@ from anygrain.data.table import Table, distinct
 from anygrain.labels.frame import require_order
 
 
-def _cells(values: list[Any], strings: np.ndarray, separator: str, where: str) -> list[list[str]]:
-    """Cells such as "a|b", a JSON list or a list, as lists of strings."""
+def lists_of(
+    values: list[Any], strings: np.ndarray, separator: str, where: str, names: np.ndarray | None = None
+) -> list[list[str]]:
+    """Cells such as "a|b", a JSON list or a list, as lists of strings.
+
+    Args:
+        values, strings: the cells as they are and as text, (n,) both.
+        separator: between the parts of a cell.
+        where: file and column, for messages.
+        names: what to call the rows in messages; their number from 1 on when not given.
+
+    Raises:
+        InputError: a cell that begins as a JSON list does and is none.
+    """
     out: list[list[str]] = []
     for at, (value, text) in enumerate(zip(values, strings.tolist(), strict=True)):
         if isinstance(value, list | tuple):
@@ -35,7 +47,8 @@ def _cells(values: list[Any], strings: np.ndarray, separator: str, where: str) -
             try:
                 out.append([str(v).strip() for v in json.loads(text)])
             except (json.JSONDecodeError, TypeError) as error:
-                raise InputError(f"{where}, row {at + 1}: {quoted(text[:40])} is not a JSON list") from error
+                row = at + 1 if names is None else names[at]
+                raise InputError(f"{where}, row {row}: {quoted(text[:40])} is not a JSON list") from error
         else:
             out.append([part.strip() for part in text.split(separator)] if text else [])
     return out
@@ -49,7 +62,7 @@ def read_sets(entry: settings.SetColumns, table: Table, places: np.ndarray, note
         )
     if len(columns) == 1 and not entry.classes:
         strings = table.strings(columns[0])
-        lists = _cells(table.cells(columns[0]), strings, entry.separator, f"{table.name}, {quoted(columns[0])}")
+        lists = lists_of(table.cells(columns[0]), strings, entry.separator, f"{table.name}, {quoted(columns[0])}")
         owner = np.repeat(np.arange(len(lists)), [len(cell) for cell in lists])
         values = rows.spelling.read(np.array([v for cell in lists for v in cell], dtype=object))
     else:

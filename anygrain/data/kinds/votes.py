@@ -130,9 +130,16 @@ def _counted_votes(
 
 
 def without_repeats(
-    items: np.ndarray, who: np.ndarray, votes: np.ndarray, names: np.ndarray, entry: Any, table: Table, rows: Rows
+    items: np.ndarray,
+    who: np.ndarray,
+    votes: np.ndarray,
+    names: np.ndarray,
+    entry: Any,
+    table: Table,
+    rows: Rows,
+    who_is: str = "annotator",
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Votes of which an annotator gives one per row, or both where asked for.
+    """Votes of which an annotator gives one per row, or both where asked for; `who_is` names what gives them.
 
     Raises:
         InputError: repeated votes, unless `repeats` says which to keep.
@@ -148,10 +155,11 @@ def without_repeats(
     if entry.repeats == "stop":
         at = int(again.argmax())
         first = int((key == key[at]).argmax())
+        choices = "last or first" if who_is == "tag" else "last, first or both"
         raise InputError(
-            f"{table.name}: {counted(int(again.sum()), 'repeated (annotator, row) pair')}, first {names[who[at]]} "
+            f"{table.name}: {counted(int(again.sum()), f'repeated ({who_is}, row) pair')}, first {names[who[at]]} "
             "on row "
-            f"{rows.ids[items[at]]}: {quoted(votes[first])} and {quoted(votes[at])}. Keep last, first or both? "
+            f"{rows.ids[items[at]]}: {quoted(votes[first])} and {quoted(votes[at])}. Keep {choices}? "
             f'--set labels.{entry.name}.repeats="last"'
         )
     last_first = order if entry.repeats == "first" else order[::-1]
