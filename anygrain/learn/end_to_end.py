@@ -107,6 +107,7 @@ class EndToEnd(ABC):
         n_silent: how many instances without evidence take part all the same.
         epochs, batch_size, learning_rate: None: what the encoder likes.
         accumulate: batches per step.
+        per_row: instances that every data row has; a batch holds as many for each of its `batch_size` rows.
         seed: of order, dropout, augmentation and what is held out.
         state: finished epochs of an earlier training, which is gone on with.
         part: what the names of its steps begin with, where several trainings share a state.
@@ -132,6 +133,7 @@ class EndToEnd(ABC):
         batch_size: int | None,
         learning_rate: float | None,
         accumulate: int,
+        per_row: int = 1,
         seed: int,
         callback: Callback | None = None,
         state: RecipeState | None = None,
@@ -144,7 +146,7 @@ class EndToEnd(ABC):
         self.channels = channels
         self.state = RecipeState() if state is None else state
         likes = encoder.training_defaults
-        size = likes.batch_size if batch_size is None else batch_size
+        size = (likes.batch_size if batch_size is None else batch_size) * per_row
         self.held_rows = hold_out(order, told, torch.Generator().manual_seed(seed))
         self.taught_rows = told & ~self.held_rows
         if not bool(self.taught_rows.any()):
@@ -161,6 +163,7 @@ class EndToEnd(ABC):
             weight_decay=likes.weight_decay,
             decay=True,
             accumulate=accumulate,
+            per_row=per_row,
         )
         self.horizon = max(steps_an_epoch * epochs / accumulate * AVERAGED, 1.0)
         self.best: dict[str, Tensor] = {}
@@ -226,8 +229,8 @@ class EndToEnd(ABC):
         self, compute: Callable[[Arrays], Tensor], on: Tensor | None = None, rows: Inputs | None = None
     ) -> Tensor:
         """What the averaged network computes of all data rows, of some, or of other rows, (R, ...)."""
-        size = 4 * self.pace.batch_size
-        found = in_batches(compute, self.rows if rows is None else rows, size, self.network, on)
+        rows = self.rows if rows is None else rows
+        found = in_batches(compute, rows, self.pace.at_once, self.network, on)
         return found.to(self.everything.device)
 
     # -- choosing the epoch -------------------------------------------------------------------------------------------
@@ -350,7 +353,7 @@ class ClassEndToEnd(EndToEnd):
         silent = (~told)[labels.rows.cpu()].nonzero()[:, 0]
         if augmentation is None:
             silent = silent[:0]  # such rows teach by their strong view alone
-        order = kept_together(labels, terms)
+        order = self.order_of(labels, terms)
         super().__init__(
             encoder,
             rows,
@@ -392,6 +395,10 @@ class ClassEndToEnd(EndToEnd):
         if labels.channels:
             loop.keep_what_is_said()
         self.watch(loop)
+
+    def order_of(self, labels: Labels, terms: Sequence[Term]) -> Labels:
+        """Labels of the same instances from which batches and folds are made."""
+        return kept_together(labels, terms)
 
     def start_epoch(self) -> None:
         if bool(self.targets.cut.any()):

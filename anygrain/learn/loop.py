@@ -105,6 +105,7 @@ class Pace:
         weight_decay: of AdamW.
         decay: whether the rate rises over the first twentieth and then falls along a cosine.
         accumulate: batches per step of the optimiser.
+        per_row: instances that every data row has, where it has several.
     """
 
     epochs: int
@@ -114,6 +115,12 @@ class Pace:
     weight_decay: float = 0.0
     decay: bool = False
     accumulate: int = 1
+    per_row: int = 1
+
+    @property
+    def at_once(self) -> int:
+        """Data rows that go through the network together where no gradient is asked for."""
+        return max(1, 4 * self.batch_size // self.per_row)
 
     def factor(self, progress: float) -> float:
         """Of the learning rate, after a share of all steps."""
@@ -281,7 +288,7 @@ class Loop(ABC):
             given = self.network(arrays)[0]
             return torch.stack(given, dim=1) if isinstance(given, tuple) else given
 
-        table = in_batches(outputs, self.rows, 4 * self.pace.batch_size, self.network, rows)
+        table = in_batches(outputs, self.rows, self.pace.at_once, self.network, rows)
         table = self.of_instances(table, place, self.name_of[instances.cpu()]).to(self.order.device)
         return tuple(table.unbind(dim=1)) if isinstance(self.network.head, RealHead) else (table,)
 

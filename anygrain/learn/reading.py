@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -62,6 +63,19 @@ def n_rows_of(data: Any) -> int:
 def check_rows(n: int, given: int, what: str) -> None:
     if n != given:
         raise LabelError(f"X has {n} rows and {what} {given}; expected the same rows in the same order")
+
+
+def only_of_classes(learner: Any, names: Sequence[str], what: str) -> None:
+    """Settings that are for labels of classes alone are as they come, or 0.
+
+    Raises:
+        LabelError: one was given.
+    """
+    comes = inspect.signature(type(learner).__init__).parameters
+    for name in names:
+        value = getattr(learner, name)
+        if value not in (0, comes[name].default):
+            raise LabelError(f"{name}={value!r} is for labels of classes; {what}: leave it out")
 
 
 def listed(names: Sequence[Any]) -> str:

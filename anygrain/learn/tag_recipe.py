@@ -2,24 +2,27 @@ r"""How heads of L tags learn on frozen features from whatever is known of the t
 
 All tags are one linear map, fitted at once. What each needs beside is chosen on held-out entries: its weight decay,
 from a grid, shrunk towards what suits all tags, and a scale and a shift of its scores, shrunk towards those of all.
-Where labels speak of several tags together (counts of a row, pairs), the fit alternates with cross-fitted posteriors;
-entries of which nothing is known take no part.
+Where labels speak of several tags together (counts of a row, pairs), or through annotators, the fit alternates with
+cross-fitted posteriors and the channels; entries of which nothing is known take no part.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from anygrain.labels import All, LabelError, Labels, Tags
+from anygrain.labels import All, InstanceLabels, LabelError, Labels, SetLabels, Tags
 from anygrain.learn.calibration import evidence_score
+from anygrain.learn.recipe import Callback, RecipeState, split_groups
 
-#: weight decays that are tried, from strong to weak
-PENALTIES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003)
+#: weight decays that are tried, from strong to weak, as factors of the one that is given
+FACTORS = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03)
 #: entries that the choice of all tags is worth in the choice of one
 SHARED = 200.0
 #: one over the variance of a tag's log scale and shift around those of all tags
@@ -146,35 +149,47 @@ class TagRecipe:
 
     Args:
         features: (N, D).
-        labels: `Tags`, or an `All` with some.
+        labels: `Tags`, or an `All` with some; their channels are fitted in place.
         folds: parts of the rows that are held out once each; what one observation joins stays together.
         rounds: posteriors and fits, where labels speak of several tags together.
         seed: of the folds.
+        penalty: middle of the grid from which the weight decay of every tag is chosen, see `fit_tag_head`.
+        state: finished steps of an earlier, interrupted fit.
+        callback: called after every step.
     """
 
-    def __init__(self, features: Tensor, labels: Labels, *, folds: int, rounds: int, seed: int) -> None:
+    def __init__(
+        self,
+        features: Tensor,
+        labels: Labels,
+        *,
+        folds: int,
+        rounds: int,
+        seed: int,
+        penalty: float = 0.01,
+        state: RecipeState | None = None,
+        callback: Callback | None = None,
+    ) -> None:
         self.features, self.labels = features, labels
+        self.state = RecipeState() if state is None else state
+        self.callback = callback
+        self.penalties = tuple(factor * penalty for factor in FACTORS) if penalty else (0.0,)
         parts = labels.parts if isinstance(labels, All) else [labels]
         self.tags = tags_of(labels)
         self.joint = len(parts) > 1
         self.rounds = max(rounds, 1) if self.joint else 1
-        groups = labels.groups()
-        generator = torch.Generator().manual_seed(seed)
-        n = int(groups.max()) + 1 if len(groups) else 0
-        # as many rows in every fold
-        fold = torch.argsort(torch.rand(n, generator=generator)).to(groups.device) % folds
-        self.fold, self.folds = fold[groups], folds
+        self.folds = min(folds, labels.n_rows)
+        self.fold = split_groups(labels.groups().cpu(), self.folds, torch.Generator().manual_seed(seed))
+        self.fold = self.fold.to(features.device)
         self.spoken = self._spoken()
 
     def _spoken(self) -> Tensor:
         """Weight of every entry (N, L); 0 where neither a tag nor a set says anything."""
         said = self.tags.labels >= 0
         for part in self.labels.parts if isinstance(self.labels, All) else []:
-            if part is self.tags:
-                continue
-            for bags in part.bags:
-                said = said.index_fill(0, bags.members, True)
-            if not part.bags:
+            if isinstance(part, SetLabels):
+                said = said.index_fill(0, part.sets.members[spoken_members(part)], True)
+            elif isinstance(part, InstanceLabels):
                 table = part.log_evidence()
                 said = said | (table[:, 0] != table[:, 1])
         weight = said.to(self.features.dtype) * self.labels.instance_weight().to(self.features)
@@ -191,35 +206,73 @@ class TagRecipe:
         return self.tags.table(on.to(self.features.dtype), 0.0)
 
     def run(self) -> TagResult:
-        n, n_tags = len(self.features), self.tags.n_tags
         known = self.tags.table(self.tags.labels, -1)
         on, off = (known == 1).sum(dim=0), (known == 0).sum(dim=0)
         # before any head, a tag is as frequent as where it is known
         odds = ((on + 0.5) / (off + 0.5)).log().to(self.features)
-        log_odds, history = odds.expand(n, -1), []
-        penalty = self.features.new_full((n_tags,), PENALTIES[len(PENALTIES) // 2])
-        heads = [self._new(odds) for _ in range(self.folds)]
-        scale = self.features.new_zeros(2, n_tags)
+        found: dict[str, Tensor] = {}
         for round_ in range(self.rounds):
-            target = self._target(log_odds)
-            if round_ == 0:
-                penalty, scores = self._choose(target, odds)
-                heads = self._heads(target, penalty, heads, steps=40)
-            else:
-                heads = self._heads(target, penalty, heads, steps=15)
-            scores = self._held_out(heads)
-            scale = torch.stack(calibrate(scores, target, self.spoken))
-            log_odds = scale[0].exp() * scores + scale[1]
-            score = evidence_score(self.labels, self._as_instances(log_odds), torch.ones_like(self.tags.rows).bool())
-            history.append({"step": f"tags {round_ + 1}", "track": "tags", "round": round_ + 1, "evidence": score})
-        head = fit_tag_head(self._new(odds), self.features, self._target(log_odds), self.spoken, penalty, steps=60)
+            found = self._step(round_ + 1, f"tags {round_ + 1}", partial(self._round, round_ + 1, found, odds))
+            if round_:  # the one before is not needed any more; that it was done is
+                self.state.steps[f"tags {round_}"] = {"done": torch.ones(1)}
+        log_odds, scale, score = found["log_odds"], found["scale"], self._score(found["log_odds"])
+        head = self._new(odds)
+
+        def last() -> tuple[dict[str, Tensor], dict[str, Any]]:
+            fit_tag_head(head, self.features, self._target(log_odds), self.spoken, found["penalty"], steps=60)
+            with torch.no_grad():
+                head.log_scale.copy_(scale[0])
+                head.shift.copy_(scale[1])
+            kept = {f"head.{key}": value.clone() for key, value in head.state_dict().items()}
+            return kept, {"track": "final", "round": 1, "evidence": score}
+
+        final = self._step(self.rounds + 1, "final", last)
+        head.load_state_dict({key: final[f"head.{key}"] for key in head.state_dict()})
         with torch.no_grad():
-            head.log_scale.copy_(scale[0])
-            head.shift.copy_(scale[1])
-            final = head(self.features)
+            said = self._as_instances(head(self.features))
         return TagResult(
-            head, self.labels.posterior(self._as_instances(final)), self._as_instances(log_odds), score, history
+            head,
+            self.labels.posterior(said),
+            self._as_instances(log_odds),
+            score,
+            list(self.state.history),
         )
+
+    def _step(
+        self, done: int, name: str, compute: Callable[[], tuple[dict[str, Tensor], dict[str, Any]]]
+    ) -> dict[str, Tensor]:
+        """Run a step, or take it from the state of an earlier fit; then say so."""
+        found, now = self.state.step(name, compute, self.labels.channels)
+        if now and self.callback is not None:
+            self.callback(done, self.rounds + 1, self.state.history[-1])
+        return found
+
+    def _round(self, number: int, before: dict[str, Tensor], odds: Tensor) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Posteriors, heads, their calibration, channels; the first round, with none before, chooses weight decays."""
+        heads = [self._new(odds) for _ in range(self.folds)]
+        if not before:
+            target = self._target(odds.expand(len(self.features), -1))
+            penalty = self._choose(target, odds)
+            heads = self._heads(target, penalty, heads, steps=40)
+        else:
+            target, penalty = self._target(before["log_odds"]), before["penalty"]
+            for f, head in enumerate(heads):
+                head.load_state_dict({key: before[f"head{f}.{key}"] for key in head.state_dict()})
+            heads = self._heads(target, penalty, heads, steps=15)
+        scores = self._held_out(heads)
+        scale = torch.stack(calibrate(scores, target, self.spoken))
+        log_odds = scale[0].exp() * scores + scale[1]
+        if self.labels.channels:
+            said = self._as_instances(log_odds)
+            self.labels.update(self.labels.posterior(said), said)
+        found = {"log_odds": log_odds, "scale": scale, "penalty": penalty}
+        for f, head in enumerate(heads):
+            found.update({f"head{f}.{key}": value.clone() for key, value in head.state_dict().items()})
+        return found, {"track": "tags", "round": number, "evidence": self._score(log_odds)}
+
+    def _score(self, log_odds: Tensor) -> float:
+        """Mean log-likelihood of the evidence per instance under held-out log odds (N, L)."""
+        return evidence_score(self.labels, self._as_instances(log_odds), torch.ones_like(self.tags.rows).bool())
 
     def _new(self, odds: Tensor) -> TagHead:
         head = TagHead(self.features.shape[1], self.tags.n_tags).to(self.features)
@@ -227,19 +280,17 @@ class TagRecipe:
             head.bias.copy_(odds)
         return head
 
-    def _choose(self, target: Tensor, odds: Tensor) -> tuple[Tensor, Tensor]:
-        """The weight decay of every tag (L,) with the best held-out entries, and held-out scores (N, L) of it."""
-        losses, scores = [], []
+    def _choose(self, target: Tensor, odds: Tensor) -> Tensor:
+        """The weight decay of every tag, (L,), with the best held-out entries."""
+        losses = []
         heads = [self._new(odds) for _ in range(self.folds)]
-        for each in PENALTIES:  # each fit starts from the one before
+        for each in self.penalties:  # each fit starts from the one before
             heads = self._heads(target, self.features.new_full((self.tags.n_tags,), each), heads, steps=12)
-            scores.append(self._held_out(heads))
-            losses.append((self.spoken * cross_entropy(scores[-1], target)).sum(dim=0))
+            losses.append((self.spoken * cross_entropy(self._held_out(heads), target)).sum(dim=0))
         table, seen = torch.stack(losses), self.spoken.sum(dim=0)
         common = table.sum(dim=1, keepdim=True) / seen.sum().clamp(min=1e-12)
         best = (table + SHARED * common).argmin(dim=0)
-        chosen = torch.stack(scores)[best, :, torch.arange(self.tags.n_tags, device=best.device)].T
-        return torch.tensor(PENALTIES, device=best.device).to(self.features)[best], chosen
+        return torch.tensor(self.penalties, device=best.device).to(self.features)[best]
 
     def _heads(self, target: Tensor, penalty: Tensor, heads: list[TagHead], *, steps: int) -> list[TagHead]:
         """Heads of all folds, each on the rows outside of its own."""
@@ -253,6 +304,16 @@ class TagRecipe:
         with torch.no_grad():
             scores = torch.stack([head.scores(self.features) for head in heads])
         return scores[self.fold, torch.arange(len(self.fold), device=scores.device)]
+
+
+def spoken_members(sets: SetLabels) -> Tensor:
+    """bool (E,): members of whose tag a set says something, at one or another probability of being on."""
+    said = torch.zeros(len(sets.sets.members), dtype=torch.bool, device=sets.device)
+    for on in (1e-3, 0.5, 1 - 1e-3):
+        log_p = torch.tensor([1 - on, on], dtype=torch.float64, device=sets.device).log().expand(len(said), -1)
+        message = sets.factor(log_p)[1]
+        said |= ((message[:, 0] - message[:, 1]).abs() > 1e-12) & ~message.isnan().any(dim=1)
+    return said
 
 
 def tags_of(labels: Labels) -> Tags:

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from anygrain.encoders.trainable import TrainableEncoder
+from anygrain.encoders.trainable import Inputs, TrainableEncoder
 from anygrain.labels import All, LabelError, Labels, Tags
 from anygrain.learn.calibration import evidence_score
 from anygrain.learn.common_error import common_error
 from anygrain.learn.end_to_end import ClassEndToEnd
-from anygrain.learn.reading import check_rows, n_rows_of
+from anygrain.learn.fabric import OneDevice
+from anygrain.learn.loop import ClassLoop, FeatureRows, FixedTargets, Network
+from anygrain.learn.loss import cross_entropy, learnt_with
+from anygrain.learn.reading import check_rows, n_rows_of, only_of_classes
 from anygrain.learn.recipe import Callback, RecipeState
+from anygrain.learn.started_channels import with_started_channels
 from anygrain.learn.tag_recipe import TagHead, TagRecipe, tags_of
+from anygrain.learn.term import Term
+from anygrain.learn.together import kept_together
 
 if TYPE_CHECKING:
     from anygrain.learn.learner import Learner
@@ -29,7 +37,6 @@ OF_CLASSES = (
     "class_prior_",
     "log_prior_shift_",
     "class_prior_estimate_",
-    "recipe_state_",
 )
 #: the other way round
 OF_TAGS = ("tag_names_",)
@@ -47,13 +54,12 @@ def fit(learner: Learner, X: Any, given: Labels, callback: Callback | None, stat
     Raises:
         LabelError: lengths that differ, no known tag, an option that is for classes.
     """
-    for name in ("loss", "weighting", "procedure", "taxonomy"):
+    for name in ("procedure", "taxonomy"):
         if getattr(learner, name) is not None:
             raise LabelError(f"{name}= is for labels of classes; these are tags")
-    if learner.terms:
-        raise LabelError("terms= are for labels of classes; these are tags")
     if learner.head != "linear":
         raise LabelError(f'head is {learner.head!r}; tags have the head "linear"')
+    only_of_classes(learner, ("neighbours", "exact_folds"), "these are tags")
     learner._forget()
     data = learner._check(X, reset=True)
     check_rows(n_rows_of(data), len(given), "the labels")
@@ -67,32 +73,89 @@ def fit(learner: Learner, X: Any, given: Labels, callback: Callback | None, stat
     learner._seed = int(learner.seed)
     learner.encoder_ = learner._make_encoder(data)
     error = common_error(given)
-    labels = (given.with_error(error) if error else given).to(learner._device())
+    started = with_started_channels(given)
+    labels = (started.with_error(error) if error else started).to(learner._device())
     fitted: Any = learner
     fitted.error_, fitted.tag_names_ = error, part.tag_names
-    fitted.labels_, fitted._given = labels.to("cpu"), given
     if isinstance(learner.encoder_, TrainableEncoder):
         _fit_end_to_end(learner, learner.encoder_, data, labels, part.n_tags, callback, state)
+        fitted.labels_, fitted._given = labels.to("cpu"), given
+        learner.log_evidence_heldout_ = _score_held_out(learner)
         return
     encoded = learner._learn_encoder(data)
     root = float(encoded.square().mean().sqrt())
     learner.feature_scale_ = root if root > 0 else 1.0
     features = (encoded / learner.feature_scale_).to(labels.device)
-    found = TagRecipe(
-        features, labels, folds=max(learner.folds, FOLDS), rounds=learner.rounds, seed=learner._seed
-    ).run()
+    recipe = TagRecipe(
+        features,
+        labels,
+        folds=max(learner.folds, FOLDS),
+        rounds=learner.rounds,
+        seed=learner._seed,
+        penalty=learner.penalty,
+        state=state,
+        callback=callback,
+    )
+    found = recipe.run()
+    fitted.labels_, fitted._given = labels.to("cpu"), given
     fitted.head_, fitted.history_ = found.head, found.history
+    fitted.recipe_state_ = recipe.state
     fitted.chosen_ = {"chosen": "evidence", "why": "tags have one way to be learnt"}
     fitted.posterior_ = found.posterior.cpu().numpy()
     fitted.held_out_log_probs_ = found.held_out_log_probs.cpu().numpy()
     fitted.held_out_ = np.ones(len(found.posterior), dtype=bool)
     fitted.log_evidence_heldout_ = found.score
-    if callback is not None:
-        callback(1, 1, {"step": "tags", "evidence": found.score})
+    if learner.loss is not None or learner.terms or learner.weighting is not None:
+        _fit_loop(learner, features, labels, recipe.spoken, found.posterior)
+
+
+def _fit_loop(learner: Learner, features: Tensor, labels: Labels, spoken: Tensor, posterior: Tensor) -> None:
+    """The last fit of the head, with the loss, the terms and the weighting that were given.
+
+    A tag of which only one side is known starts at even odds: that all rows are of it is no start.
+
+    Args:
+        spoken: weight of every entry, (N, L).
+        posterior: of the instances, (N L, 2).
+    """
+    table = tags_of(labels)
+    head: Any = learner.head_
+    known = table.table(table.labels, -1)
+    one_sided = ~((known == 1).any(dim=0) & (known == 0).any(dim=0)).to(head.bias.device)
+    with torch.no_grad():
+        for values in (head.weight, head.bias, head.log_scale, head.shift):
+            values[one_sided] = 0
+    pace = learner.loop_pace()
+    loop = ClassLoop(
+        learner,
+        Network(head, terms=learnt_with(learner.loss, learner.terms)),
+        FeatureRows(features),
+        kept_together(labels, learner.terms, [table.bags_of_rows()]),
+        FixedTargets(posterior),
+        replace(pace, batch_size=pace.batch_size * table.n_tags, per_row=table.n_tags),
+        loss=cross_entropy if learner.loss is None else learner.loss,
+        terms=learner.terms,
+        weighting=learner.weighting,
+        weight=spoken[table.rows, table.tag],
+        tag_of=table.tag,
+        seed=learner._seed,
+        fabric=OneDevice(features.device) if learner.fabric is None else learner.fabric,
+    )
+    for epoch in range(pace.epochs):
+        value = loop.epoch(epoch)
+        learner.history_.append({"step": f"epoch {epoch + 1}", "track": "loop", "round": epoch + 1, "objective": value})
 
 
 class TagEndToEnd(ClassEndToEnd):
-    """An encoder and a head of L tags, trained together."""
+    """An encoder and a head of L tags, trained together; a batch holds whole rows, as many as the batch size says."""
+
+    def __init__(
+        self, learner: Learner, encoder: TrainableEncoder, head: Any, rows: Inputs, labels: Labels, **how: Any
+    ) -> None:
+        super().__init__(learner, encoder, head, rows, labels, per_row=tags_of(labels).n_tags, **how)
+
+    def order_of(self, labels: Labels, terms: Sequence[Term]) -> Labels:
+        return kept_together(labels, terms, [tags_of(labels).bags_of_rows()])
 
     def tag_of(self, labels: Labels) -> Tensor | None:
         return tags_of(labels).tag
@@ -116,10 +179,19 @@ def _fit_end_to_end(
         fitted.head_.log_scale += math.log(learner.temperature_)
         fitted.head_.shift *= learner.temperature_
     del fitted.temperature_
+
+
+def _score_held_out(learner: Learner) -> float:
+    """Mean log-likelihood per instance of the evidence of instances that were held out."""
+    return evidence_score(learner.labels_, torch.as_tensor(learner.held_out_log_probs_), learner._apart())
+
+
+def held_out_proba(learner: Learner) -> np.ndarray:
+    """P(on) of every tag of every training row by heads that did not see the row, (N, L); NaN where there is none."""
+    tags = tags_of(learner.labels_)
+    on = torch.as_tensor(learner.held_out_log_probs_)[:, 1].exp()
     held = torch.as_tensor(learner.held_out_)
-    log_probs = torch.as_tensor(learner.held_out_log_probs_)
-    where = held if bool(held.any()) else torch.ones_like(held)
-    learner.log_evidence_heldout_ = evidence_score(fitted.labels_, log_probs, where)
+    return np.asarray(tags.table(torch.where(held, on, torch.nan)).numpy())
 
 
 def log_odds(learner: Learner, X: Any) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from anygrain.labels import All, Labels, SetLabels
+from anygrain.labels import All, Bags, Labels, SetLabels
 from anygrain.learn.term import Term
 
 
@@ -18,9 +18,12 @@ class Together(SetLabels):
         return log_p.new_zeros(len(self.sets)), torch.zeros_like(log_p)
 
 
-def kept_together(labels: Labels, terms: Sequence[Term]) -> Labels:
-    """Labels whose batches and folds also keep whole what the terms speak of; their own sets keep their numbers."""
-    bags = [found for term in terms if (found := term.bags()) is not None]
+def kept_together(labels: Labels, terms: Sequence[Term], more: Sequence[Bags] = ()) -> Labels:
+    """Labels whose batches and folds also keep whole what the terms, and more bags, speak of.
+
+    Their own sets keep their numbers.
+    """
+    bags = [*more, *(found for term in terms if (found := term.bags()) is not None)]
     if not bags:
         return labels
     sets = [Together(labels.n_classes, b.to(labels.device), rows=labels.rows, n_rows=labels.n_rows) for b in bags]
