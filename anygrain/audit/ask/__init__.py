@@ -1,0 +1,40 @@
+"""What to label next, at which granularity, and by whom.
+
+`choose(log_probs, n)` asks for most expected evidence per cost. Give it `features`, and a batch holds no near copies;
+`questions` where coarse answers are cheaper or annotators differ; `models` (`head_ensemble`) where labels are to train
+the model rather than to settle rows. `choose(by=...)` knows the classical strategies; each works alone on tensors.
+"""
+
+from anygrain.audit.ask.choose import STRATEGIES, Asked, choose
+from anygrain.audit.ask.distillation import distillation_queries, robust_distribution, robust_inclusion
+from anygrain.audit.ask.diverse import badge, k_center, spread
+from anygrain.audit.ask.evidence_gain import Question, best_question, evidence_gain
+from anygrain.audit.ask.head_ensemble import head_ensemble
+from anygrain.audit.ask.next_class import next_classes, tree_locus
+from anygrain.audit.ask.novel import label_map, novel_queries, novelty
+from anygrain.audit.ask.uncertainty import bald, entropy, least_confidence, margin
+
+__all__ = [
+    "STRATEGIES",
+    "Asked",
+    "Question",
+    "badge",
+    "bald",
+    "best_question",
+    "choose",
+    "distillation_queries",
+    "entropy",
+    "evidence_gain",
+    "head_ensemble",
+    "k_center",
+    "label_map",
+    "least_confidence",
+    "margin",
+    "next_classes",
+    "novel_queries",
+    "novelty",
+    "robust_distribution",
+    "robust_inclusion",
+    "spread",
+    "tree_locus",
+]
