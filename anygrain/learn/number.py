@@ -15,9 +15,9 @@ from torch import Tensor
 from anygrain.encoders.trainable import Inputs, TrainableEncoder
 from anygrain.labels import Belief, LabelError, Labels, RealLabels, Value, aggregate
 from anygrain.learn.cross_fit import PARTS, cross_fitted
-from anygrain.learn.reading import check_rows, n_rows_of
+from anygrain.learn.reading import check_rows, n_rows_of, only_of_classes
 from anygrain.learn.real import RealRecipe, RealResult, weighted
-from anygrain.learn.real_end_to_end import RealEndToEnd, apart
+from anygrain.learn.real_end_to_end import RealEndToEnd, held_apart
 from anygrain.learn.real_head import make_real_head
 from anygrain.learn.recipe import Callback, RecipeState
 
@@ -57,10 +57,9 @@ def fit(learner: Learner, X: Any, given: RealLabels, callback: Callback | None, 
     for name in ("loss", "weighting", "procedure", "taxonomy"):
         if getattr(learner, name) is not None:
             raise LabelError(f"{name}= is for labels of classes; these speak of a number")
-    if learner.terms:
-        raise LabelError("terms= are for labels of classes; these speak of a number")
     if not isinstance(learner.head, str):
         raise LabelError(f'head {learner.head.__name__} is of classes; expected "gaussian" or "gaussian-mlp"')
+    only_of_classes(learner, ("neighbours", "exact_folds", "penalty", "rounds"), "these speak of a number")
     learner._forget()
     data = learner._check(X, reset=True)
     check_rows(n_rows_of(data), len(given), "the labels")
@@ -71,6 +70,12 @@ def fit(learner: Learner, X: Any, given: RealLabels, callback: Callback | None, 
     learner.encoder_ = learner._make_encoder(data)
     device = learner._device()
     labels = given.with_own_channels().to(device)
+    learner.labels_ = labels
+    if learner.terms and not isinstance(learner.encoder_, TrainableEncoder):
+        raise LabelError(
+            f"terms= of a number shape an encoder that is trained; {type(learner.encoder_).__name__} is not, such as "
+            'Learner(encoder="columns") would be'
+        )
     if isinstance(learner.encoder_, TrainableEncoder):
         found, finished = _end_to_end(learner, learner.encoder_, data, labels, callback, state)
     else:
@@ -115,28 +120,30 @@ def _end_to_end(
         aggregate(labels)  # annotators start as they are found without features
     rows = encoder.inputs(data)
     state = RecipeState() if state is None else state
+    apart = learner.cross_fit and not learner.terms
 
     def training(encoder: TrainableEncoder, rows: Inputs, labels: RealLabels, **how: Any) -> RealEndToEnd:
-        settings = {**learner.training_settings(encoder), "parts": 1 + PARTS * learner.cross_fit, **how}
+        settings = {**learner.training_settings(encoder), "parts": 1 + PARTS * apart, **how}
         return RealEndToEnd(
             learner,
             encoder,
             make_real_head("gaussian" if learner.head == "linear" else str(learner.head), encoder.feature_dim),
             rows,
             labels,
+            terms=learner.terms,
             callback=callback,
             state=state,
             **settings,
         )
 
-    untrained = copy.deepcopy(encoder) if learner.cross_fit else encoder
+    untrained = copy.deepcopy(encoder) if apart else encoder
     whole = training(encoder, rows, labels)
     found = whole.run()
-    if learner.cross_fit:
+    if apart:
         told = whole.taught_rows | whole.held_rows
         said = cross_fitted(training, untrained, rows, labels, told, whole.pace.epochs, learner._seed)
         if said is not None:
-            found = apart(found, labels, Belief(*said[labels.rows].unbind(dim=1)), list(state.history))
+            found = held_apart(found, labels, Belief(*said[labels.rows].unbind(dim=1)), list(state.history))
     return found, state
 
 
@@ -144,7 +151,8 @@ def belief(learner: Learner, X: Any) -> Belief:
     """Mean and variance of every row, tensors (N,) on the CPU."""
     check_is_fitted(learner, "head_")
     if learner.space_ != "real":
-        raise LabelError("the model is of classes, which have no mean and no interval; use predict_proba")
+        what = "tags" if learner.space_ == "tags" else "classes"
+        raise LabelError(f"the model is of {what}, which have no mean and no interval; use predict_proba")
     features = torch.from_numpy(learner.transform(X)).to(next(learner.head_.parameters()))
     with torch.no_grad():
         mean, variance = learner.head_(features)

@@ -8,6 +8,7 @@ the weights are those of `EndToEnd`; held-out evidence also calibrates the stand
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,8 @@ from anygrain.learn.fabric import Fabric
 from anygrain.learn.loop import Loop, Network
 from anygrain.learn.real import ENOUGH, RealResult, best_spread, weighted
 from anygrain.learn.real_head import RealHead
-from anygrain.learn.step import Step
+from anygrain.learn.step import RealStep
+from anygrain.learn.term import Term
 
 if TYPE_CHECKING:
     from anygrain.learn.learner import Learner
@@ -37,9 +39,9 @@ class RealLoop(Loop):
 
     order: RealLabels
 
-    def __init__(self, *args: Any, augmentation: Augmentation | None, **more: Any) -> None:
-        super().__init__(*args, **more)
-        self.augmentation = augmentation
+    def __init__(self, *args: Any, augmentation: Augmentation | None, terms: Sequence[Term] = (), **more: Any) -> None:
+        super().__init__(*args, hooked=terms, **more)
+        self.augmentation, self.terms = augmentation, terms
 
     def keep_what_is_said(self, mean: float, variance: float) -> None:
         """From now on `said` holds mean and variance (N,) of all instances, as they were when their batch came."""
@@ -61,21 +63,31 @@ class RealLoop(Loop):
 
     def objective(
         self, batch: Batch, known: Tensor | None, silent: Tensor, epoch: int, generator: torch.Generator
-    ) -> tuple[Tensor, Step | None]:
+    ) -> tuple[Tensor, RealStep | None]:
         rows, place = self.row_of[self.name_of[batch.instances.cpu()]].unique(return_inverse=True)
         arrays = self.rows[rows]
         if self.augmentation is not None:
             arrays = self.augmentation.weak(arrays, generator)
-        (mean, variance), _ = self.module(to_device(arrays, self.fabric.device))
+        (mean, variance), features = self.module(to_device(arrays, self.fabric.device))
         place = place.to(mean.device)
         mean, variance = mean[place].to(self.order.device), variance[place].to(self.order.device)
         if self.said is not None:
             self.said[0][batch.instances], self.said[1][batch.instances] = mean.detach(), variance.detach()
         if known is None:
-            return self._loss(batch, mean, variance), None
-        weight = self.weight_of(batch).to(mean)
-        towards = (known * torch.stack([mean, variance], dim=1)).sum(dim=1)
-        return (weight * towards).sum() / weight.sum().clamp(min=1e-12), None
+            value = self._loss(batch, mean, variance)
+        else:
+            weight = self.weight_of(batch).to(mean)
+            towards = (known * torch.stack([mean, variance], dim=1)).sum(dim=1)
+            value = (weight * towards).sum() / weight.sum().clamp(min=1e-12)
+        if not self.terms:
+            return value, None
+        # of a set that is trained in parts, the part alone is not what was observed
+        said = mean if known is not None else self.order.select(batch).posterior(mean.detach(), variance.detach()).mean
+        names = self.name_of[batch.instances.cpu()].to(place.device)
+        step = RealStep(mean, variance, features[place], said.detach(), names, epoch)
+        for term in self.terms:
+            value = value + term(step)
+        return value, step
 
 
 class RealEndToEnd(EndToEnd):
@@ -86,6 +98,7 @@ class RealEndToEnd(EndToEnd):
         encoder, rows, labels: as in `EndToEnd`; channels are fitted in place.
         head: unfitted.
         augmentation: None for none.
+        terms: added to the objective.
         how: epochs, batch_size, learning_rate, accumulate, callback, state.
     """
 
@@ -98,6 +111,7 @@ class RealEndToEnd(EndToEnd):
         labels: RealLabels,
         *,
         augmentation: Augmentation | None,
+        terms: Sequence[Term] = (),
         seed: int,
         fabric: Fabric,
         **how: Any,
@@ -113,13 +127,14 @@ class RealEndToEnd(EndToEnd):
         head.start(torch.Generator().manual_seed(seed))
         loop = RealLoop(
             learner,
-            Network(head, encoder),
+            Network(head, encoder, terms),
             rows,
             self.taught,
             self.pace,
             seed=seed,
             fabric=fabric,
             augmentation=augmentation,
+            terms=terms,
             instances=self.names,
             row_of=labels.rows,
             weight=labels.instance_weight(),
@@ -183,7 +198,7 @@ class RealEndToEnd(EndToEnd):
         )
 
 
-def apart(result: RealResult, labels: RealLabels, held_out: Belief, history: list[dict[str, Any]]) -> RealResult:
+def held_apart(result: RealResult, labels: RealLabels, held_out: Belief, history: list[dict[str, Any]]) -> RealResult:
     """A result whose held-out predictions, mean and variance (N,), are those of networks that saw no such row."""
     value = weighted(labels, labels.infer(*held_out)[0])
     return replace(
