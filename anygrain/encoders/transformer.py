@@ -92,29 +92,22 @@ class Transformer(TrainableEncoder):
     def encode(self, arrays: Arrays) -> Tensor:
         """Features (B, D) of "words" (B, L) and "letters" (B, L, G).
 
-        Rows of like length go together, so that little is spent on padding.
+        Words stand in one row after another, (T, D), so that nothing but attention is spent on padding.
         """
-        words, letters = arrays["words"], arrays["letters"]
-        lengths = (words != PADDING).sum(dim=1)
-        order = lengths.argsort(stable=True)
-        found = [
-            self._encode(words[rows, :longest], letters[rows, :longest])
-            for rows in order.split(max(32, len(order) // 4))
-            for longest in [int(lengths[rows[-1]])]
-        ]
-        return torch.cat(found)[order.argsort()]
-
-    def _encode(self, words: Tensor, letters: Tensor) -> Tensor:
+        words = arrays["words"]
         real = words != PADDING
-        groups = letters[real]
+        count = real.sum(dim=1)
+        real = real[:, : int(count.max())]
+        row, at = real.nonzero(as_tuple=True)
+        groups = arrays["letters"][row, at]
         spread = (groups > 0).sum(dim=1, keepdim=True).clamp(min=1).rsqrt()
-        named = self.words(words[real]) + spread * self.letters(groups)
-        hidden = named.new_zeros(*words.shape, self.feature_dim)
-        hidden[real] = functional.dropout(named, self.dropout, self.training)
-        turn = turns(words.shape[1], self.feature_dim // self.heads, hidden)
+        named = self.words(words[row, at]) + spread * self.letters(groups)
+        hidden = functional.dropout(named, self.dropout, self.training)
+        turn = turns(real.shape[1], self.feature_dim // self.heads, hidden)[:, at, None, None]
         for block in self.blocks:
             hidden = block(hidden, real, turn)
-        mean = (self.norm(hidden) * real[..., None]).sum(dim=1) / real.sum(dim=1, keepdim=True)
+        hidden = self.norm(hidden)
+        mean = hidden.new_zeros(len(words), self.feature_dim).index_add(0, row, hidden) / count[:, None]
         return functional.layer_norm(mean, mean.shape[1:])
 
 
@@ -136,14 +129,15 @@ class Block(nn.Module):
         self.drop = nn.Dropout(dropout)
 
     def forward(self, hidden: Tensor, real: Tensor, turn: Tensor) -> Tensor:
-        """(B, L, D), bool (B, L) and turns (2, L, D / heads / 2) to (B, L, D)."""
-        b, length, dim = hidden.shape
-        parts = self.project(self.attention_norm(hidden)).view(b, length, 3, self.heads, dim // self.heads)
-        query, key, value = parts.permute(2, 0, 3, 1, 4)
-        seen = functional.scaled_dot_product_attention(
-            turned(query, turn), turned(key, turn), value, attn_mask=real[:, None, None, :]
-        )
-        hidden = hidden + self.drop(self.mix(seen.transpose(1, 2).reshape(b, length, dim)))
+        """(T, D), where these T words stand, bool (B, L), and their turns (2, T, 1, 1, D / heads / 2) to (T, D)."""
+        parts = self.project(self.attention_norm(hidden)).view(len(hidden), 3, self.heads, -1)
+        parts = torch.cat([turned(parts[:, :2], turn), parts[:, 2:]], dim=1)
+        at = real.flatten().nonzero()[:, 0]
+        padded = parts.new_zeros(real.numel(), *parts.shape[1:]).index_copy(0, at, parts)
+        query, key, value = padded.unflatten(0, real.shape).permute(2, 0, 3, 1, 4)
+        seen = functional.scaled_dot_product_attention(query, key, value, attn_mask=real[:, None, None, :])
+        seen = seen.transpose(1, 2).flatten(0, 1).index_select(0, at).flatten(1)
+        hidden = hidden + self.drop(self.mix(seen))
         out: Tensor = hidden + self.drop(self.mlp(self.mlp_norm(hidden)))
         return out
 
