@@ -4,6 +4,7 @@ Which model is better: `log_loss` or `brier_score`, which only the truth minimis
 Can its probabilities be trusted: `expected_calibration_error` (chosen class), `classwise_calibration_error` (all).
 Of numbers: `crps` or `log_density`, which only the true distribution is best at; `rmse` and `coverage_error` are what
 readers ask for.
+Of tags: `tag_scores` (each tag), `mean_average_precision`, `micro_f1`, `macro_tag_f1`, `ranking_loss`, `tag_coverage`.
 How sure is the number: `wilson_interval` of a share, `bootstrap_interval` of anything, `paired_lower_bound` of a gain.
 """
 
@@ -11,6 +12,8 @@ from anygrain.metrics.accuracy import accuracy, accuracy_by_level, macro_f1, mea
 from anygrain.metrics.calibration import (
     Reliability,
     classwise_calibration_error,
+    event_calibration_error,
+    event_reliability,
     expected_calibration_error,
     reliability_curve,
 )
@@ -35,11 +38,25 @@ from anygrain.metrics.numbers import (
     rmse,
 )
 from anygrain.metrics.scores import brier_score, brier_scores, log_loss, log_losses
+from anygrain.metrics.tags import (
+    TagScores,
+    macro_tag_f1,
+    mean_average_precision,
+    micro_f1,
+    ranking_loss,
+    ranking_losses,
+    tag_counts,
+    tag_coverage,
+    tag_coverages,
+    tag_log_losses,
+    tag_scores,
+)
 
 __all__ = [
     "CoverageCurve",
     "Interval",
     "Reliability",
+    "TagScores",
     "accuracy",
     "accuracy_by_level",
     "bootstrap_interval",
@@ -49,6 +66,8 @@ __all__ = [
     "coverage_curve",
     "coverage_error",
     "crps",
+    "event_calibration_error",
+    "event_reliability",
     "expected_calibration_error",
     "interval_coverage",
     "interval_width",
@@ -57,13 +76,23 @@ __all__ = [
     "log_loss",
     "log_losses",
     "macro_f1",
+    "macro_tag_f1",
     "mean_absolute_error",
+    "mean_average_precision",
     "mean_distance",
     "mean_interval",
+    "micro_f1",
     "node_accuracy",
     "paired_lower_bound",
     "r_squared",
+    "ranking_loss",
+    "ranking_losses",
     "reliability_curve",
     "rmse",
+    "tag_counts",
+    "tag_coverage",
+    "tag_coverages",
+    "tag_log_losses",
+    "tag_scores",
     "wilson_interval",
 ]

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from anygrain.metrics.rows import Floats, Indices, known
+from anygrain.metrics.rows import Floats, Indices, as_array, known
 
 
 class Reliability(NamedTuple):
@@ -62,6 +62,22 @@ def classwise_calibration_error(probs: Any, truth: Any, *, bins: int = 15, adapt
     checked, classes = known(probs, truth)
     gaps = [_gap(_curve(column, classes == k, bins, adaptive)) for k, column in enumerate(checked.T)]
     return float(np.mean(gaps))
+
+
+def event_reliability(probability: Any, happened: Any, *, bins: int = 15, adaptive: bool = False) -> Reliability:
+    """How often something happens, by the probability that was stated for it.
+
+    Args:
+        probability: of each event, shape (N,).
+        happened: bool, shape (N,).
+        bins, adaptive: as in `reliability_curve`.
+    """
+    return _curve(as_array(probability).astype(np.float64), as_array(happened).astype(bool), bins, adaptive)
+
+
+def event_calibration_error(probability: Any, happened: Any, *, bins: int = 15, adaptive: bool = False) -> float:
+    """Mean gap between the probability of an event and how often it happens; arguments as `event_reliability`."""
+    return _gap(event_reliability(probability, happened, bins=bins, adaptive=adaptive))
 
 
 def _curve(probability: Floats, right: NDArray[np.bool_], bins: int, adaptive: bool) -> Reliability:
