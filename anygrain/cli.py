@@ -172,6 +172,26 @@ def predict(
 
 
 @app.command()
+def ask(
+    run: Annotated[Path, typer.Argument(help="The run folder.")],
+    out: Annotated[Path, typer.Option(help="The file to write: a table, or what the labelling tool imports.")],
+    n: Annotated[int, typer.Option(help="How many rows.", min=1)] = 50,
+    table: Annotated[Path | None, typer.Option(help="Rows to choose from; those of the run when left out.")] = None,
+    tool: Annotated[str, typer.Option(help="label-studio, argilla or doccano; a plain table when left out.")] = "",
+    by: Annotated[str, typer.Option(help="How rows are chosen: evidence_gain, margin, badge, ...")] = "evidence_gain",
+    question: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=COST", help="What may be asked: class, a level, an annotator, anybody; repeatable."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+) -> None:
+    """Choose the rows to label next, and write them for a labelling tool."""
+    from anygrain.program.ask import ask as verb
+
+    verb(run, out, _screen(), n=n, table=table or "", tool=tool, by=by, questions=question or [], overwrite=overwrite)
+
+
+@app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="The run folder.")],
     open_it: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,

@@ -15,9 +15,10 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from anygrain.data.error import InputError, quoted, some
+from anygrain.data.exchange.reading import ROW
 from anygrain.data.table import wrong_encoding
 from anygrain.data.toml import lines_of, to_toml
 
@@ -70,6 +71,12 @@ class LabelColumns(Section):
     name: str = ""
     #: a table of its own, joined by row id; the data source when left out
     source: str = ""
+    #: the labelling tool that exported the source: its answers are then the columns row, annotator and answer
+    format: Literal["", "label-studio", "argilla", "doccano"] = ""
+    #: of an export: which of its questions, where it has several
+    question: str = ""
+    #: of an export: all answers, those that the tool marks as the truth, or only the others
+    answers: Literal["all", "certain", "votes"] = "all"
     #: column of row ids there; that of the data source when left out
     id: str = ""
     #: labels for rows that the data source does not have
@@ -78,6 +85,15 @@ class LabelColumns(Section):
     weight: Annotated[float, Field(gt=0)] = 1.0
     #: whether the labels were drawn by a program, which is then said wherever they count
     simulated: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _columns_of_an_export(cls, given: Any) -> Any:
+        """An export has the same columns always, so they need not be named."""
+        if not isinstance(given, dict) or not given.get("format"):
+            return given
+        columns = {"id": ROW, "annotator": "annotator", "vote": "answer", "column": "answer"}
+        return {**{k: v for k, v in columns.items() if k in cls.model_fields}, **given}
 
 
 class Hard(LabelColumns):

@@ -18,6 +18,7 @@ from anygrain.data.evidence import (
     Rows,
     places_of,
 )
+from anygrain.data.exchange import TOOLS, read_answers
 from anygrain.data.kinds.bags import read_any_of, read_counts, read_proportions
 from anygrain.data.kinds.class_sets import read_interval, read_sets, read_soft
 from anygrain.data.kinds.numbers import READERS as _NUMBER_READERS
@@ -236,11 +237,30 @@ def _first_spellings(values: Sequence[str], spelling: Spelling) -> tuple[str, ..
     return tuple(first.values())
 
 
+def _source(entry: settings.LabelColumns) -> Table:
+    """The table that an entry names, or the answers of an export."""
+    if not entry.format:
+        return read_table(entry.source)
+    certain = {"all": None, "certain": True, "votes": False}[entry.answers]
+    key = entry.id or getattr(entry, "item", "")
+    return read_answers(entry.source, entry.format, key=key, question=entry.question, certain=certain)
+
+
 def _joined(entry: settings.LabelColumns, rows: Rows) -> tuple[Table, np.ndarray, list[str]]:
     """The table an entry is read from, the data row of each of its rows (-1: dropped), and notes."""
+    if entry.format and not entry.source:
+        raise InputError(
+            f"labels {quoted(entry.name)} have format = {quoted(entry.format)} and no source. Expected source = "
+            '"export.json", the file that the tool exported'
+        )
+    if not entry.format and (entry.question or entry.answers != "all"):
+        raise InputError(
+            f"labels {quoted(entry.name)} name a question or answers of an export, and no format. Expected format = "
+            "one of " + ", ".join(map(quoted, TOOLS))
+        )
     if not entry.source:
         return rows.table, np.arange(len(rows)), []
-    table = read_table(entry.source)
+    table = _source(entry)
     if isinstance(
         entry,
         settings.BagColumns | settings.AggregateValueColumns | settings.AnsweredPairs | settings.CompareColumns,
