@@ -278,9 +278,11 @@ def _tilted_law(
         kept = min((n + 1) // 2 + 1, NODES[dtype])
     else:
         low, high = counts.low, counts.high
-        middle = torch.maximum(low, torch.floor(q.sum(dim=1) - window))
+        mean = q.sum(dim=1)
+        middle = torch.maximum(low, torch.floor(mean - window))
         count = torch.where(aim.end > 0, low, torch.where(aim.end < 0, high, middle))
-        reach = torch.where(aim.end == 0, 2.0, 1.0) * window
+        # no further than the mass goes: what lies beyond would be read off its other side, the nodes being few
+        reach = torch.where(aim.end == 0, mean - count, 0.0) + window
         terms = 1.0 + torch.minimum(torch.where(aim.end < 0, count - low, high - count), reach).floor()
         # a certain member that is taken for its opposite moves the law by one
         nodes = torch.minimum(window + torch.minimum(terms, window), free + 3.0)
@@ -352,9 +354,12 @@ def _count_block(yes: Tensor, no: Tensor, counts: _Range) -> tuple[Tensor, Tenso
         mean = torch.sigmoid(odds).sum(dim=1) - ones
 
     def aim(step: float) -> _Aim:
-        """The mean where it lies in the range, moved by a step, else the nearer end."""
-        end = (mean <= least + step).to(dtype)
-        end = torch.where((mean >= most + step) & (end == 0), -1.0, end)
+        """The mean where it lies in the range, moved by a step, else the nearer end.
+
+        An end that all counts reach is none: the law would be tilted away from it.
+        """
+        end = ((mean <= least + step) & (least + step >= 0.5)).to(dtype)
+        end = torch.where((mean >= most + step) & (most + step <= top) & (end == 0), -1.0, end)
         target = torch.maximum(torch.minimum(mean, most + step), least + step)
         return _Aim(torch.minimum(target.clamp(min=0.5), top), end)
 

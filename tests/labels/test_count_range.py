@@ -51,32 +51,73 @@ def test_equals_enumeration(ends, target, error, seed, hard):
     assert result.ok, str(result)
 
 
+def range_of(odds, low, high, **how):
+    """log P(low..high) and messages (2, n) of absent and present members, for log-odds (n,)."""
+    yes, no = torch.nn.functional.logsigmoid(odds)[:, None], torch.nn.functional.logsigmoid(-odds)[:, None]
+    ends = torch.tensor([[low]]), torch.tensor([[high]])
+    found = range_counts(yes, no, torch.tensor([0, len(odds)]), *ends, **how)
+    return found.log_likelihood[0, 0], torch.cat([found.without, found.having], dim=1).T + found.reference[0]
+
+
+def range_by_recursion(odds, low, high):
+    """The same, member by member in log space."""
+    yes, no = torch.nn.functional.logsigmoid(odds), torch.nn.functional.logsigmoid(-odds)
+    value, message = torch.logsumexp(recursion(yes, no)[low : high + 1], dim=0), []
+    for i in range(len(odds)):
+        rest = recursion(torch.cat([yes[:i], yes[i + 1 :]]), torch.cat([no[:i], no[i + 1 :]]))
+        message.append(torch.stack([rest[low : high + 1].logsumexp(0), rest[max(low - 1, 0) : high].logsumexp(0)]))
+    return value, torch.stack(message, dim=1)
+
+
 @settings(max_examples=50, deadline=None)
 @given(
     n=st.integers(1, 30),
     sharpness=st.sampled_from([0.5, 3.0, 30.0, 300.0]),
     shift=st.sampled_from([-5.0, 0.0, 5.0]),
     certain=st.booleans(),
+    open_end=st.sampled_from(["low", "high", "none"]),
     seed=st.integers(0, 10**6),
 )
-def test_the_tails_keep_their_digits(n, sharpness, shift, certain, seed):
+def test_the_tails_keep_their_digits(n, sharpness, shift, certain, open_end, seed):
     generator = torch.Generator().manual_seed(seed)
     odds = sharpness * torch.randn(n, dtype=torch.float64, generator=generator) + shift * sharpness
     if certain:
         odds = torch.where(torch.rand(n, generator=generator) < 0.3, odds.sign() * torch.inf, odds)
-    yes, no = torch.nn.functional.logsigmoid(odds), torch.nn.functional.logsigmoid(-odds)
     low, high = sorted(torch.randint(0, n + 1, (2,), generator=generator).tolist())
-    found = range_counts(yes[:, None], no[:, None], torch.tensor([0, n]), torch.tensor([[low]]), torch.tensor([[high]]))
-    want = torch.logsumexp(recursion(yes, no)[low : high + 1], dim=0)
-    torch.testing.assert_close(found.log_likelihood[0, 0], want, rtol=1e-11, atol=1e-11)
-    if want == -torch.inf:
-        return
-    for i in range(n):
-        rest = recursion(torch.cat([yes[:i], yes[i + 1 :]]), torch.cat([no[:i], no[i + 1 :]]))
-        having, without = rest[max(low - 1, 0) : high].logsumexp(0), rest[low : high + 1].logsumexp(0)
-        got = found.having[i, 0] + yes[i], found.without[i, 0] + no[i]
-        for ours, theirs in zip(got, (having + yes[i] - want, without + no[i] - want), strict=True):
-            assert float(ours.exp()) == pytest.approx(float(theirs.exp()), abs=1e-10)
+    low, high = 0 if open_end == "low" else low, n if open_end == "high" else high
+    value, message = range_of(odds, low, high, keep_impossible=True)
+    want_value, want_message = range_by_recursion(odds, low, high)
+    torch.testing.assert_close(value, want_value, rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(message, want_message, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("odds", "low", "high"),
+    [
+        ([90.0], 0, 1),
+        ([-90.0], 0, 1),
+        ([85.0, 78.0, 127.0, 73.0, 91.0], 1, 5),
+        ([-85.0, -78.0, -127.0, -73.0, -91.0], 0, 4),
+        ([-6.0] * 120, 0, 118),
+        ([6.0] * 120, 2, 120),
+        ([-27.0] * 120, 0, 118),
+    ],
+)
+def test_an_end_beyond_reach_costs_no_digits(odds, low, high):
+    odds = torch.tensor(odds, dtype=torch.float64)
+    for ours, theirs in zip(range_of(odds, low, high), range_by_recursion(odds, low, high), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("kind", [AtLeast, AtMost, Between])
+def test_scores_of_exact_labels_that_contradict_sure_ones(kind):
+    for seed in (0, 2, 12):
+        generator = torch.Generator().manual_seed(seed)
+        truth = torch.randint(K, (7,), generator=generator)
+        labels = kind.simulate(truth, K, generator=generator, bags=BAGS, target=1)
+        wrong = torch.where(torch.rand(7, generator=generator) < 0.5, (truth + 1) % K, -1)
+        result = check(labels & Exact(wrong, K), log_probs_of(seed, 7, sharpness=30.0))
+        assert result.ok, str(result)
 
 
 def test_one_or_more_is_any_of_and_none_is_its_opposite():
