@@ -274,14 +274,19 @@ class RunFolder:
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         self.write_text(name, json.dumps(plain(value), ensure_ascii=False, indent=1, allow_nan=False) + "\n")
 
-    def keep_step(self, number: int, tensors: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-        """What one finished step of a fit left, whole or not at all."""
+    def write_tensors(self, name: str, tensors: Mapping[str, Any], metadata: dict[str, str] | None = None) -> None:
+        """Tensors as safetensors, whole or not at all."""
         from safetensors.torch import save_file
 
-        part = self.state / f"{number:05d}.part"
-        contiguous = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
-        save_file(contiguous, part, metadata={"facts": json.dumps(plain(facts))})
-        part.replace(self.state / f"{number:05d}.safetensors")
+        target = self.path / name
+        part = target.with_name(target.name + ".part")
+        save_file({key: t.detach().contiguous().clone() for key, t in tensors.items()}, part, metadata=metadata)
+        part.replace(target)
+
+    def keep_step(self, number: int, tensors: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+        """What one finished step of a fit left, whole or not at all."""
+        name = (self.state / f"{number:05d}.safetensors").relative_to(self.path)
+        self.write_tensors(str(name), tensors, {"facts": json.dumps(plain(facts))})
 
     def steps(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
         """Tensors and facts of the finished steps, in order."""

@@ -16,6 +16,7 @@ from anygrain.data.dataset import Columns, Dataset, check_numbers, model_input, 
 from anygrain.data.error import InputError, counted, did_you_mean, quoted, some
 from anygrain.data.exchange import TOOLS, Form, Task, write_tasks
 from anygrain.data.table import Table, check_place, check_writable, read_table, write_table
+from anygrain.program.held_out import held_out_log_probs
 from anygrain.program.predict import run_config
 from anygrain.program.screen import Screen
 
@@ -73,17 +74,17 @@ def ask(
     ids = dataset.ids if source is dataset.table else _ids(config, source)
     check_numbers(source, columns, ids)
     data = model_input(source, columns, ids)
-    log_probs = learner.log_probs(data)
     voters = {name: vote for e in dataset.evidence for name, vote in _annotators(e.labels).items()}
     if source is dataset.table:
-        known = _known(dataset, log_probs)
+        known = _known(dataset, held_out_log_probs(run, len(dataset))[0])
         free = torch.from_numpy(dataset.exact() < 0)
     else:
-        known, free = log_probs, torch.ones(len(source), dtype=torch.bool)
+        known, free = learner.log_probs(data), torch.ones(len(source), dtype=torch.bool)
     asked_of = _questions(questions or _usual(voters), config, learner, dataset, voters)
     models = None
     if by == "bald":
-        models = head_ensemble(learner, model_input(dataset.table, dataset.columns, dataset.ids), data)
+        trained_on = model_input(dataset.table, dataset.columns, dataset.ids)
+        models = head_ensemble(learner, trained_on, dataset.labels, data)
     features = torch.from_numpy(learner.transform(data)) if by != "random" else None
     if not bool(free.any()):
         raise InputError("Every row has an exact label: there is nothing to ask. Expected --table NEW with other rows")
@@ -192,9 +193,9 @@ def _questions(
             out.append(Question.coarse(taxonomy, name, price))
         elif name in voters or (name == ANYBODY and voters):
             labels, at = voters[name] if name in voters else (next(iter(voters.values()))[0], -1)
-            said = f"a vote of {name}"
-            vote = Question.vote(labels.channel, at, len(names), price, name=said)
-            out.append(Question(said, vote.answer, price, tuple(names)))
+            out.append(
+                Question.vote(labels.channel, at, len(names), price, name=f"a vote of {name}", names=tuple(names))
+            )
         else:
             raise InputError(
                 f"--question {text}: {quoted(name)} is nothing that can be asked.{did_you_mean(name, known)} "
@@ -268,10 +269,8 @@ def _say(found: Any, tasks: Sequence[Task], places: Sequence[Path], tool: str, c
             (task.row, task.question, f"{cost:g}", f"{gain:.2f}", f"{task.proposed} {task.score:.2f}", task.reason)
         )
     screen.table(rows)
-    asked = [
-        f"{counted(int((found.question == q).sum()), 'times', 'times')} {question.name}"
-        for q, question in enumerate(found.questions)
-    ]
+    times = torch.bincount(found.question, minlength=len(found.questions)).tolist()
+    asked = [f"{t} x {question.name}" for t, question in zip(times, found.questions, strict=True) if t]
     total = f"{float(found.gain.sum()):.0f} nats expected for a cost of {float(found.cost.sum()):g}"
     screen.line(f"{counted(len(tasks), 'row')}: {', '.join(asked)} · {total}")
     screen.line(f"-> {', '.join(map(str, places))}")

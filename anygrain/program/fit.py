@@ -22,6 +22,8 @@ from anygrain.data.run_folder import FORMAT, RunFolder, fingerprint
 from anygrain.data.table import write_table
 from anygrain.labels.error import LabelError
 from anygrain.program.fits import explained
+from anygrain.program.held_out import FILE as HELD_OUT
+from anygrain.program.held_out import keep_held_out
 from anygrain.program.interrupt import stop_if_asked
 from anygrain.program.screen import Screen, seconds, size
 from anygrain.program.setup import dimensions, encoder_words
@@ -181,6 +183,7 @@ def _run(
         stages["map"] = time.monotonic() - at
     stop_if_asked()
     learner.save(folder.path / "model")
+    keep_held_out(learner, folder)
     write_table(measured.table(places), folder.path / "labels.parquet")
     conflicts = _conflicts(dataset, folder)
     reload_line = space.reload(folder.path, dataset)
@@ -326,7 +329,8 @@ def _report(folder: RunFolder, screen: Screen) -> None:
 
 
 def _say_folder(folder: RunFolder, reload_line: str, took: float, screen: Screen) -> None:
-    shown = ("config.toml", "model", "labels.parquet", "metrics.json", "report.html", "log.jsonl", "conflicts.csv")
+    files = ("labels.parquet", HELD_OUT, "metrics.json", "report.html", "log.jsonl", "conflicts.csv")
+    shown = ("config.toml", "model", *files)
     present = [f"{n}/" if n == "model" else n for n in shown if (folder.path / n).exists()]
     screen.line(f"{folder.path}: {' '.join(present)} ({size(folder.size())})  {seconds(took)} in all")
     screen.line(f"again in Python:  {reload_line}")

@@ -348,9 +348,9 @@ def test_head_ensemble_disagrees_where_nothing_was_labelled() -> None:
     given = torch.where(torch.arange(80) < 20, y, -1)
     learner = Learner(seed=0).fit(x, Exact(given, 2))
     between = np.array([[0.0, 6.0], [0.0, -6.0]], dtype=np.float32)
-    models = head_ensemble(learner, x, np.concatenate([x[:20], between]), members=6)
+    models = head_ensemble(learner, x, Exact(given, 2), np.concatenate([x[:20], between]), members=6)
     assert models.shape == (6, 22, 2)
     disagreement = bald(models)
     assert float(disagreement[20:].min()) > 5 * float(disagreement[:20].mean())
-    with pytest.raises(LabelError, match="was fitted to 80"):
-        head_ensemble(learner, x[:5], x)
+    with pytest.raises(LabelError, match="the labels are of 80"):
+        head_ensemble(learner, x[:5], Exact(given, 2), x)

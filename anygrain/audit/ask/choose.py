@@ -43,8 +43,8 @@ class Asked:
         question: index of the question to ask of each, (n,).
         gain: expected evidence of each answer, in nats, (n,).
         score: what the rows were chosen by, (n,); NaN where a strategy draws and has none.
-        proposed: the answer that the model expects, (n,), an index into the question's answers.
-        probability: of that answer, (n,).
+        proposed: the answer that the model takes to be right, (n,), an index into the question's answers.
+        probability: that it is, (n,).
         questions: what `question` points to.
         by: the strategy.
     """
@@ -210,12 +210,16 @@ def _drawn(
 
 
 def _expected(log_probs: Tensor, questions: Sequence[Question], chosen: Tensor) -> tuple[Tensor, Tensor]:
-    """The likeliest answer to the chosen question of every row, (n,), and its probability, (n,)."""
+    """The answer to the chosen question of every row that is most probably right, (n,), and that probability, (n,).
+
+    The right answer to a vote is the true class, however often people miss it.
+    """
     answer = torch.zeros(len(log_probs), dtype=torch.long)
     probability = torch.zeros(len(log_probs), dtype=log_probs.dtype)
     for q, question in enumerate(questions):
         rows = (chosen == q).nonzero()[:, 0]
-        best = (log_probs[rows].exp() @ question.answer.to(log_probs)).max(dim=1)
+        right = torch.nn.functional.one_hot(question.right, question.answer.shape[1]).to(log_probs)
+        best = (log_probs[rows].exp() @ right).max(dim=1)
         answer[rows], probability[rows] = best.indices, best.values.clamp(max=1)
     return answer, probability
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -24,14 +24,18 @@ class Question:
         answer: P(answer a | class k), shape (K, A).
         cost: of one answer, in any unit.
         answers: names of the A answers, if they have any.
+        right: the answer that is right for every class, (K,); the likeliest one by default.
     """
 
     name: str
     answer: Tensor
     cost: float = 1.0
     answers: tuple[str, ...] | None = None
+    right: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
 
     def __post_init__(self) -> None:
+        if not len(self.right):
+            object.__setattr__(self, "right", self.answer.argmax(dim=1))
         if not self.cost > 0:
             raise LabelError(f'the question "{self.name}" costs {self.cost}; expected a number above 0')
         sums = self.answer.sum(dim=1)
@@ -52,13 +56,22 @@ class Question:
         return cls(name, table / table.sum(dim=1, keepdim=True), cost, tuple(taxonomy.nodes(level)))
 
     @classmethod
-    def vote(cls, channel: Channel, annotator: int, n_classes: int, cost: float = 1.0, *, name: str = "") -> Question:
+    def vote(
+        cls,
+        channel: Channel,
+        annotator: int,
+        n_classes: int,
+        cost: float = 1.0,
+        *,
+        name: str = "",
+        names: tuple[str, ...] | None = None,
+    ) -> Question:
         """A vote of an annotator, as reliable as the channel has found; -1 is somebody unknown."""
         values = torch.arange(n_classes)
         records = Records(values, torch.full_like(values, annotator), values)
         answer = channel.log_prob(records).detach().double().exp().T
         title = name or (f"a vote of annotator {annotator}" if annotator >= 0 else "a vote of anybody")
-        return cls(title, answer / answer.sum(dim=1, keepdim=True), cost)
+        return cls(title, answer / answer.sum(dim=1, keepdim=True), cost, names, right=values)
 
 
 def evidence_gain(log_probs: Tensor, question: Question) -> Tensor:

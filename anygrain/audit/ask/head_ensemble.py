@@ -8,13 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from anygrain.labels import LabelError
+from anygrain.labels import LabelError, Labels
 from anygrain.learn import Learner
 from anygrain.learn.end_to_end import doubts
 from anygrain.learn.head import fit_head
 
 
-def head_ensemble(learner: Learner, X: Any, asked: Any, members: int = 8, *, steps: int = 20, seed: int = 0) -> Tensor:
+def head_ensemble(
+    learner: Learner, X: Any, labels: Labels, asked: Any, members: int = 8, *, steps: int = 20, seed: int = 0
+) -> Tensor:
     r"""Log-probabilities of rows by heads fitted to reweighted training rows, (T, N, K) (the Bayesian bootstrap).
 
     Every member starts from the fitted head and is fitted to the learner's posteriors with weights :math:`w_i \sim
@@ -24,13 +26,14 @@ def head_ensemble(learner: Learner, X: Any, asked: Any, members: int = 8, *, ste
     Args:
         learner: fitted to classes.
         X: the rows that it was fitted to.
+        labels: theirs.
         asked: the rows to speak of.
         members: T.
         steps: L-BFGS steps of a member.
         seed: of the weights.
 
     Raises:
-        LabelError: a model of numbers or tags, other training rows, fewer than two members.
+        LabelError: a model of numbers or tags, lengths that differ, fewer than two members.
 
     Source: Rubin, The Bayesian Bootstrap, 1981.
     """
@@ -39,12 +42,12 @@ def head_ensemble(learner: Learner, X: Any, asked: Any, members: int = 8, *, ste
     if members < 2:
         raise LabelError(f"members is {members}; expected 2 or more")
     device = next(learner.head_.parameters()).device
-    labels, known = learner.labels_, torch.from_numpy(learner.transform(X))
+    known = torch.from_numpy(learner.transform(X))
     if len(known) != len(labels):
-        raise LabelError(f"X has {len(known)} rows, the learner was fitted to {len(labels)}")
+        raise LabelError(f"X has {len(known)} rows, the labels are of {len(labels)}")
     told = (doubts(labels) < 1).nonzero()[:, 0]
     features = known[labels.rows[told]].to(device)
-    posterior = torch.as_tensor(learner.posterior_)[told].to(features)
+    posterior = torch.as_tensor(learner.posterior(X, labels))[told].to(features)
     rows = torch.from_numpy(learner.transform(asked)).to(device)
     generator = torch.Generator().manual_seed(seed)
     out = []

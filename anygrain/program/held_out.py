@@ -1,0 +1,52 @@
+"""What models said of the training rows without having seen them, kept in a run folder as held_out.safetensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from anygrain.data.error import InputError
+from anygrain.data.run_folder import RunFolder
+
+FILE = "held_out.safetensors"
+FLOOR = -60.0  # of log-probabilities, which are kept in half precision
+
+
+def keep_held_out(learner: Any, folder: RunFolder) -> None:
+    """Write held-out log-probabilities (N, K) of instances, or mean and variance (N,), and where there are any."""
+    held = torch.as_tensor(learner.held_out_)
+    if learner.space_ == "real":
+        said = {
+            "mean": torch.as_tensor(learner.held_out_mean_),
+            "variance": torch.as_tensor(learner.held_out_variance_),
+        }
+    else:
+        said = {"log_probs": torch.as_tensor(learner.held_out_log_probs_).clamp(min=FLOOR).half()}
+    folder.write_tensors(FILE, {**said, "held_out": held})
+
+
+def held_out_log_probs(run: Path, n: int) -> tuple[Tensor, Tensor]:
+    """Log-probabilities (N, K) and held out, bool (N,): False where a model speaks that has seen the row.
+
+    Args:
+        run: a run folder.
+        n: instances that the labels of the run have now.
+
+    Raises:
+        InputError: no such file, or another number of instances.
+    """
+    from safetensors.torch import load_file
+
+    path = run / FILE
+    if not path.exists():
+        raise InputError(f"{run} holds no {FILE}. Expected a run of this version: anygrain fit writes it")
+    found = load_file(path)
+    if len(found["held_out"]) != n:
+        raise InputError(
+            f"the table of {run} has changed: {len(found['held_out'])} rows were trained on, and {n} are there now. "
+            "Fit again"
+        )
+    return found["log_probs"].float().log_softmax(dim=1), found["held_out"]
