@@ -20,73 +20,34 @@ from anygrain.labels import InstanceLabels, Labels, Sampled
 from anygrain.labels.aggregate import aggregate
 from anygrain.labels.pairs_unlabeled import DrawnRows
 from anygrain.metrics import wilson_interval
-from anygrain.program.careless import careless_share
+from anygrain.program.careless import wrong_share
+from anygrain.program.records import Records, map_columns
+from anygrain.program.reliability import calibration_error, reliability
 
-IN_DOUBT = 0.5  # a label looks wrong where it is more probably wrong than right
 DOUBT = 0.05  # share of rows about which the model may be wrong where the labels of sets are judged
 FEWEST = 2  # other rows that must name a class before the model may speak against a label of it
-SUREST = 1e-6  # no label is right with a smaller probability than this, so that nats stay finite
 CLASS_KINDS = ("Exact", "Noisy", "Crowd", "Rules")
 MOST_CONFUSED = 60
 CHUNK = 2**22
 
 
-@dataclass
-class Records:
-    """Every label that was given: (R,) each.
+@dataclass(kw_only=True)
+class ClassRecords(Records):
+    """Every label that was given, (R,) each: see `Records`.
+
+    At most .5 of `wrong` where fewer than two other rows name the class of a label: the model knows too little of it.
 
     Attributes:
-        part: place of its kind in the evidence.
-        row: data row, -1 of a label of a set.
-        source, value: who gave it (the column, the annotator, the bag), and what it says.
         right: probability that the true class is the one it names, or one of those, given the features and all other
             labels. The label itself and how often its source errs do not count.
-        wrong: probability that it is wrong, given all that and the label: see `wrong_share`. At most .5 where fewer
-            than two other rows name its class: the model knows too little of it.
         voted: class that it names, -1 where it names none or several.
         proposed, probability: the most probable class by everything else, and its probability; -1 and NaN for sets.
     """
 
-    part: np.ndarray
-    row: np.ndarray
-    source: np.ndarray
-    value: np.ndarray
     right: np.ndarray
-    wrong: np.ndarray
     voted: np.ndarray
     proposed: np.ndarray
     probability: np.ndarray
-
-    @property
-    def suspect(self) -> np.ndarray:
-        """How much there is against each label: -log P(it is right | features, all labels), in nats."""
-        return np.asarray(-np.log((1 - self.wrong).clip(SUREST, 1.0)))
-
-    @property
-    def looks_wrong(self) -> np.ndarray:
-        """bool (R,): labels that are more probably wrong than right."""
-        return np.asarray(self.wrong > IN_DOUBT)
-
-
-def wrong_share(right: np.ndarray, chance: np.ndarray, source: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    r"""P(label is wrong | everything, the label itself too), shape (R,).
-
-    A source gives a label without regard to the truth with probability e of its own, estimated by EM from all of its
-    labels; p is the probability that a label is right by everything else, c the chance of that for a row drawn anyhow:
-
-    .. math:: P(\text{wrong}) = e (1 - p) / ((1 - e) p / c + e)
-
-    So a source that never errs is not doubted because a weak model finds it improbable, and wrong labels of careful and
-    of careless sources are found alike where everything else tells.
-
-    Args:
-        right: p, shape (R,).
-        chance: c, shape (R,).
-        source: who gave each label, numbers from 0 on, shape (R,).
-        counts: bool (R,), labels that e is estimated from.
-    """
-    careless, _ = careless_share(right / chance.clip(1e-12), source, counts)
-    return np.asarray(careless * (1 - right))
 
 
 class Measured:
@@ -113,9 +74,9 @@ class Measured:
 
     # -- single labels ------------------------------------------------------------------------------------------------
 
-    def _records(self) -> Records:
+    def _records(self) -> ClassRecords:
         scores = self._scores_of_sets()
-        out: list[Records] = []
+        out: list[dict[str, np.ndarray]] = []
         shares = self.posterior.mean(dim=0)
         first = 0
         for at, evidence in enumerate(self.dataset.evidence):
@@ -141,19 +102,19 @@ class Measured:
             if isinstance(labels, Sampled | DrawnRows):  # rows of several classes are drawn so: none is wrong
                 wrong[:] = 0.0
             out.append(
-                Records(
-                    np.full(len(said), at),
-                    row,
-                    evidence.record_source[said],
-                    evidence.record_value[said],
-                    right,
-                    wrong,
-                    voted,
-                    proposed,
-                    probability,
-                )
+                {
+                    "part": np.full(len(said), at),
+                    "row": row,
+                    "source": evidence.record_source[said],
+                    "value": evidence.record_value[said],
+                    "right": right,
+                    "wrong": wrong,
+                    "voted": voted,
+                    "proposed": proposed,
+                    "probability": probability,
+                }
             )
-        return Records(*(np.concatenate([getattr(r, f) for r in out]) for f in _FIELDS))
+        return ClassRecords(**{name: np.concatenate([part[name] for part in out]) for name in out[0]})
 
     def _is_rare(self, voted: np.ndarray, row: np.ndarray) -> np.ndarray:
         """bool (n,): labels that name a class which fewer than `FEWEST` other rows are named by."""
@@ -231,18 +192,7 @@ class Measured:
         for _, evidence in self.single:
             said |= evidence.rows
         evidence_of = torch.logsumexp(self.log_probs + self.total, dim=1).numpy()
-        worst = np.full(n, -1)
-        order = np.argsort(self.records.suspect, kind="stable")
-        single = self.records.row >= 0
-        order = order[single[order]]
-        worst[self.records.row[order]] = order  # the last written is the most suspect
-        has = worst >= 0
-        at = worst.clip(min=0)
-
-        def of_worst(values: np.ndarray) -> list[Any]:
-            return [values[a] if h else None for a, h in zip(at.tolist(), has.tolist(), strict=True)]
-
-        columns: dict[str, Any] = {
+        return {
             "row": self.dataset.ids.tolist(),
             "class": names[top.indices.numpy()].tolist(),
             "probability": pa.array(top.values.numpy(), pa.float32()),
@@ -250,28 +200,12 @@ class Measured:
             "predicted": names[predicted.indices.numpy()].tolist(),
             "predicted_prob": pa.array(predicted.values.exp().numpy(), pa.float32()),
             "evidence": pa.array(evidence_of, pa.float32(), mask=~(said & np.isfinite(evidence_of))),
-            "wrong_labels": pa.array(
-                np.bincount(self.records.row[self.records.looks_wrong & single], minlength=n), pa.int32()
-            ),
-            "suspect": pa.array(of_worst(self.records.suspect), pa.float32()),
-            "suspect_source": pa.array(of_worst(self.records.source), pa.string()),
-            "suspect_value": pa.array(of_worst(self.records.value), pa.string()),
+            **self.records.suspects_by_row(n),
             "exact": pa.array([names[e] if e >= 0 else None for e in self.exact.tolist()], pa.string()),
-            "given": self._given(),
+            "given": self.records.said(n),
             "text": self.dataset.snippets().tolist(),
+            **map_columns(places, n),
         }
-        xy = np.full((n, 2), np.nan) if places is None else places
-        for name, column in zip(("map_x", "map_y"), xy.T, strict=True):
-            columns[name] = pa.array(column, pa.float32(), mask=~np.isfinite(column))
-        return columns
-
-    def _given(self) -> list[str]:
-        out: list[list[str]] = [[] for _ in range(len(self.dataset))]
-        r = self.records
-        for row, source, value in zip(r.row.tolist(), r.source.tolist(), r.value.tolist(), strict=True):
-            if row >= 0:
-                out[row].append(f"{source}={value}")
-        return ["; ".join(parts) for parts in out]
 
     def suspects(self) -> int:
         """Number of labels that look wrong."""
@@ -351,8 +285,8 @@ class Measured:
             "folds": folds,
             "method": f"each row was scored by models that were not trained on it ({folds} parts)",
             "entries": entries,
-            "reliability": _reliability(held, truth),
-            "reliability_features": _reliability(features_only, truth),
+            "reliability": reliability(*_stated(held, truth)),
+            "reliability_features": reliability(*_stated(features_only, truth)),
         }
 
     def held_out_evidence(self) -> dict[str, Any]:
@@ -474,9 +408,6 @@ class Measured:
         ]
 
 
-_FIELDS = ("part", "row", "source", "value", "right", "wrong", "voted", "proposed", "probability")
-
-
 def _set_is_right(labels: Labels, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """P(what is said of a set is right | everything else) (M,), from its log, and the chance of a random answer (M,).
 
@@ -554,39 +485,15 @@ def _entry(key: str, name: str, probs: np.ndarray, truth: np.ndarray, *, ours: b
         "accuracy": right / n,
         "interval": list(wilson_interval(round(right), n)),
         "log_loss": max(0.0, float(-np.log(own.clip(1e-12)).mean())),
-        "ece": _calibration_error(probs, truth),
+        "ece": calibration_error(*_stated(probs, truth)),
     }
 
 
-def _bins(probs: np.ndarray, truth: np.ndarray) -> list[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
+def _stated(probs: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Probability of the most probable class, and whether it is right, (n,) both."""
     top = probs.max(axis=1)
     tied = probs >= top[:, None] - 1e-9
     inside = (truth < probs.shape[1]) & np.take_along_axis(tied, np.minimum(truth, probs.shape[1] - 1)[:, None], 1)[
         :, 0
     ]
-    right = inside / tied.sum(axis=1)
-    place = np.minimum((top * 10).astype(int), 9)
-    return [(b, place == b, top, right) for b in range(10) if (place == b).any()]
-
-
-def _calibration_error(probs: np.ndarray, truth: np.ndarray) -> float:
-    return float(
-        sum(m.sum() * abs(top[m].mean() - right[m].mean()) for _, m, top, right in _bins(probs, truth)) / len(truth)
-    )
-
-
-def _reliability(probs: np.ndarray, truth: np.ndarray) -> list[dict[str, Any]]:
-    out = []
-    for b, mask, top, right in _bins(probs, truth):
-        n, correct = int(mask.sum()), float(right[mask].sum())
-        out.append(
-            {
-                "low": b / 10,
-                "high": (b + 1) / 10,
-                "rows": n,
-                "confidence": float(top[mask].mean()),
-                "accuracy": correct / n,
-                "interval": list(wilson_interval(round(correct), n)),
-            }
-        )
-    return out
+    return top, inside / tied.sum(axis=1)

@@ -19,49 +19,29 @@ from anygrain.labels.real import RealInstanceLabels
 from anygrain.learn.number import half_width
 from anygrain.metrics import wilson_interval
 from anygrain.program.careless import careless_share
+from anygrain.program.records import Records, map_columns
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 CURVE = tuple(round(0.05 * step, 2) for step in range(1, 20))
 RESAMPLES, MANY = 1000, 20_000  # draws of the bootstrap; a fifth of them above so many rows
 CELLS = 2**24
-SUREST = 1e-6  # no label is right with a smaller probability than this, so that nats stay finite
-IN_DOUBT = 0.5  # a label looks wrong where it is more probably wrong than right
 FREEDOMS = (3.0, 5.0, 10.0, 30.0, np.inf)  # of Student's t, how heavy the tails of right labels may be
 NARROWED = (0.5, 0.7, 1.0)  # by how much their spread may be smaller than stated
 LOG_2PI = float(np.log(2 * np.pi))
 
 
-@dataclass
-class NumberRecords:
-    """Every label that was given: (R,) each.
+@dataclass(kw_only=True)
+class NumberRecords(Records):
+    """Every label that was given, (R,) each: see `Records`.
 
     Attributes:
-        part: place of its kind in the evidence.
-        row: data row, -1 of a label of a set.
-        source, value: who gave it (the column, the annotator, the bag), and what it says.
         residual: how far it lies from what all else predicts of it, in standard deviations; NaN where that is sure.
         expected, spread: what all else predicts of it, mean and standard deviation.
-        wrong: probability that it was given without regard to the truth.
     """
 
-    part: np.ndarray
-    row: np.ndarray
-    source: np.ndarray
-    value: np.ndarray
     residual: np.ndarray
     expected: np.ndarray
     spread: np.ndarray
-    wrong: np.ndarray
-
-    @property
-    def suspect(self) -> np.ndarray:
-        """How much there is against each label: -log P(it is right | everything), in nats."""
-        return np.asarray(-np.log((1 - self.wrong).clip(SUREST, 1.0)))
-
-    @property
-    def looks_wrong(self) -> np.ndarray:
-        """bool (R,): labels that are more probably wrong than right."""
-        return np.asarray(self.wrong > IN_DOUBT)
 
 
 class MeasuredNumbers:
@@ -139,49 +119,24 @@ class MeasuredNumbers:
         import pyarrow as pa
 
         n = len(self.dataset)
-        r = self.records
-        single = r.row >= 0
-        order = np.argsort(r.suspect, kind="stable")
-        order = order[single[order]]
-        worst = np.full(n, -1)
-        worst[r.row[order]] = order  # the last written is the most suspect
-        has, at = worst >= 0, worst.clip(min=0)
-
-        def of_worst(values: np.ndarray) -> list[Any]:
-            return [values[a] if h else None for a, h in zip(at.tolist(), has.tolist(), strict=True)]
-
         own = [e for e in self.dataset.evidence if isinstance(e.labels, RealInstanceLabels)]
         evidence_of = np.full(n, np.nan)
         if own:
             evidence_of = RealAll(*(e.labels for e in own)).infer(*self.belief)[0].numpy()
         said = np.any([np.zeros(n, dtype=bool), *(e.rows for e in own)], axis=0)
-        columns: dict[str, Any] = {
+        return {
             "row": self.dataset.ids.tolist(),
             "mean": self.posterior.mean.numpy(),
             "sd": self.posterior.variance.sqrt().numpy(),
             "predicted": self.predicted,
             "predicted_sd": self.sd,
             "evidence": pa.array(evidence_of, pa.float32(), mask=~said),
-            "wrong_labels": pa.array(np.bincount(r.row[r.looks_wrong & single], minlength=n), pa.int32()),
-            "suspect": pa.array(of_worst(r.suspect), pa.float32()),
-            "suspect_source": pa.array(of_worst(r.source), pa.string()),
-            "suspect_value": pa.array(of_worst(r.value), pa.string()),
+            **self.records.suspects_by_row(n),
             "value": pa.array(self.values, pa.float64(), from_pandas=True),
-            "given": self._said(),
+            "given": self.records.said(n),
             "text": self.dataset.snippets().tolist(),
+            **map_columns(places, n),
         }
-        xy = np.full((n, 2), np.nan) if places is None else places
-        for name, column in zip(("map_x", "map_y"), xy.T, strict=True):
-            columns[name] = pa.array(column, pa.float32(), mask=~np.isfinite(column))
-        return columns
-
-    def _said(self) -> list[str]:
-        out: list[list[str]] = [[] for _ in range(len(self.dataset))]
-        r = self.records
-        for row, source, value in zip(r.row.tolist(), r.source.tolist(), r.value.tolist(), strict=True):
-            if row >= 0:
-                out[row].append(f"{source}={value}")
-        return ["; ".join(parts) for parts in out]
 
     def suspects(self) -> int:
         """Number of labels that look wrong."""

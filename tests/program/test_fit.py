@@ -17,7 +17,8 @@ from anygrain.data.config import parse_config, with_paths
 from anygrain.data.dataset import read_dataset
 from anygrain.data.table import write_table
 from anygrain.labels import Exact, aggregate
-from anygrain.program.measure import Measured, wrong_share
+from anygrain.program.careless import wrong_share
+from anygrain.program.measure import Measured
 
 NAMES = np.array(["malignant", "benign"])
 HEAD = 'classes = ["malignant", "benign"]\n[data]\nsource = "rows.csv"\nid = "id"\ncolumns = ["x_*"]\nbag = "bag"\n'
