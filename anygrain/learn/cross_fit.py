@@ -37,6 +37,10 @@ def cross_fitted(
     told: Tensor,
     epochs: int,
     seed: int,
+    *,
+    part_of: Callable[[Tensor], Observations],
+    name: str = "part",
+    before: int = 1,
 ) -> Tensor | None:
     """What is said of every data row by a network that has not seen it, (rows, ...); None where no split is possible.
 
@@ -44,13 +48,16 @@ def cross_fitted(
     networks have as many epochs as the one that stays, so together they cost as much as that one.
 
     Args:
-        train: makes a training of an encoder, inputs and labels, with the options `part`, `before`, `parts`, `epochs`.
+        train: makes a training of an encoder, inputs and labels, with the options `part`, `before`, `epochs`.
         encoder: has learnt from the data, is not trained yet.
         rows: inputs of all data rows.
         labels: of these rows.
         told: rows of which something is told, bool (rows,).
         epochs: of every network.
         seed: of the split.
+        part_of: labels of some rows (R,) whose channels have seen no others.
+        name: what the names of the steps begin with.
+        before: trainings that were before these, for progress.
     """
     fold = _parts(labels.groups().cpu(), told, seed)
     if fold is None:
@@ -61,10 +68,9 @@ def cross_fitted(
         training = train(
             copy.deepcopy(encoder),
             SomeRows(rows, inside),
-            labels[inside].with_own_channels(),
-            part=f"part {f + 1} ",
-            before=f + 1,
-            parts=PARTS + 1,
+            part_of(inside),
+            part=f"{name} {f + 1} ",
+            before=before + f,
             epochs=epochs,
         )
         training.run()

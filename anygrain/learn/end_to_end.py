@@ -324,6 +324,8 @@ class ClassEndToEnd(EndToEnd):
         head: unfitted.
         augmentation: None for none.
         loss, terms, weighting: of the objective.
+        hidden: rows whose labels are left out, bool (rows,); they take part as rows without evidence.
+        temperature: where nothing is held out.
         how: epochs, batch_size, learning_rate, accumulate, callback, state.
     """
 
@@ -341,8 +343,11 @@ class ClassEndToEnd(EndToEnd):
         weighting: Weighting | None,
         seed: int,
         fabric: Fabric,
+        hidden: Tensor | None = None,
+        temperature: float = 1.0,
         **how: Any,
     ) -> None:
+        self.temperature = temperature
         if labels.bags or terms:  # what is said of single rows moves classes by itself, as far as it tells them apart
             sample = torch.arange(0, len(rows), max(1, len(rows) // LOOKED_AT))
             tell_apart(head, in_batches(encoder.encode, rows, LOOKED_AT, encoder, sample).mean(dim=0), seed)
@@ -350,6 +355,11 @@ class ClassEndToEnd(EndToEnd):
         told = torch.zeros(len(labels), dtype=torch.bool).index_fill_(0, labels.rows.cpu()[doubt < 1], True)
         if terms:
             told[:] = True  # what else is wanted of rows may be all that is known of them
+        if hidden is not None:
+            told &= ~hidden
+        self.told = told
+        #: instances of which nothing is said
+        self.untold = doubt == 1
         silent = (~told)[labels.rows.cpu()].nonzero()[:, 0]
         if augmentation is None:
             silent = silent[:0]  # such rows teach by their strong view alone
@@ -471,20 +481,28 @@ class ClassEndToEnd(EndToEnd):
     def run(self) -> RecipeResult:
         """Train, choose the epoch and the temperature."""
         epoch = self.train()
-        logits = self.of_instances(self._logits(), self.labels)
-        self.temperature = 1.0
+        temperature = self.temperature
         if self.held is not None:
-            self.temperature = self._temperature_of(logits[self.held_names])
-        log_probs = (self.temperature * logits).log_softmax(dim=1)
+            temperature = self._temperature_of(self.logits()[self.held_names])
+        return self.result(temperature, self.chosen(epoch))
+
+    def logits(self) -> Tensor:
+        """Of the instances, (N, K), by the averaged network."""
+        return self.of_instances(self._logits(), self.labels)
+
+    def result(self, temperature: float, chosen: dict[str, Any]) -> RecipeResult:
+        """What the trained network says at a temperature."""
+        self.temperature = temperature
+        log_probs = (temperature * self.logits()).log_softmax(dim=1)
         head = self.network.head
         assert isinstance(head, Head | TagHead)
         return RecipeResult(
             head=head,
-            temperature=self.temperature,
+            temperature=temperature,
             posterior=self.labels.posterior(log_probs),
             held_out_log_probs=log_probs,
             held_out=self.held_rows[self.labels.rows.cpu()],
-            chosen=self.chosen(epoch),
+            chosen=chosen,
             history=list(self.state.history),
         )
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +20,15 @@ from torch import Tensor
 from anygrain.encoders import Encoder, Frame, Pretrained, Sparse, Table, Text, encoder_for
 from anygrain.encoders.choose import ENCODERS, is_mixed, is_text
 from anygrain.encoders.images import is_image
-from anygrain.encoders.trainable import Augmentation, Inputs, TrainableEncoder
+from anygrain.encoders.trainable import Augmentation, TrainableEncoder
 from anygrain.labels import All, Belief, Exact, LabelError, Labels, RealLabels, Taxonomy
 from anygrain.labels.frame import as_strings
 from anygrain.labels.identifiability import warn_unidentified
-from anygrain.labels.positive import prior_missing, with_any_prior
+from anygrain.labels.positive import with_any_prior
 from anygrain.learn import keeping, number, tags
 from anygrain.learn.calibration import CONFIDENCES, confidence_temperature, evidence_score
 from anygrain.learn.class_prior import with_class_prior
 from anygrain.learn.common_error import common_error
-from anygrain.learn.cross_fit import PARTS, cross_fitted
-from anygrain.learn.end_to_end import ClassEndToEnd
 from anygrain.learn.fabric import PRECISIONS, Fabric, OneDevice, fabric_for
 from anygrain.learn.given_x import target_from_sources
 from anygrain.learn.head import Head, make_head
@@ -53,6 +50,7 @@ from anygrain.learn.stated_prior import Prior, class_prior_of, shift_to, shifted
 from anygrain.learn.step import Step
 from anygrain.learn.term import Term
 from anygrain.learn.together import kept_together
+from anygrain.learn.trained import fit_trained
 from anygrain.learn.weighting import Weighting
 
 
@@ -87,7 +85,8 @@ class Learner(ClassifierMixin, BaseEstimator):
         augmentation: how rows are changed in the training of an encoder: "auto" is what it offers, None is nothing.
         precision: "32", or "bf16-mixed" or "16-mixed" through Lightning, in the training of an encoder.
         cross_fit: whether two more encoders are trained, each on half of the rows, so that `held_out_log_probs_` speaks
-            of all rows and not of the tenth that is held out anyway; twice the time. Not with terms or a weighting.
+            of all rows and not of the tenth that is held out anyway; twice the time. Not with terms, a weighting or a
+            loss that learns.
 
     Attributes:
         space_: "classes", or "real" where the labels speak of a number; then there is no `classes_` but
@@ -198,18 +197,13 @@ class Learner(ClassifierMixin, BaseEstimator):
         data, given = self._read(X, y)
         self.space_ = "classes"
         self._taxonomy_for(given)
-        labels = given
-        warn_unidentified(with_any_prior(labels), stacklevel=2)
-        labels = with_started_channels(target_from_sources(labels))
-        self.error_ = common_error(with_any_prior(labels))
-        if self.error_:
-            labels = labels.with_error(self.error_)
+        warn_unidentified(with_any_prior(given), stacklevel=2)
+        labels = self._start(given)
         self._seed = int(self.seed)
         self.encoder_ = self._make_encoder(data)
-        labels = labels.to(device)
         self.class_prior_estimate_ = None
         if isinstance(self.encoder_, TrainableEncoder):
-            self._fit_end_to_end(self.encoder_, data, labels, callback, state)
+            labels = fit_trained(self, self.encoder_, data, given, self._prepared, callback=callback, state=state)
         else:
             encoded = self._learn_encoder(data)
             root = float(encoded.square().mean().sqrt())
@@ -227,6 +221,18 @@ class Learner(ClassifierMixin, BaseEstimator):
         self.class_prior_, self.log_prior_shift_ = class_prior_of(self.labels_, self.posterior_)
         self.level_thresholds_ = self._level_thresholds()
         return self
+
+    def _start(self, given: Labels) -> Labels:
+        """The labels as training reads them; sets `error_`."""
+        self.error_ = 0.0
+        labels = self._prepared(given)
+        self.error_ = common_error(with_any_prior(labels))
+        return labels.with_error(self.error_) if self.error_ else labels
+
+    def _prepared(self, labels: Labels) -> Labels:
+        """Labels with channels of their own, as they start, the targets of sources that saw x, and the common error."""
+        labels = with_started_channels(target_from_sources(labels))
+        return (labels.with_error(self.error_) if self.error_ else labels).to(self._device())
 
     def _apart(self) -> Tensor:
         """Instances that were held out, bool (N,); all of them where none could be."""
@@ -337,68 +343,6 @@ class Learner(ClassifierMixin, BaseEstimator):
             learning_rate=0.01 if self.learning_rate is None else self.learning_rate,
             penalty=self.penalty,
         )
-
-    def _fit_end_to_end(
-        self,
-        encoder: TrainableEncoder,
-        data: Any,
-        labels: Labels,
-        callback: Callback | None,
-        state: RecipeState | None,
-        kind: type[ClassEndToEnd] = ClassEndToEnd,
-        head: Callable[[int], Any] | None = None,
-    ) -> None:
-        """Encoder and head together.
-
-        Args:
-            kind: of training.
-            head: makes the head for a number of features; that of classes where not given.
-        """
-        if self.procedure is not None:
-            raise LabelError(
-                f"{type(self.procedure).__name__} fits a head on frozen features; {type(encoder).__name__} is trained"
-            )
-        if prior_missing(labels):
-            raise LabelError("a class prior is estimated on frozen features only; give prior=... to Positive")
-        encoder.learn(data, seed=self._seed)
-        self.feature_scale_, self.labels_ = 1.0, labels
-        rows = encoder.inputs(data)
-        state = RecipeState() if state is None else state
-        apart = self.cross_fit and not self.terms and self.weighting is None
-
-        def training(encoder: TrainableEncoder, rows: Inputs, labels: Labels, **how: Any) -> ClassEndToEnd:
-            settings = {**self.training_settings(encoder), "parts": 1 + PARTS * apart, **how}
-            width = encoder.feature_dim
-            return kind(
-                self,
-                encoder,
-                make_head(self.head, width, labels.n_classes) if head is None else head(width),
-                rows,
-                labels,
-                loss=cross_entropy if self.loss is None else self.loss,
-                terms=self.terms,
-                weighting=self.weighting,
-                callback=callback,
-                state=state,
-                **settings,
-            )
-
-        untrained = copy.deepcopy(encoder) if apart else encoder
-        whole = training(encoder, rows, labels)
-        found = whole.run()
-        if apart:
-            told = whole.taught_rows | whole.held_rows
-            said = cross_fitted(training, untrained, rows, labels, told, whole.pace.epochs, self._seed)
-            if said is not None:
-                everyone = torch.ones_like(found.held_out)
-                found = replace(
-                    found,
-                    held_out_log_probs=whole.of_instances(said, labels),
-                    held_out=everyone,
-                    history=list(state.history),
-                )
-        self._keep(found)
-        self.recipe_state_ = state
 
     def training_settings(self, encoder: TrainableEncoder) -> dict[str, Any]:
         """What the training of an encoder is told, in every space."""

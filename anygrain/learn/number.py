@@ -70,14 +70,15 @@ def fit(learner: Learner, X: Any, given: RealLabels, callback: Callback | None, 
     learner.encoder_ = learner._make_encoder(data)
     device = learner._device()
     labels = given.with_own_channels().to(device)
-    learner.labels_ = labels
+    fitted: Any = learner
+    fitted.labels_ = labels
     if learner.terms and not isinstance(learner.encoder_, TrainableEncoder):
         raise LabelError(
             f"terms= of a number shape an encoder that is trained; {type(learner.encoder_).__name__} is not, such as "
             'Learner(encoder="columns") would be'
         )
     if isinstance(learner.encoder_, TrainableEncoder):
-        found, finished = _end_to_end(learner, learner.encoder_, data, labels, callback, state)
+        found, finished = _end_to_end(learner, learner.encoder_, data, given, labels, callback, state)
     else:
         encoded = learner._learn_encoder(data)
         root = float(encoded.square().mean().sqrt())
@@ -92,7 +93,6 @@ def fit(learner: Learner, X: Any, given: RealLabels, callback: Callback | None, 
             callback=callback,
         )
         found, finished = recipe.run(), recipe.state
-    fitted: Any = learner
     fitted.head_, fitted.chosen_, fitted.history_ = found.head, found.chosen, found.history
     fitted.recipe_state_ = finished
     fitted.posterior_ = _as_arrays(found.posterior)
@@ -109,6 +109,7 @@ def _end_to_end(
     learner: Learner,
     encoder: TrainableEncoder,
     data: Any,
+    given: RealLabels,
     labels: RealLabels,
     callback: Callback | None,
     state: RecipeState | None,
@@ -116,8 +117,7 @@ def _end_to_end(
     """Encoder and head together."""
     encoder.learn(data, seed=learner._seed)
     learner.feature_scale_ = 1.0
-    if labels.channels:
-        aggregate(labels)  # annotators start as they are found without features
+    _started(labels)
     rows = encoder.inputs(data)
     state = RecipeState() if state is None else state
     apart = learner.cross_fit and not learner.terms
@@ -141,10 +141,21 @@ def _end_to_end(
     found = whole.run()
     if apart:
         told = whole.taught_rows | whole.held_rows
-        said = cross_fitted(training, untrained, rows, labels, told, whole.pace.epochs, learner._seed)
+
+        def part_of(inside: Tensor) -> RealLabels:
+            return _started(given[inside].with_own_channels().to(labels.device))
+
+        said = cross_fitted(training, untrained, rows, labels, told, whole.pace.epochs, learner._seed, part_of=part_of)
         if said is not None:
             found = held_apart(found, labels, Belief(*said[labels.rows].unbind(dim=1)), list(state.history))
     return found, state
+
+
+def _started(labels: RealLabels) -> RealLabels:
+    """The labels; their annotators start as they are found without features."""
+    if labels.channels:
+        aggregate(labels)
+    return labels
 
 
 def belief(learner: Learner, X: Any) -> Belief:

@@ -14,17 +14,16 @@ from torch import Tensor
 from anygrain.encoders.trainable import Inputs, TrainableEncoder
 from anygrain.labels import All, LabelError, Labels, Tags
 from anygrain.learn.calibration import evidence_score
-from anygrain.learn.common_error import common_error
 from anygrain.learn.end_to_end import ClassEndToEnd
 from anygrain.learn.fabric import OneDevice
 from anygrain.learn.loop import ClassLoop, FeatureRows, FixedTargets, Network
 from anygrain.learn.loss import cross_entropy, learnt_with
 from anygrain.learn.reading import check_rows, n_rows_of, only_of_classes
 from anygrain.learn.recipe import Callback, RecipeState
-from anygrain.learn.started_channels import with_started_channels
 from anygrain.learn.tag_recipe import TagHead, TagRecipe, tags_of
 from anygrain.learn.term import Term
 from anygrain.learn.together import kept_together
+from anygrain.learn.trained import fit_trained
 
 if TYPE_CHECKING:
     from anygrain.learn.learner import Learner
@@ -72,13 +71,11 @@ def fit(learner: Learner, X: Any, given: Labels, callback: Callback | None, stat
     learner.classes_, learner.named_ = np.arange(2), False
     learner._seed = int(learner.seed)
     learner.encoder_ = learner._make_encoder(data)
-    error = common_error(given)
-    started = with_started_channels(given)
-    labels = (started.with_error(error) if error else started).to(learner._device())
+    labels = learner._start(given)
     fitted: Any = learner
-    fitted.error_, fitted.tag_names_ = error, part.tag_names
+    fitted.tag_names_ = part.tag_names
     if isinstance(learner.encoder_, TrainableEncoder):
-        _fit_end_to_end(learner, learner.encoder_, data, labels, part.n_tags, callback, state)
+        labels = _fit_end_to_end(learner, learner.encoder_, data, given, part.n_tags, callback, state)
         fitted.labels_, fitted._given = labels.to("cpu"), given
         learner.log_evidence_heldout_ = _score_held_out(learner)
         return
@@ -165,20 +162,29 @@ def _fit_end_to_end(
     learner: Learner,
     encoder: TrainableEncoder,
     data: Any,
-    labels: Labels,
+    given: Labels,
     n_tags: int,
     callback: Callback | None,
     state: RecipeState | None,
-) -> None:
-    """Encoder and head together; the temperature becomes part of the head."""
-    learner._fit_end_to_end(
-        encoder, data, labels, callback, state, kind=TagEndToEnd, head=lambda width: TagHead(width, n_tags)
+) -> Labels:
+    """Encoder and head together; the temperature becomes part of the head. The labels as they were learnt from."""
+    labels = fit_trained(
+        learner,
+        encoder,
+        data,
+        given,
+        learner._prepared,
+        callback=callback,
+        state=state,
+        kind=TagEndToEnd,
+        head=lambda width: TagHead(width, n_tags),
     )
     fitted: Any = learner
     with torch.no_grad():
         fitted.head_.log_scale += math.log(learner.temperature_)
         fitted.head_.shift *= learner.temperature_
     del fitted.temperature_
+    return labels
 
 
 def _score_held_out(learner: Learner) -> float:
