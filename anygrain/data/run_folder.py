@@ -140,6 +140,7 @@ WRITTEN = (
     "config.toml",
     "model",
     "labels.parquet",
+    "held_out.safetensors",
     "metrics.json",
     "report.html",
     "log.jsonl",
