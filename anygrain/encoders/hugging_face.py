@@ -129,6 +129,11 @@ class HuggingFace(TrainableEncoder):
         from safetensors import SafetensorError
 
         folder = Path(self.folder)
+        if self.fingerprint is not None and not folder.is_dir():
+            raise LabelError(
+                f"the model was trained on the encoder in {folder}, which is not there. Put it back, or write where "
+                'it lies now to "folder" in config.json of the model'
+            )
         _check_folder(folder)
         transformers = _transformers(self.folder)
         found = fingerprint_of(folder)

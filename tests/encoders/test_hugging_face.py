@@ -75,6 +75,9 @@ def test_what_was_trained_is_saved(folder, tune):
     again = encoder_from("hugging_face", config, tensors)
     assert torch.equal(again(TEXTS), after)
     if tune != "full":
+        moved = shutil.copytree(folder, f"{folder}-moved")
+        again = encoder_from("hugging_face", {**config, "folder": moved}, tensors)
+        assert torch.equal(again(TEXTS), after)
         model = transformers.AutoModel.from_pretrained(folder)
         with torch.no_grad():
             model.encoder.layer[0].output.dense.bias += 1
@@ -82,7 +85,7 @@ def test_what_was_trained_is_saved(folder, tune):
         with pytest.raises(LabelError, match="holds other weights than those"):
             encoder_from("hugging_face", config, tensors)
         shutil.rmtree(folder)
-        with pytest.raises(LabelError, match="is not there"):
+        with pytest.raises(LabelError, match=r'is not there. Put it back, or write where it lies now to "folder"'):
             encoder_from("hugging_face", config, tensors)
 
 
