@@ -98,11 +98,17 @@ def _command() -> str:
 
 @app.command()
 def check(
+    config: Annotated[Path | None, typer.Argument(help="A configuration: checks its data instead.")] = None,
+    settings: Settings = None,
     fix: Annotated[bool, typer.Option("--fix", help="Print the command that mends what does not fit.")] = False,
 ) -> None:
-    """Does everything work on this machine? Trains a small model."""
+    """Does everything work on this machine? Trains a small model. Or, with a configuration: is its data right?"""
     from anygrain.program.check import check as verb
+    from anygrain.program.look import check_data
 
+    if config is not None:
+        check_data(config, settings or [], _screen())
+        return
     if not verb(_screen(), fix=fix):
         raise typer.Exit(FAULT)
 
@@ -158,17 +164,30 @@ def predict(
     run: Annotated[Path, typer.Argument(help="The run folder.")],
     table: Annotated[Path, typer.Argument(help="The new rows.")],
     out: Annotated[Path, typer.Option(help="The file to write: .parquet, .csv, .tsv, .jsonl or .arrow.")],
-    truth: Annotated[str, typer.Option(help="A column with the true class or number, to compare with.")] = "",
+    truth: Annotated[str, typer.Option(help="A column with the true class, number or tags, to compare with.")] = "",
     level: Annotated[str, typer.Option(help='A level of the taxonomy to name too, or "auto".')] = "",
     coverage: Annotated[
         float | None, typer.Option(help="Share of true numbers that intervals are to hold, 0.9 when left out.")
     ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Probability above which a tag is named, 0.5 when left out.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
 ) -> None:
-    """Predict new rows: class, probability, entropy, the next two classes; of a number mean, sd and interval."""
+    """Predict new rows: class, probability, entropy, next two classes; a number's mean, sd, interval; or tags."""
     from anygrain.program.predict import predict as verb
 
-    verb(run, table, out, _screen(), truth=truth, level=level, coverage=coverage, overwrite=overwrite)
+    verb(
+        run,
+        table,
+        out,
+        _screen(),
+        truth=truth,
+        level=level,
+        coverage=coverage,
+        threshold=threshold,
+        overwrite=overwrite,
+    )
 
 
 @app.command()

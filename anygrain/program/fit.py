@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from anygrain.data.config import Config, load_config
-from anygrain.data.conflicts import message
 from anygrain.data.dataset import Given
 from anygrain.data.error import InputError, counted
 from anygrain.data.run_folder import FORMAT, RunFolder, fingerprint
@@ -25,9 +24,10 @@ from anygrain.program.fits import explained
 from anygrain.program.held_out import FILE as HELD_OUT
 from anygrain.program.held_out import keep_held_out
 from anygrain.program.interrupt import stop_if_asked
+from anygrain.program.look import look, say_counts
 from anygrain.program.screen import Screen, seconds, size
 from anygrain.program.setup import dimensions, encoder_words
-from anygrain.program.space import Space, space_of
+from anygrain.program.space import Space
 from anygrain.program.threads import threads_for
 
 PAIRS = ("Pairs", "PairsUnlabeled", "Compare")  # kinds whose sets are no bags
@@ -62,23 +62,14 @@ def fit(
     if how == "finished":
         screen.line(f"{folder.path} is finished already. Next:  anygrain predict {folder.path} TABLE --out FILE")
         return
-    space = space_of(config)
-    dataset = space.read(config)
-    if dataset.conflicts:
-        if config.learn.conflicts == "stop":
-            for conflict in dataset.conflicts[1:8]:
-                screen.line(f"row {conflict.row}: {conflict.problem}")
-            raise InputError(message(dataset.conflicts))
-        dataset = space.soften(dataset)
-    known = space.warnings(dataset)
-    stages = {"read": time.monotonic() - began}
-    _say_data(dataset, space, screen, stages["read"])
+    found = look(config, screen)
+    space, dataset, known = found.space, found.dataset, found.warnings
+    stages = {"read": found.seconds}
     learner, data = space.learner(config, dataset)
     duration, memory = space.estimate(dataset, config)
     screen.line(f"needs about {seconds(duration)} and {size(memory)}")
     if dry_run:
-        for sentence in [*known, *dataset.notes]:
-            screen.line(f"worth knowing: {sentence}")
+        say_counts(found, screen)
         screen.line("the configuration with every default written out:")
         for setting in config.to_toml().rstrip("\n").split("\n"):
             screen.line(f"  {setting}" if setting else "")
@@ -228,16 +219,6 @@ def _files(config: Config) -> list[str | Path]:
 
 def _all_there(config: Config) -> bool:
     return all(Path(p).is_file() for p in _files(config))
-
-
-def _say_data(dataset: Given[Any], space: Space[Any], screen: Screen, took: float) -> None:
-    kinds = counted(len(dataset.evidence), "kind", "kinds")
-    folds = space.folds(dataset)
-    screen.line(
-        f"{counted(len(dataset), 'row')} · {space.says(dataset)} · {kinds} of evidence · held out "
-        "by evidence in "
-        f"{folds} parts, no row shared  {seconds(took)}"
-    )
 
 
 # -- after ------------------------------------------------------------------------------------------------------------

@@ -14,8 +14,19 @@ from anygrain.data.classes import Spelling
 from anygrain.data.config import Config, parse_config
 from anygrain.data.dataset import Columns, check_numbers, model_input, read_columns, row_ids
 from anygrain.data.error import InputError, counted, quoted
-from anygrain.data.table import Table, check_writable, read_table, write_table
-from anygrain.metrics import expected_calibration_error, log_loss, mean_interval, wilson_interval
+from anygrain.data.table import Table, check_writable, is_pattern, read_table, write_table
+from anygrain.metrics import (
+    expected_calibration_error,
+    log_loss,
+    macro_tag_f1,
+    mean_average_precision,
+    mean_interval,
+    micro_f1,
+    ranking_loss,
+    tag_scores,
+    wilson_interval,
+)
+from anygrain.program.measure_tags import named
 from anygrain.program.screen import Screen
 
 CHUNK = 20_000
@@ -44,21 +55,24 @@ def predict(
     truth: str = "",
     level: str = "",
     coverage: float | None = None,
+    threshold: float | None = None,
     overwrite: bool = False,
 ) -> None:
     """Predict the rows of a table, and write what is predicted of every row.
 
     Of classes: row id, class, probability, entropy and the next two classes. Of a number: row id, mean, standard
-    deviation, and the ends of an interval.
+    deviation, and the ends of an interval. Of tags: row id, the tags above a threshold, and the probability of each.
 
     Args:
         run: folder of the run.
         source: table with the columns that the model was trained on.
         out: file to write.
         screen: where to say so.
-        truth: column with the true class or number, to measure how good the predictions are.
+        truth: column with the true class or number, or the list of tags, to measure how good the predictions are; of
+            tags also a pattern, such as "is_*", of 0 / 1 columns.
         level: a level of the taxonomy to name as well, or "auto": the deepest node that is sure enough.
         coverage: share of true numbers that intervals are to hold; 0.9 when not given.
+        threshold: probability above which a tag is named; 0.5 when not given.
         overwrite: whether `out` may exist.
 
     Raises:
@@ -69,12 +83,7 @@ def predict(
 
     run, out = Path(run), Path(out)
     config = run_config(run)
-    if config.space == "real" and level:
-        raise InputError(f"--level is for classes, and {run} predicts a number. Leave it out")
-    if coverage is not None and config.space != "real":
-        raise InputError(f"--coverage is for numbers, and {run} predicts classes. Leave it out")
-    if coverage is not None and not 0 < coverage < 1:
-        raise InputError(f"--coverage is {coverage:g}. Expected a share between 0 and 1, such as 0.9")
+    _check_options(config, run, level=level, coverage=coverage, threshold=threshold)
     check_writable(out)
     if out.exists() and not overwrite:
         raise InputError(f"{out} exists. Choose another --out, or add --overwrite")
@@ -92,6 +101,8 @@ def predict(
     predicted: Predicted
     if config.space == "real":
         predicted = Numbers(learner, config, table, truth, 0.9 if coverage is None else coverage)
+    elif config.space == "tags":
+        predicted = TagLists(learner, config, table, truth, 0.5 if threshold is None else threshold)
     else:
         predicted = Classes(learner, config, table, truth, level)
     try:
@@ -107,6 +118,22 @@ def predict(
     elif shared := _label_column(config, table, predicted.kind):
         screen.line(f"{table.name} has {quoted(shared)}: add --truth {shared} to see {predicted.question}")
     screen.line(f"{predicted.summary()}. Next:  anygrain report {run} --open")
+
+
+def _check_options(config: Config, run: Path, *, level: str, coverage: float | None, threshold: float | None) -> None:
+    """Raise for options that mean nothing for the model, or lie outside their range."""
+    predicts = {"classes": "classes", "real": "a number", "tags": "tags"}[config.space]
+    for option, given, of, space in (
+        ("--level", level or None, "classes", "classes"),
+        ("--coverage", coverage, "numbers", "real"),
+        ("--threshold", threshold, "tags", "tags"),
+    ):
+        if given is not None and config.space != space:
+            raise InputError(f"{option} is for {of}, and {run} predicts {predicts}. Leave it out")
+    if coverage is not None and not 0 < coverage < 1:
+        raise InputError(f"--coverage is {coverage:g}. Expected a share between 0 and 1, such as 0.9")
+    if threshold is not None and not 0 <= threshold < 1:
+        raise InputError(f"--threshold is {threshold:g}. Expected a probability of at least 0 and below 1, such as 0.5")
 
 
 class Predicted(Protocol):
@@ -215,6 +242,46 @@ class Numbers:
         )
 
 
+class TagLists:
+    """Predicted tags: those above a threshold, and the probability of each."""
+
+    kind, question = "Tags", "how often the model is right"
+
+    def __init__(self, learner: Any, config: Config, table: Table, truth: str, threshold: float):
+        self.learner, self.threshold, self.column = learner, threshold, truth
+        self.names = tuple(str(name) for name in learner.tag_names_)
+        self.true = _true_tags(table, truth, config, self.names) if truth else None
+
+    def of(self, data: Any) -> dict[str, Any]:
+        self.probs = np.concatenate([self.learner.predict_proba(part) for part in _chunks(data)])
+        each = {f"p_{name}": column.astype(np.float32) for name, column in zip(self.names, self.probs.T, strict=True)}
+        return {"tags": named(self.probs > self.threshold, self.names), **each}
+
+    def against_truth(self) -> str:
+        assert self.true is not None
+        rows = (self.true >= 0).any(axis=1)
+        if not rows.any():
+            return f"{quoted(self.column)} is empty: nothing to compare with"
+        probs, true = self.probs[rows], self.true[rows]
+        known = true >= 0
+        kept = tag_scores(probs, true, threshold=self.threshold)
+        parts = [
+            f"{name} {value:.2f}"
+            for name, value in (
+                ("mAP", mean_average_precision(probs, true)),
+                ("micro F1", micro_f1(probs, true, threshold=self.threshold)),
+                ("macro F1", macro_tag_f1(probs, true, threshold=self.threshold)),
+                ("log loss", float((kept.log_loss * kept.known)[kept.known > 0].sum() / known.sum())),
+                ("ranking loss", ranking_loss(probs, true)),
+            )
+            if value == value
+        ]
+        return f"on {counted(int(rows.sum()), 'row')} with {quoted(self.column)}: {' · '.join(parts)}"
+
+    def summary(self) -> str:
+        return f"{float((self.probs > self.threshold).sum(axis=1).mean()):.1f} tags a row above {self.threshold:g}"
+
+
 def _chunks(data: Any) -> Iterator[Any]:
     for at in range(0, len(data), CHUNK):
         yield data[at : at + CHUNK]
@@ -258,6 +325,24 @@ def _true_numbers(table: Table, column: str, config: Config) -> np.ndarray:
 
     spelling = Spelling(config.data.missing, config.data.aliases, fold_case=config.data.fold_case)
     return number_cells(table, table.require(column), spelling)
+
+
+def _true_tags(table: Table, column: str, config: Config, names: tuple[str, ...]) -> np.ndarray:
+    """What is true of every row and tag (N, L), 1, 0 or -1, read as the labels of the run were."""
+    from anygrain.data.classes import Classes as Known
+    from anygrain.data.config import TagsColumns
+    from anygrain.data.evidence import Rows
+    from anygrain.data.kinds.tags import read_tags
+
+    spelling = Spelling(config.data.missing, config.data.aliases, fold_case=config.data.fold_case)
+    rows = Rows(table, row_ids(table, config.data.id if config.data.id in table.columns else ""), "", spelling)
+    like = next((e for e in config.labels if e.column or e.columns), config.labels[0])
+    where = {"columns": [column]} if is_pattern(column) else {"column": column}
+    entry = TagsColumns(name="truth", separator=like.separator, unlisted=like.unlisted, empty=like.empty, **where)
+    cells = read_tags(entry, table, np.arange(len(table)), [], rows)
+    if entry.column:
+        cells.names = list(names)
+    return cells.table(Known(names, "the tags of the model", spelling), rows.ids)[0]
 
 
 def _say_seen(config: Config, table: Table, columns: Columns, screen: Screen) -> None:

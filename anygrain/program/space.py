@@ -1,4 +1,4 @@
-"""What a fit of classes and a fit of a number do differently."""
+"""What fits of classes, of a number and of tags do differently."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ D = TypeVar("D", bound=Given[Any])
 
 
 class Space(ABC, Generic[D]):
-    """One of the two; a configuration belongs to one by the kinds of its labels."""
+    """One of the three; a configuration belongs to one by the kinds of its labels."""
 
     name: str
 
@@ -36,6 +36,10 @@ class Space(ABC, Generic[D]):
     @abstractmethod
     def says(self, dataset: D) -> str:
         """What is learnt, in a few words."""
+
+    def counts(self, dataset: D) -> list[tuple[str, ...]]:
+        """How much there is of everything that is learnt, a table with a header; empty where that means nothing."""
+        return []
 
     def folds(self, dataset: D) -> int:
         """Parts that rows are split in, so that a row is scored by heads that did not see it."""
@@ -93,6 +97,10 @@ def space_of(config: Config) -> Space[Any]:
         from anygrain.program.of_numbers import NumberSpace
 
         return NumberSpace()
+    if config.space == "tags":
+        from anygrain.program.of_tags import TagSpace
+
+        return TagSpace()
     from anygrain.program.of_classes import ClassSpace
 
     return ClassSpace()

@@ -91,11 +91,17 @@ def learnt_without_labels(learner: Any, features: np.ndarray) -> np.ndarray | No
     return None if isinstance(learner.encoder_, TrainableEncoder) else features
 
 
-def seen_note(learner: Any) -> list[str]:
-    """A sentence on rows that are scored by a network which was trained on their labels; none where there are none."""
+def seen_note(learner: Any, held_out: np.ndarray | None = None) -> list[str]:
+    """A sentence on rows that are scored by a network which was trained on their labels; none where there are none.
+
+    Args:
+        learner: fitted.
+        held_out: bool (N,), rows that are not; those of the learner where not given.
+    """
     from anygrain.encoders.trainable import TrainableEncoder
 
-    held, n = int(learner.held_out_.sum()), len(learner.held_out_)
+    apart = learner.held_out_ if held_out is None else held_out
+    held, n = int(apart.sum()), len(apart)
     if held == n or not isinstance(learner.encoder_, TrainableEncoder):
         return []
     why = "learn.cross_fit = true keeps every row apart once" if not learner.cross_fit else "their sets join most rows"

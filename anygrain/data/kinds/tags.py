@@ -64,7 +64,12 @@ class TagCells:
             return tags.encode(spelt[self.code], what, self.source, at=ids[self.row])
 
     def build(self, tags: Classes, ids: np.ndarray) -> tuple[Evidence, list[Conflict]]:
-        """The labels, and rows that are said to have a tag and to lack it; nothing is taken to be known of these."""
+        """The labels, and rows that are said to have a tag and to lack it."""
+        table, conflicts = self.table(tags, ids)
+        return self._evidence(table, tags), conflicts
+
+    def table(self, tags: Classes, ids: np.ndarray) -> tuple[np.ndarray, list[Conflict]]:
+        """What is said of every row and tag (N, L), 1, 0 or -1; and rows that have a tag and lack it, which are -1."""
         n, k = len(self.complete), len(tags)
         code = self.places(tags, ids)
         spoken = np.zeros(k, dtype=bool)
@@ -80,7 +85,7 @@ class TagCells:
             Conflict(str(ids[i]), f"{name} says that it has {quoted(tags.names[t])}, and that it lacks it", (name,))
             for i, t in both.tolist()
         ]
-        return self._evidence(table, tags), conflicts
+        return table, conflicts
 
     def _evidence(self, table: np.ndarray, tags: Classes) -> Evidence:
         n, k = table.shape
