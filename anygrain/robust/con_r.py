@@ -37,7 +37,7 @@ def density_weights(values: Tensor, *, bins: int = 50, width: float = 1.0, power
     low, high = given.min(), given.max()
     place = ((given - low) / (high - low).clamp(min=1e-12) * bins).long().clamp(max=bins - 1)
     count = torch.bincount(place, minlength=bins).double()
-    at = torch.arange(bins, device=values.device)
+    at = torch.arange(bins, dtype=torch.float64, device=values.device)
     kernel = torch.exp(-0.5 * ((at[:, None] - at) / max(width, 1e-6)).square())
     kernel = kernel * ((at[:, None] - at).abs() <= 4 * max(width, 1e-6))
     smooth = (kernel / kernel.sum(dim=1, keepdim=True)) @ count

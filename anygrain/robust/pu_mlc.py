@@ -48,7 +48,7 @@ def variational_pu(log_odds: Tensor, on: Tensor, *, temperature: Tensor | float 
     Source: Chen and others, A Variational Approach for Learning from Positive and Unlabeled Data, 2020; r and s: Yuan
     and others, Positive Label Is All You Need for Multi-Label Classification, 2023.
     """
-    scaled = log_odds / torch.as_tensor(temperature).detach()
+    scaled = log_odds / (temperature.detach() if isinstance(temperature, Tensor) else temperature)
     mean = scaled.sigmoid().mean(dim=0)
     factor = mean.detach() ** gamma
     known = on.sum(dim=0)
