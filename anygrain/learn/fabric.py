@@ -56,6 +56,19 @@ class OneDevice:
         return nullcontext()
 
 
+def precision_state(fabric: Fabric) -> dict[str, Tensor]:
+    """What a fabric keeps for its precision, such as the scale of gradients of 16 bits; nothing in full precision."""
+    plugin = getattr(getattr(fabric, "strategy", None), "precision", None)
+    return {} if plugin is None else {key: torch.as_tensor(value) for key, value in plugin.state_dict().items()}
+
+
+def load_precision_state(fabric: Fabric, state: dict[str, Tensor]) -> None:
+    """Go on from what `precision_state` gave; a fabric of another precision than then keeps its own."""
+    if state and precision_state(fabric).keys() == state.keys():
+        strategy: Any = getattr(fabric, "strategy")  # noqa: B009 - no part of the protocol
+        strategy.precision.load_state_dict({key: value.item() for key, value in state.items()})
+
+
 def fabric_for(device: torch.device, precision: str) -> Fabric:
     """A fabric of one device: plain torch for full precision, Lightning's for the others in `PRECISIONS`.
 

@@ -15,7 +15,7 @@ from anygrain.encoders.trainable import Arrays, Augmentation, Inputs, TrainableE
 from anygrain.labels import LabelError, Labels
 from anygrain.labels.base import Batch
 from anygrain.labels.observations import Observations
-from anygrain.learn.fabric import Fabric
+from anygrain.learn.fabric import Fabric, load_precision_state, precision_state
 from anygrain.learn.head import Head
 from anygrain.learn.loss import AdaptiveLoss, Loss
 from anygrain.learn.real_head import RealHead
@@ -180,7 +180,8 @@ class Loop(ABC):
             network.to(device).groups(pace.learning_rate),
             lr=pace.learning_rate,
             weight_decay=pace.weight_decay,
-            fused=device.type in ("cpu", "cuda"),  # on a CPU a tenth of the time of the plain loop over parameters
+            # on a CPU a tenth of the time of the loop over parameters; clipping cannot follow it to scaled gradients
+            fused=device.type in ("cpu", "cuda") and not precision_state(fabric),
         )
         self.rates = [group["lr"] for group in optimizer.param_groups]
         self.module, self.optimizer = fabric.setup(network, optimizer)
@@ -301,12 +302,13 @@ class Loop(ABC):
     # -- going on after an interruption -------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Tensor]:
-        """Parameters and the state of the optimiser, as tensors."""
+        """Parameters and the state of the optimiser and of the precision, as tensors."""
         out = {f"network.{key}": value.detach().clone() for key, value in self.network.state_dict().items()}
         for index, values in self.optimizer.state_dict()["state"].items():
             out.update({f"optimizer.{index}.{key}": torch.as_tensor(v).clone() for key, v in values.items()})
         for i, table in enumerate(self.said or ()):
             out[f"said.{i}"] = table.clone()
+        out.update({f"precision.{key}": value.clone() for key, value in precision_state(self.fabric).items()})
         return out
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
@@ -318,6 +320,7 @@ class Loop(ABC):
                 _, index, name = key.split(".", 2)
                 whole["state"].setdefault(int(index), {})[name] = value
         self.optimizer.load_state_dict(whole)
+        load_precision_state(self.fabric, {k[10:]: v for k, v in tensors.items() if k.startswith("precision.")})
         if self.said is not None:
             self.said = tuple(tensors[f"said.{i}"].to(table) for i, table in enumerate(self.said))
 

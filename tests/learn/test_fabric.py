@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from anygrain.learn import Learner, Term
-from anygrain.learn.fabric import OneDevice
+from anygrain.learn import Learner, RecipeState, Term
+from anygrain.learn.fabric import OneDevice, load_precision_state, precision_state
+from anygrain.learn.loop import Loop
+from tests.learn.test_end_to_end import Small
 
 GENERATOR = np.random.default_rng(0)
 X = np.concatenate([GENERATOR.normal(c, 1.0, (40, 3)) for c in range(3)])
@@ -63,3 +65,63 @@ def _on_each(fabric):
     both = fabric.all_gather(mine)
     torch.testing.assert_close(both[0], both[1])
     assert (learner.predict(X) == Y).mean() > 0.7
+
+
+def half(growth=3):
+    """A fabric of 16 bits on the CPU whose scale of gradients grows every few steps."""
+    lightning = pytest.importorskip("lightning.fabric")
+    from lightning.fabric.plugins import MixedPrecision
+
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**6, growth_interval=growth)
+    made = lightning.Fabric(accelerator="cpu", devices=1, plugins=MixedPrecision("16-mixed", "cpu", scaler=scaler))
+    made.launch()
+    return made, scaler
+
+
+def test_the_scale_of_gradients_is_kept_with_the_rest():
+    one, scaler = half()
+    kept = {}
+
+    class Stopped(Exception):
+        pass
+
+    def callback(done, total, facts):
+        kept["tensors"], kept["history"] = dict(state.tensors()), list(state.history)
+        kept["scale"] = scaler.get_scale(), scaler._get_growth_tracker()
+        if done == 2:
+            raise Stopped
+
+    def learner(fabric):
+        return Learner(encoder=Small(), epochs=5, batch_size=16, fabric=fabric)
+
+    state = RecipeState()
+    x = np.concatenate([X, X[:, :1]], axis=1)  # of four columns
+    with pytest.raises(Stopped):
+        learner(one).fit(x, Y, callback=callback, state=state)
+    assert kept["scale"][0] > 2.0**6  # it has moved
+    other, again = half()
+    seen = []
+    pace = Loop.epoch
+
+    def watched(self, number):
+        seen.append((again.get_scale(), again._get_growth_tracker()))
+        return pace(self, number)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Loop, "epoch", watched)
+        resumed = learner(other).fit(x, Y, state=RecipeState.from_tensors(kept["tensors"], kept["history"]))
+    assert seen[0] == kept["scale"]
+    whole, end = half()
+    np.testing.assert_array_equal(learner(whole).fit(x, Y).predict_proba(x), resumed.predict_proba(x))
+    assert (end.get_scale(), end._get_growth_tracker()) == (again.get_scale(), again._get_growth_tracker())
+
+
+def test_another_precision_keeps_its_own_state():
+    one, scaler = half()
+    kept = {key: value.clone() for key, value in precision_state(one).items()}
+    assert set(kept) >= {"scale", "growth_interval"}
+    assert precision_state(OneDevice()) == {}
+    load_precision_state(OneDevice(), kept)
+    load_precision_state(one, {})
+    load_precision_state(one, {**kept, "scale": torch.tensor(8.0)})
+    assert scaler.state_dict()["scale"] == 8.0
