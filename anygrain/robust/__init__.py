@@ -2,7 +2,7 @@
 
 Wrong labels: a robust `Loss` (`GeneralizedCrossEntropy`, `ForwardCorrection`, ...) or a `Procedure` with its own loop.
 Skewed classes: `LogitAdjustment`, `ClassBalanced`, `AnyLoss`; skewed numbers: `ConR`. Missing marks: `NonNegativePU`,
-`PUMLC`, `COMIC`. `method("gce")` gives the arguments of a `Learner` by a method's name; `methods()` lists them.
+`PUMLC`, `COMIC`. `method("gce")` gives the arguments of a `Learner` by a method's name; `all_methods()` lists them.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from anygrain.robust.any_loss import AnyLoss
     from anygrain.robust.bootstrapping import Bootstrapping
     from anygrain.robust.class_balanced import ClassBalanced
+    from anygrain.robust.co_teaching import CoTeaching
     from anygrain.robust.comic import COMIC
     from anygrain.robust.con_r import ConR, contrastive_regularizer, density_weights
     from anygrain.robust.cross_entropy import CrossEntropy
@@ -18,61 +19,85 @@ if TYPE_CHECKING:
     from anygrain.robust.generalized_cross_entropy import GeneralizedCrossEntropy
     from anygrain.robust.label_smoothing import LabelSmoothing
     from anygrain.robust.logit_adjustment import LogitAdjustment
-    from anygrain.robust.methods import Method, method, methods
+    from anygrain.robust.methods import Method, all_methods, method
     from anygrain.robust.mixup import Mixup
     from anygrain.robust.non_negative_pu import NonNegativePU
     from anygrain.robust.pu_mlc import PUMLC
+    from anygrain.robust.self_training import Handling, SelfTraining, SelfTrainingClassifier
     from anygrain.robust.symmetric_cross_entropy import SymmetricCrossEntropy
+    from anygrain.robust.thresholds import Adaptive, Curriculum, Fixed, MarginBound, PlugInError, Threshold, TopPerClass
     from anygrain.robust.transition import BackwardCorrection, ForwardCorrection, estimate_transition
 
 __all__ = [
     "COMIC",
     "PUMLC",
+    "Adaptive",
     "AnyLoss",
     "BackwardCorrection",
     "Bootstrapping",
     "ClassBalanced",
+    "CoTeaching",
     "ConR",
     "CrossEntropy",
+    "Curriculum",
+    "Fixed",
     "Focal",
     "ForwardCorrection",
     "GeneralizedCrossEntropy",
+    "Handling",
     "LabelSmoothing",
     "LogitAdjustment",
+    "MarginBound",
     "Method",
     "Mixup",
     "NonNegativePU",
+    "PlugInError",
+    "SelfTraining",
+    "SelfTrainingClassifier",
     "SymmetricCrossEntropy",
+    "Threshold",
+    "TopPerClass",
+    "all_methods",
     "contrastive_regularizer",
     "density_weights",
     "estimate_transition",
     "method",
-    "methods",
 ]
 
 _FILES = {
+    "Adaptive": "thresholds",
     "AnyLoss": "any_loss",
     "BackwardCorrection": "transition",
     "Bootstrapping": "bootstrapping",
     "COMIC": "comic",
     "ClassBalanced": "class_balanced",
+    "CoTeaching": "co_teaching",
     "ConR": "con_r",
     "CrossEntropy": "cross_entropy",
+    "Curriculum": "thresholds",
+    "Fixed": "thresholds",
     "Focal": "focal",
     "ForwardCorrection": "transition",
     "GeneralizedCrossEntropy": "generalized_cross_entropy",
+    "Handling": "self_training",
     "LabelSmoothing": "label_smoothing",
     "LogitAdjustment": "logit_adjustment",
+    "MarginBound": "thresholds",
     "Method": "methods",
     "Mixup": "mixup",
     "NonNegativePU": "non_negative_pu",
     "PUMLC": "pu_mlc",
+    "PlugInError": "thresholds",
+    "SelfTraining": "self_training",
+    "SelfTrainingClassifier": "self_training",
     "SymmetricCrossEntropy": "symmetric_cross_entropy",
+    "Threshold": "thresholds",
+    "TopPerClass": "thresholds",
+    "all_methods": "methods",
     "contrastive_regularizer": "con_r",
     "density_weights": "con_r",
     "estimate_transition": "transition",
     "method": "methods",
-    "methods": "methods",
 }
 
 

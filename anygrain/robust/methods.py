@@ -201,6 +201,20 @@ _ALL: tuple[Method, ...] = (
         alone=True,
     ),
     Method(
+        "self_training",
+        "few labels: guesses about rows without labels are learnt from once they are sure",
+        "procedure",
+        "self_training.SelfTraining",
+        encoders=(FIXED,),
+    ),
+    Method(
+        "co_teaching",
+        "wrong labels: two networks, each learns what the other finds easy",
+        "procedure",
+        "co_teaching.CoTeaching",
+        encoders=(FIXED,),
+    ),
+    Method(
         "con_r",
         "skewed numbers: keeps the features of rare ones apart",
         "terms",
@@ -211,7 +225,7 @@ _ALL: tuple[Method, ...] = (
 )
 
 
-def methods() -> Mapping[str, Method]:
+def all_methods() -> Mapping[str, Method]:
     """All methods by name."""
     return {found.name: found for found in _ALL}
 
@@ -222,7 +236,7 @@ def find(name: str) -> Method:
     Raises:
         LabelError: a name that is not known, with the nearest one.
     """
-    known = methods()
+    known = all_methods()
     if name not in known:
         close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
         hint = f'Did you mean "{close[0]}"?' if close else "Expected one of " + ", ".join(known)
