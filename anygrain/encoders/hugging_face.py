@@ -171,7 +171,7 @@ class HuggingFace(TrainableEncoder):
                 from peft import LoraConfig, inject_adapter_in_model
             except ImportError as error:
                 raise LabelError('tune="lora" needs peft: pip install "anygrain[text]"') from error
-            low = LoraConfig(r=self.rank, lora_alpha=self.alpha, lora_dropout=0.05, target_modules="all-linear")
+            low = LoraConfig(r=self.rank, lora_alpha=self.alpha, target_modules="all-linear")
             network = inject_adapter_in_model(low, network)
         self.backbone = network
 
@@ -226,15 +226,27 @@ class HuggingFace(TrainableEncoder):
         return TokenNoise()
 
     def encode(self, arrays: Arrays) -> Tensor:
-        """Features (B, D) of "tokens" (B, L) and where they are "filled", bool (B, L)."""
-        longest = 1 + int(arrays["filled"].any(dim=0).nonzero().max())
-        tokens, filled = arrays["tokens"][:, :longest].long(), arrays["filled"][:, :longest]
+        """Features (B, D) of "tokens" (B, L) and where they are "filled", bool (B, L).
+
+        On a CPU rows of like length go together, so that little is spent on padding; not where the gradients of all
+        weights, which are larger than what rows need, would be added up once per part.
+        """
+        tokens, filled = arrays["tokens"].long(), arrays["filled"]
+        lengths = 1 + (filled * torch.arange(filled.shape[1], device=filled.device)).amax(dim=1)
+        order = lengths.argsort(stable=True)
+        whole = order.device.type != "cpu" or (self.tune == "full" and torch.is_grad_enabled())
+        parts = order.split(len(order) if whole else max(8, -(-len(order) // 4)))
+        found = torch.cat([self._pooled(tokens, filled, rows, int(lengths[rows[-1]])) for rows in parts])
+        return functional.layer_norm(found[order.argsort()], found.shape[1:])
+
+    def _pooled(self, tokens: Tensor, filled: Tensor, rows: Tensor, longest: int) -> Tensor:
+        tokens, filled = tokens[rows, :longest], filled[rows, :longest]
         states = self.backbone(input_ids=tokens, attention_mask=filled.long()).last_hidden_state
         if self.pooling == "first":
-            pooled = states[:, 0]
-        else:
-            pooled = (states * filled[..., None]).sum(dim=1) / filled.sum(dim=1, keepdim=True)
-        return functional.layer_norm(pooled, pooled.shape[1:])
+            first: Tensor = states[:, 0]
+            return first
+        mean: Tensor = (states * filled[..., None]).sum(dim=1) / filled.sum(dim=1, keepdim=True)
+        return mean
 
 
 def _transformers(what: str) -> Any:
