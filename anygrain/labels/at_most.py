@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from anygrain.labels.bags import Bags
-from anygrain.labels.count_range import CountRange, drawn_counts, drawn_evenly, read_thresholds
-from anygrain.labels.frame import read_whole_numbers
-from anygrain.labels.random_bags import random_bags
-from anygrain.labels.target import Target, named_target, read_target
+from anygrain.labels.count_range import CountRange, drawn_evenly, read_thresholds
+from anygrain.labels.target import Target
 
 
 class AtMost(CountRange):
@@ -30,7 +27,8 @@ class AtMost(CountRange):
         target: a class; a list, tuple or set of classes, any of which will do; a tensor (M,) of one class per bag; a
             bool tensor (K,) or (M, K) of classes.
         n_classes: K.
-        error: probability, in [0, 1), that the threshold was drawn without regard to the truth.
+        how: `error`, the probability, in [0, 1), that the threshold was drawn without regard to the truth;
+            `rows`, `n_rows`, `weight` and `class_names` of every kind.
 
     Raises:
         LabelError: a threshold above the size of its bag, a target outside 0..K-1, tables that do not fit the bags.
@@ -46,48 +44,18 @@ class AtMost(CountRange):
         return torch.where(self.silent, -1, self.high)
 
     @classmethod
-    def from_frame(
-        cls,
-        frame: Any,
-        columns: str,
-        *,
-        bags: Bags,
-        target: str | Sequence[str],
-        classes: Sequence[str],
-        **how: Any,
-    ) -> Self:
-        """Labels from a column of whole numbers of a table of bags; empty says nothing.
+    def simulate(cls, classes: Tensor, n_classes: int, *, generator: torch.Generator, **how: Any) -> Self:
+        """Thresholds drawn evenly from 0..n-1 without regard to the truth; bags that exceed theirs say nothing.
 
         Args:
-            frame: any data frame, or a mapping of columns, with one row per bag.
-            columns: name of the column.
-            bags: the bags, in the order of the rows.
-            target: class name, or several.
-            classes: names of all classes.
-            how: further arguments of the constructor.
-
-        Raises:
-            LabelError: no such column, an entry that is no whole number, an unknown class.
+            classes: true classes of all instances, shape (N,).
+            n_classes: K.
+            generator: of the random numbers.
+            how: `bags`, or `bag_size` of random ones; `target`, by default class 0; arguments of the constructor.
         """
-        most = read_whole_numbers(frame, columns)
-        return cls(bags, most, named_target(target, classes), len(classes), class_names=classes, **how)
 
-    @classmethod
-    def simulate(
-        cls,
-        classes: Tensor,
-        n_classes: int,
-        *,
-        generator: torch.Generator,
-        target: Target = 0,
-        bags: Bags | None = None,
-        bag_size: int = 5,
-        error: float = 0.0,
-        **how: Any,
-    ) -> AtMost:
-        """Thresholds drawn evenly from 0..n-1 without regard to the truth; bags that exceed theirs say nothing."""
-        bags = random_bags(len(classes), bag_size, generator) if bags is None else bags
-        table = read_target(target, len(bags), n_classes, bags.members.device)
-        count = drawn_counts(classes, bags, table, error, generator)
-        most = drawn_evenly(bags.sizes, generator)
-        return cls(bags, torch.where(most >= count, most, -1), table, n_classes, error=error, **how)
+        def say(count: Tensor, sizes: Tensor) -> list[Tensor]:
+            most = drawn_evenly(sizes, generator)
+            return [torch.where(most >= count, most, -1)]
+
+        return cls._simulated(say, classes, n_classes, generator=generator, **how)

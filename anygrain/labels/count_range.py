@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cached_property
-from typing import Self
+from collections.abc import Callable, Sequence
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -12,13 +11,14 @@ from torch import Tensor
 from anygrain.labels.bags import Bags
 from anygrain.labels.counting import mix_error, range_counts
 from anygrain.labels.error import LabelError, require, whole_numbers
-from anygrain.labels.instance import check_error, check_mapping
-from anygrain.labels.segments import Segments
-from anygrain.labels.sets import Events, SetLabels
-from anygrain.labels.target import Target, as_table, count_hits, merge_target, read_target, split, spread
+from anygrain.labels.frame import read_whole_numbers
+from anygrain.labels.random_bags import random_bags
+from anygrain.labels.sets import Events
+from anygrain.labels.target import Target, as_table, count_hits, read_target, split, spread
+from anygrain.labels.target_sets import TargetSets
 
 
-class CountRange(SetLabels):
+class CountRange(TargetSets):
     r"""Each bag says that between `low` and `high` of its n members are of the target class.
 
     .. math:: P(l, h \mid y) = (1 - \epsilon) \Big[ l \le \sum_{i \in m} [y_i \in t] \le h \Big]
@@ -35,46 +35,12 @@ class CountRange(SetLabels):
     low: Tensor
     high: Tensor
     silent: Tensor
-    target: Tensor
 
-    def __init__(
-        self,
-        bags: Bags,
-        low: Tensor,
-        high: Tensor,
-        target: Target,
-        n_classes: int,
-        *,
-        error: float = 0.0,
-        rows: Tensor | None = None,
-        n_rows: int | None = None,
-        weight: Tensor | None = None,
-        class_names: Sequence[str] | None = None,
-    ):
-        device = bags.members.device
-        low, high = low.to(device), high.to(device)
+    def __init__(self, bags: Bags, low: Tensor, high: Tensor, target: Target, n_classes: int, **how: Any):
         sizes, silent = bags.sizes, (low < 0) & (high < 0)
         low, high = torch.where(low < 0, 0, low), torch.where(high < 0, sizes, high)
         require(low <= high, "has a lowest count above its highest", noun="bag")
-        super().__init__(
-            n_classes,
-            bags,
-            per_set={
-                "low": low,
-                "high": high,
-                "silent": silent,
-                "target": read_target(target, len(bags), n_classes, device),
-            },
-            rows=rows,
-            n_rows=n_rows,
-            weight=weight,
-            class_names=class_names,
-        )
-        self.error = check_error(error)
-
-    @cached_property
-    def _segments(self) -> Segments:
-        return Segments(self.sets.offsets)
+        super().__init__(bags, target, n_classes, per_set={"low": low, "high": high, "silent": silent}, **how)
 
     @property
     def _outcomes(self) -> Tensor:
@@ -100,7 +66,7 @@ class CountRange(SetLabels):
         return value, spread(message, target, self.n_classes)
 
     def log_prob_given(self, classes: Tensor) -> Tensor:
-        count = count_hits(classes, self.target[self.sets.index], self.sets.index, len(self.sets))
+        count = self._hits(classes)
         right = ((count >= self.low) & (count <= self.high)).double()
         prob = (1 - self.error) * right + self.error / self._outcomes
         return torch.where(self.silent, torch.ones_like(prob), prob).log()
@@ -111,13 +77,39 @@ class CountRange(SetLabels):
         sets = (~self.silent).nonzero()[:, 0]
         return Events(sets, as_table(self.target[sets], self.n_classes), self.low[sets], self.high[sets])
 
-    def relabel(self, mapping: Tensor, n_classes: int) -> Self:
-        """Classes may be merged unless one new class would hold targets and others."""
-        mapping = check_mapping(mapping, self.n_classes, n_classes, type(self).__name__, injective=False)
-        new = self._fresh()
-        new.target = merge_target(self.target, mapping.to(self.device), self.n_classes, n_classes)
-        new.n_classes, new.class_names = n_classes, None
-        return new
+    @classmethod
+    def _read(cls, frame: Any, columns: str | Sequence[str]) -> Sequence[Tensor]:
+        return [read_whole_numbers(frame, name) for name in ([columns] if isinstance(columns, str) else columns)]
+
+    @classmethod
+    def _simulated(
+        cls,
+        say: Callable[[Tensor, Tensor], Sequence[Tensor]],
+        classes: Tensor,
+        n_classes: int,
+        *,
+        generator: torch.Generator,
+        target: Target = 0,
+        bags: Bags | None = None,
+        bag_size: int = 5,
+        error: float = 0.0,
+        **how: Any,
+    ) -> Self:
+        """What `say` makes of true counts and sizes (M,); with probability `error` a count is drawn evenly from 0..n.
+
+        Args:
+            say: gives what the constructor takes between bags and target.
+            target, error, how: see the constructor.
+            bags: random ones of `bag_size` where not given.
+        """
+        bags = random_bags(len(classes), bag_size, generator) if bags is None else bags
+        table = read_target(target, len(bags), n_classes, bags.members.device)
+        count = count_hits(classes[bags.members][None], table[bags.index], bags.index, len(bags))[0]
+        wrong = torch.rand(len(bags), generator=generator) < error
+        count = torch.where(wrong, drawn_evenly(bags.sizes + 1, generator), count)
+        make: Any = cls
+        labels: Self = make(bags, *say(count, bags.sizes), table, n_classes, error=error, **how)
+        return labels
 
 
 def read_thresholds(values: Tensor, bags: Bags, what: str) -> Tensor:
@@ -140,13 +132,6 @@ def read_thresholds(values: Tensor, bags: Bags, what: str) -> Tensor:
             "expected a number of members, or -1 for nothing"
         )
     return number
-
-
-def drawn_counts(classes: Tensor, bags: Bags, target: Tensor, error: float, generator: torch.Generator) -> Tensor:
-    """The true number of targets of every bag (M,), or with probability `error` one drawn evenly from 0..n."""
-    count = count_hits(classes[bags.members][None], target[bags.index], bags.index, len(bags))[0]
-    wrong = torch.rand(len(bags), generator=generator) < error
-    return torch.where(wrong, drawn_evenly(bags.sizes + 1, generator), count)
 
 
 def drawn_evenly(n: Tensor, generator: torch.Generator) -> Tensor:

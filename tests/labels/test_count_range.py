@@ -202,16 +202,15 @@ def test_a_range_costs_little_more_than_a_count():
     offsets, count = torch.arange(0, 40_001, 1000), torch.full((40, 1), 520)
 
     def seconds(run):
-        spent = []
-        for _ in range(3):
-            begun = time.process_time()
-            run()
-            spent.append(time.process_time() - begun)
-        return min(spent)
+        begun = time.process_time()
+        run()
+        return time.process_time() - begun
 
-    one = seconds(lambda: event_counts(yes, no, offsets, count))
-    some = seconds(lambda: range_counts(yes, no, offsets, count, torch.full((40, 1), 1000)))
-    assert some < 4 * one + 0.05
+    ratios = []
+    for _ in range(5):  # side by side: other work on the machine slows both
+        one = seconds(lambda: event_counts(yes, no, offsets, count))
+        ratios.append(seconds(lambda: range_counts(yes, no, offsets, count, torch.full((40, 1), 1000))) / one)
+    assert min(ratios) < 4
 
 
 def test_contradiction_is_constant_and_without_gradient():
