@@ -63,7 +63,9 @@ class Learner(ClassifierMixin, BaseEstimator):
     evidence whether the weak evidence helped (`chosen_`). A loss, terms or a weighting of one's own shape the last fit
     of the head, to the recipe's posteriors; a procedure takes the recipe's place. An encoder that can be trained (a
     `TrainableEncoder`: pictures, a transformer, a network on columns) is trained with the head, see
-    `anygrain.learn.end_to_end`; losses, terms and weightings are then those of all its steps.
+    `anygrain.learn.end_to_end`; losses, terms and weightings are then those of all its steps. Where fewer than 100 rows
+    are told, and losses and terms are plain, two more networks are trained to find the temperature, see
+    `anygrain.learn.twins`.
 
     Args:
         encoder: an `Encoder`, a folder or name of a sentence encoder, or None: chosen for the data at hand.
@@ -78,7 +80,8 @@ class Learner(ClassifierMixin, BaseEstimator):
         fabric: a launched `lightning.Fabric`, for the loop below on several devices or in mixed precision; every
             process calls `fit`. None is one device, in plain torch. The recipe runs on every process alike.
         taxonomy: for `predict(level=...)`; taken from the labels if they carry one.
-        rounds, folds, exact_folds, neighbours, penalty: of the recipe, see `Settings`.
+        rounds, folds, exact_folds, neighbours, penalty: of the recipe, see `Settings`. Of tags penalty is the middle of
+            a grid, and exact_folds and neighbours are refused; of numbers all but folds are.
         epochs, batch_size, learning_rate: of gradient steps: the training of an encoder, or the loop that a loss,
             terms or a weighting of one's own run in. None: what the encoder likes; 30, 256 and .01 in the loop.
         accumulate: batches per step in the training of an encoder.
