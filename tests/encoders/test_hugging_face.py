@@ -56,6 +56,12 @@ def test_features_are_the_mean_of_the_last_states(tiny_encoder, kind):
 def test_padding_and_company_do_not_change_features(folder):
     encoder = HuggingFace(folder).learn(TEXTS)
     assert torch.allclose(encoder(TEXTS), torch.cat([encoder([t]) for t in TEXTS]), atol=1e-5)
+    many = [" ".join(["bill"] * (1 + 7 * i % 31)) for i in range(60)]  # these go by length, in parts
+    assert torch.allclose(encoder(many), torch.cat([encoder([t]) for t in many]), atol=1e-5)
+    low = HuggingFace(folder, tune="lora").learn(TEXTS)
+    rows = low.eval().inputs(many)[torch.arange(60)]
+    assert low.encode(rows).requires_grad
+    assert torch.allclose(low.encode(rows), encoder(many), atol=1e-5)
 
 
 @pytest.mark.parametrize("tune", ["full", "lora", "none"])
