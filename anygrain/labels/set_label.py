@@ -206,8 +206,8 @@ class SetLabel(SetLabels):
 
     def relabel(self, mapping: Tensor, n_classes: int) -> Self:
         """By rule: classes of one coarse class, or that move an automaton alike, may be merged; the highest class needs
-        a map that keeps the order and leaves no class below the highest one out; the number of classes and the majority
-        of classes need one of their own for each."""
+        a map that keeps the order and merges no class that is the highest of a bag; the number of classes and the
+        majority of classes need one of their own for each."""
         name = f"SetLabel({self.rule})"
         merges = self.membership is not None or self.rule in ("automaton", "highest")
         mapping = check_mapping(mapping, self.n_classes, n_classes, name, injective=not merges).to(self.device)
@@ -222,6 +222,10 @@ class SetLabel(SetLabels):
         elif self.rule == "highest":
             if bool((mapping.diff() < 0).any()):
                 raise LabelError(f"{name} needs a class map that keeps the order")
+            said = self.label[self.label >= 0].unique()
+            merged = said[torch.bincount(mapping, minlength=n_classes)[mapping[said]] > 1]
+            if len(merged):
+                raise LabelError(f"{name} has bags whose highest class is {int(merged[0])}; keep it a class of its own")
             new.label = torch.where(self.label < 0, -1, mapping[self.label.clamp(min=0)])
         elif self.rule == "majority":
             new.label = torch.where(self.label < 0, -1, mapping[self.label.clamp(min=0)])

@@ -362,6 +362,28 @@ def test_merging_keeps_the_meaning_or_is_refused():
         SetLabel(BAGS, torch.tensor([1, 0, 1]), K, "highest").relabel(torch.tensor([1, 0, 2]), K)
 
 
+def test_the_highest_class_survives_merges_of_others():
+    labels = SetLabel(BAGS, torch.tensor([2, 0, -1]), 5, "highest")
+    fine = log_probs_of(9, 8, 5)
+
+    def same_under(mapping, n):
+        mapping = torch.tensor(mapping)
+        table = torch.zeros(5, n, dtype=torch.float64)
+        table[torch.arange(5), mapping] = 1.0
+        new = labels.relabel(mapping, n)
+        coarse = (fine.exp() @ table).log()
+        torch.testing.assert_close(new.log_likelihood(coarse), labels.log_likelihood(fine))
+        torch.testing.assert_close(new.posterior(coarse), labels.posterior(fine) @ table)
+
+    same_under([0, 1, 2, 3, 3], 4)  # above every label
+    same_under([0, 2, 3, 5, 6], 7)  # new classes in between do not occur
+    labels = SetLabel(BAGS, torch.tensor([3, 3, -1]), 5, "highest")
+    same_under([0, 0, 0, 1, 2], 3)  # below every label
+    for mapping, fault in (([0, 1, 2, 2, 3], "highest class is 3"), ([0, 1, 2, 3, 3], "highest class is 3")):
+        with pytest.raises(LabelError, match=fault):
+            labels.relabel(torch.tensor(mapping), 4)
+
+
 def test_simulated_labels_are_true_and_errors_as_frequent_as_said():
     classes = torch.randint(K, (20_000,), generator=gen(0))
     bags = Bags.from_ids(torch.arange(20_000) // 4)
