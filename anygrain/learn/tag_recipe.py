@@ -224,7 +224,7 @@ class TagRecipe:
                 head.log_scale.copy_(scale[0])
                 head.shift.copy_(scale[1])
             kept = {f"head.{key}": value.clone() for key, value in head.state_dict().items()}
-            return kept, {"track": "final", "round": 1, "evidence": score}
+            return kept, {"track": "final", "round": 1, "held_out_evidence": score * self.tags.n_tags}
 
         final = self._step(self.rounds + 1, "final", last)
         head.load_state_dict({key: final[f"head.{key}"] for key in head.state_dict()})
@@ -268,7 +268,8 @@ class TagRecipe:
         found = {"log_odds": log_odds, "scale": scale, "penalty": penalty}
         for f, head in enumerate(heads):
             found.update({f"head{f}.{key}": value.clone() for key, value in head.state_dict().items()})
-        return found, {"track": "tags", "round": number, "evidence": self._score(log_odds)}
+        score = self._score(log_odds) * self.tags.n_tags
+        return found, {"track": "tags", "round": number, "held_out_evidence": score}
 
     def _score(self, log_odds: Tensor) -> float:
         """Mean log-likelihood of the evidence per instance under held-out log odds (N, L)."""
