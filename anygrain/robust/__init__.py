@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from anygrain.robust.non_negative_pu import NonNegativePU
     from anygrain.robust.pu_mlc import PUMLC
     from anygrain.robust.self_training import Handling, SelfTraining, SelfTrainingClassifier
+    from anygrain.robust.storm import Rescaler, Storm
     from anygrain.robust.symmetric_cross_entropy import SymmetricCrossEntropy
     from anygrain.robust.thresholds import Adaptive, Curriculum, Fixed, MarginBound, PlugInError, Threshold, TopPerClass
     from anygrain.robust.transition import BackwardCorrection, ForwardCorrection, estimate_transition
@@ -52,8 +53,10 @@ __all__ = [
     "Mixup",
     "NonNegativePU",
     "PlugInError",
+    "Rescaler",
     "SelfTraining",
     "SelfTrainingClassifier",
+    "Storm",
     "SymmetricCrossEntropy",
     "Threshold",
     "TopPerClass",
@@ -88,8 +91,10 @@ _FILES = {
     "NonNegativePU": "non_negative_pu",
     "PUMLC": "pu_mlc",
     "PlugInError": "thresholds",
+    "Rescaler": "storm",
     "SelfTraining": "self_training",
     "SelfTrainingClassifier": "self_training",
+    "Storm": "storm",
     "SymmetricCrossEntropy": "symmetric_cross_entropy",
     "Threshold": "thresholds",
     "TopPerClass": "thresholds",

@@ -169,7 +169,7 @@ _ALL: tuple[Method, ...] = (
     ),
     Method(
         "any_loss",
-        "a measure of decisions as the loss: balanced accuracy, F1, MCC, ...",
+        "a measure of decisions as the loss: balanced accuracy, F1, MCC and others",
         "loss",
         "any_loss.AnyLoss",
         BOTH,
@@ -212,6 +212,13 @@ _ALL: tuple[Method, ...] = (
         "wrong labels: two networks, each learns what the other finds easy",
         "procedure",
         "co_teaching.CoTeaching",
+        encoders=(FIXED,),
+    ),
+    Method(
+        "storm",
+        'wrong labels: a weight per instance, learnt by what it does to the loss; for head="mlp"',
+        "procedure",
+        "storm.Storm",
         encoders=(FIXED,),
     ),
     Method(

@@ -19,53 +19,70 @@ if TYPE_CHECKING:
 WORST_CONDITION = 1e4  # of a matrix that is inverted
 
 
-def estimate_transition(log_probs: Tensor, quantile: float = 0.97) -> Tensor:
-    r"""Transition matrix (K, K) from what a model of the *given* labels says of rows, by anchors.
+def estimate_transition(log_probs: Tensor, posterior: Tensor, surest: float = 0.5) -> Tensor:
+    r"""Transition matrix (K, K) by what is said of the rows that a model is surest of.
 
-    .. math:: T_{kj} = P(\text{given } j \mid x^{(k)}), \qquad x^{(k)}: \text{the row most probably given class } k
+    .. math:: T_{kj} = \frac{1}{|S_k|} \sum_{i \in S_k} q_{ij}
 
-    An anchor is taken to be of its class for certain, so its probabilities are those of the errors. A quantile in place
-    of the largest is less at the mercy of one odd row.
+    with S_k the surest of the rows predicted as k. These rows are taken to be of their class, so what labels say of them is how labels err. A model of another form
+    than the truth may be too sure or not sure enough of them, which anchors' probabilities would show and counts do
+    not. A class that is never predicted keeps its labels.
 
     Args:
         log_probs: (N, K), of rows that the model was not fitted to.
-        quantile: of the probabilities of a class, at which its anchor stands; 1 is the largest.
+        posterior: (N, K), what labels say of the same rows.
+        surest: share of the rows predicted as a class that is counted.
 
-    Source: Patrini and others, Making Deep Neural Networks Robust to Label Noise: a Loss Correction Approach, 2017.
+    Source: anchors: Patrini and others, Making Deep Neural Networks Robust to Label Noise: a Loss Correction Approach,
+    2017; counts of confident rows: Northcutt, Jiang and Chuang, Confident Learning, 2021.
     """
-    probs = log_probs.double().softmax(dim=1)
-    place = min(int(quantile * len(probs)), len(probs) - 1)
-    anchors = probs.argsort(dim=0)[place]
-    return probs[anchors]
+    return _rows_of_sums(_sums_of_sure(log_probs, posterior, surest))
+
+
+def _sums_of_sure(log_probs: Tensor, posterior: Tensor, surest: float) -> Tensor:
+    """Sums of posteriors (K, K) over the surest rows that are predicted as each class."""
+    k = log_probs.shape[1]
+    best = log_probs.max(dim=1)
+    predicted = torch.nn.functional.one_hot(best.indices, k).double()
+    order = best.values.argsort(descending=True)
+    rank = torch.empty_like(best.values, dtype=torch.float64)
+    rank[order] = (predicted[order].cumsum(dim=0) * predicted[order]).sum(dim=1)
+    counted = rank <= (surest * predicted.sum(dim=0)).ceil()[best.indices]
+    return predicted.T @ (counted[:, None] * posterior.double())
+
+
+def _rows_of_sums(sums: Tensor) -> Tensor:
+    """Rows that sum to 1; the unit vector where there is nothing."""
+    total = sums.sum(dim=1, keepdim=True)
+    return torch.where(total > 0, sums / total.clamp(min=1e-12), torch.eye(len(sums), device=sums.device).to(sums))
 
 
 class _Corrected(AdaptiveLoss):
     """A loss with a transition matrix, which is given or estimated.
 
     On fixed features it is estimated from held-out probabilities of the recipe's heads before the first epoch. With a
-    trained encoder the loss is cross-entropy for some epochs, and the surest instance of every class in the last of
-    these is its anchor.
+    trained encoder the loss is cross-entropy for some epochs, and the last of these is counted.
     """
 
     transition: Tensor
-    surest: Tensor
-    anchors: Tensor
+    unmixing: Tensor
+    sums: Tensor
 
-    def __init__(self, transition: Tensor | None = None, *, quantile: float = 0.97, warm_up: int = 5) -> None:
+    def __init__(self, transition: Tensor | None = None, *, surest: float = 0.5, warm_up: int = 5) -> None:
         super().__init__()
-        above(quantile, "quantile")
-        above(1 - quantile, "1 - quantile", open_bottom=False)
-        above(warm_up, "warm_up", open_bottom=False)
-        self.given, self.quantile, self.warm_up = transition is not None, quantile, warm_up
+        above(surest, "surest")
+        above(1 - surest, "1 - surest", open_bottom=False)
+        above(warm_up, "warm_up")
+        self.given, self.surest, self.warm_up = transition is not None, surest, warm_up
         matrix = torch.zeros(0, 0) if transition is None else distribution(transition, "transition")
         if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
             raise LabelError(f"transition has shape {tuple(matrix.shape)}; expected (K, K), rows by true class")
-        self.register_buffer("transition", self._prepared(matrix))
-        self.register_buffer("surest", torch.zeros(0))
-        self.register_buffer("anchors", torch.zeros(0, 0))
+        self.register_buffer("transition", matrix)
+        self.register_buffer("unmixing", self._prepared(matrix))
+        self.register_buffer("sums", torch.zeros(0, 0))
 
     def _prepared(self, transition: Tensor) -> Tensor:
-        """The matrix that the loss works with."""
+        """What the loss works with."""
         return transition
 
     def on_fit_start(self, learner: Learner) -> None:
@@ -75,29 +92,28 @@ class _Corrected(AdaptiveLoss):
                 raise LabelError(f"transition has {len(self.transition)} classes; the labels have {k}")
             return
         if isinstance(learner.encoder_, TrainableEncoder):
-            self.transition = torch.eye(k)
-            self.surest, self.anchors = torch.zeros(k), torch.zeros(k, k)
+            self._keep(torch.eye(k))
+            self.sums = torch.zeros(k, k, dtype=torch.float64)
             return
         held = torch.as_tensor(learner.held_out_)
-        said = torch.as_tensor(learner.held_out_log_probs_)
-        self.transition = self._prepared(estimate_transition(said[held] if bool(held.any()) else said, self.quantile))
+        where = held if bool(held.any()) else torch.ones_like(held)
+        said = torch.as_tensor(learner.held_out_log_probs_)[where]
+        self._keep(estimate_transition(said, torch.as_tensor(learner.posterior_)[where], self.surest))
+
+    def _keep(self, transition: Tensor) -> None:
+        self.transition, self.unmixing = transition, self._prepared(transition)
 
     def on_epoch_start(self, epoch: int) -> None:
-        if self.given or not len(self.surest):
+        if self.given or not len(self.sums):
             return
-        if epoch == self.warm_up and bool((self.surest > 0).all()):
-            self.transition = self._prepared(self.anchors / self.anchors.sum(dim=1, keepdim=True))
-        if epoch <= self.warm_up:
-            self.surest = torch.zeros_like(self.surest)
+        if epoch == self.warm_up:
+            self._keep(_rows_of_sums(self.sums))
+        self.sums = torch.zeros_like(self.sums)
 
     def after_step(self, step: Step | RealStep) -> None:
-        if self.given or not len(self.surest) or not isinstance(step, Step) or step.epoch >= self.warm_up:
+        if self.given or not len(self.sums) or not isinstance(step, Step) or step.epoch >= self.warm_up:
             return
-        probs = step.log_probs.detach().exp().to(self.anchors)
-        best = probs.max(dim=0)
-        better = best.values > self.surest.to(probs)
-        self.anchors = torch.where(better[:, None], probs[best.indices], self.anchors.to(probs))
-        self.surest = torch.where(better, best.values, self.surest.to(probs))
+        self.sums = self.sums + _sums_of_sure(step.log_probs.detach(), step.posterior, self.surest).to(self.sums)
 
 
 class ForwardCorrection(_Corrected):
@@ -110,7 +126,7 @@ class ForwardCorrection(_Corrected):
 
     Args:
         transition: T, (K, K), T[k, j] = P(given j | true k); None: estimated, see `estimate_transition`.
-        quantile: of the estimate.
+        surest: of the estimate.
         warm_up: epochs of cross-entropy before the estimate, with a trained encoder.
 
     Raises:
@@ -151,4 +167,4 @@ class BackwardCorrection(_Corrected):
         """(B, K), (B, K) -> (B,)."""
         if not len(self.transition):
             return cross_entropy(log_probs, posterior)
-        return -((posterior @ self.transition.to(posterior)) * log_probs.clamp(min=-20)).sum(dim=-1)
+        return -((posterior @ self.unmixing.to(posterior)) * log_probs.clamp(min=-20)).sum(dim=-1)

@@ -194,13 +194,20 @@ def test_logit_adjustment_makes_the_balanced_model_the_best():
     torch.testing.assert_close(loss(balanced.log(), skewed), cross_entropy(skewed.log(), skewed))
 
 
-def test_a_transition_matrix_is_found_at_anchors():
-    anchors = torch.eye(4, dtype=torch.float64).repeat(5, 1)
-    between = torch.rand(50, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 0.2 + 0.4
-    truth = torch.cat([anchors, between / between.sum(dim=1, keepdim=True)])
-    found = estimate_transition((truth @ T4).log(), quantile=1.0)
-    torch.testing.assert_close(found, T4)
-    torch.testing.assert_close(estimate_transition((truth @ T4).log(), quantile=0.97), T4)
+def test_a_transition_matrix_is_found_among_the_surest_rows():
+    sure = torch.eye(3, dtype=torch.float64).repeat_interleave(torch.tensor([4, 2, 6]), dim=0) * 0.9 + 0.03
+    unsure = (
+        torch.tensor([[0.4, 0.3, 0.3], [0.3, 0.4, 0.3], [0.3, 0.3, 0.4]])
+        .double()
+        .repeat_interleave(torch.tensor([4, 2, 6]), dim=0)
+    )
+    said = torch.nn.functional.one_hot(torch.tensor([0, 0, 0, 1, 1, 2, 2, 2, 2, 2, 0, 0]), 3).double()
+    other = torch.full((12, 3), 1 / 3, dtype=torch.float64)
+    found = estimate_transition(torch.cat([unsure, sure]).log(), torch.cat([other, said]), surest=0.5)
+    expected = torch.tensor([[0.75, 0.25, 0], [0, 0.5, 0.5], [1 / 3, 0, 2 / 3]], dtype=torch.float64)
+    torch.testing.assert_close(found, expected)
+    never = estimate_transition(torch.tensor([[0.9, 0.1]]).log(), torch.tensor([[0.3, 0.7]]))
+    torch.testing.assert_close(never, torch.tensor([[0.3, 0.7], [0.0, 1.0]]).double())
 
 
 @given(counts=st.lists(st.integers(1, 5000), min_size=2, max_size=6), beta=st.sampled_from([0.5, 0.9, 0.999, 0.99999]))
