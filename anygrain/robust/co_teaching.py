@@ -33,7 +33,7 @@ class CoTeaching(Procedure):
 
     A network fits right labels before wrong ones, so its easy rows are mostly right; that another network picks them
     keeps an error from being confirmed by the one that made it. Composes with every kind of label (an epoch learns the
-    posteriors under both heads of the epoch before), every loss and every head; not with terms or a weighting.
+    posteriors under both heads of the epoch before), every loss and every head; not with terms or a weighting. Weights are not decayed.
 
     Args:
         noise: :math:`\tau`, the share of labels that is taken to be wrong.
@@ -90,10 +90,9 @@ class CoTeaching(Procedure):
                         head.train()
                     values = [loss(head(features[rows]), target[rows]) for head in heads]
                     choices = [easiest(value.detach(), share) for value in values]
-                    for value, stepper, head, chosen in zip(values, steppers, heads, choices[::-1], strict=True):
+                    for value, stepper, chosen in zip(values, steppers, choices[::-1], strict=True):
                         w = weight[rows[chosen]]
                         objective = (w * value[chosen]).sum() / w.sum().clamp(min=1e-12)
-                        objective = objective + 0.5 * learner.penalty * head.penalty() / len(features)
                         stepper.zero_grad()
                         objective.backward()
                         stepper.step()

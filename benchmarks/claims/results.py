@@ -70,7 +70,8 @@ def record(name: str, *, ours: str, baseline: str, interval: str, came_out: bool
     took = f"{(time.process_time() - STARTED) / 60:.1f} CPU minutes"
     script = Path(sys.argv[0]).resolve()
     words = [str(script.relative_to(ROOT)), *sys.argv[1:]]
-    run = f"{datetime.date.today().isoformat()}, {threads}, {took}, torch {torch.__version__}, `python {shlex.join(words)}`"
+    run = f"{datetime.date.today().isoformat()}, {threads}, {took}, torch {torch.__version__}, "
+    run += f"`python {shlex.join(words)}`"
     verdict = ("yes" if came_out else "no") + (f": {note}" if note else "")
     cells = [name, claim_of(name), ours, baseline, interval, verdict, run]
     row = "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
