@@ -526,6 +526,8 @@ class Learn(Section):
     """How it is learnt; see `anygrain.learn.Learner`."""
 
     seed: int = 0
+    #: a method for doubtful labels by name, with options: "gce", "gce:q=0.5"; `anygrain methods` lists them
+    method: str = "default"
     #: numbers: "linear" is the better of "gaussian" and "gaussian-mlp" by held-out evidence; others are for classes
     head: Literal["linear", "cosine", "prototype", "quadratic", "mlp", "gaussian", "gaussian-mlp"] = "linear"
     #: rounds of posterior and head

@@ -10,7 +10,7 @@ from anygrain.data.config import Config
 from anygrain.data.dataset import Columns, Given, model_input
 from anygrain.data.error import InputError, counted, did_you_mean, quoted
 from anygrain.labels import Taxonomy
-from anygrain.program.trained import trained_encoder, trained_words
+from anygrain.program.trained import is_trained, trained_encoder, trained_words
 
 
 def make_learner(config: Config, dataset: Given[Any], taxonomy: Taxonomy | None) -> tuple[Any, Any]:
@@ -55,7 +55,26 @@ def make_learner(config: Config, dataset: Given[Any], taxonomy: Taxonomy | None)
         precision=learn.precision,
         cross_fit=learn.cross_fit,
     )
-    return learner, data
+    return learner.set_params(**method_arguments(config, dataset)), data
+
+
+def method_arguments(config: Config, dataset: Given[Any]) -> dict[str, Any]:
+    """What the method of a configuration puts into the slots of a Learner.
+
+    Raises:
+        InputError: a method that is not known, or is not for such labels or such an encoder.
+    """
+    from anygrain.labels import LabelError
+    from anygrain.robust.methods import CLASSES, NUMBERS, TAGS, read_method
+
+    space = {"classes": CLASSES, "real": NUMBERS, "tags": TAGS}[config.space]
+    try:
+        found, options = read_method(config.learn.method)
+        kinds = tuple(dict.fromkeys(e.kind for e in dataset.evidence))
+        found.check(space, trained=bool(dataset.columns.images) or is_trained(config, dataset.columns), kinds=kinds)
+        return found.arguments(**options)
+    except LabelError as error:
+        raise InputError(f"learn.method: {error}") from error
 
 
 def image_encoder(config: Config) -> Any:
