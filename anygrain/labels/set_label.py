@@ -42,9 +42,9 @@ class SetLabel(SetLabels):
     .. math:: P'(o \mid y) = (1 - \epsilon) P(o \mid y) + \epsilon / |O|
 
     |O| is the number of coarse classes, of numbers from 1 to the smaller of K and the size of the bag, of classes, or
-    of the automaton's labels. `"highest"` and automata are exact at every size, `"distinct"` up to 12 classes, and
-    `"majority"` as `Majority` is, counting coarse classes; else `exact` is False and moments are matched
-    (`PluralityPlan.find`, `DistinctPlan.find`).
+    of the automaton's labels. `"highest"` and automata are exact at every size, `"distinct"` up to 12 classes (K 2^K
+    steps for a member), and `"majority"` as `Majority` is, counting coarse classes; else `exact` is False and moments
+    are matched (`PluralityPlan.find`, `DistinctPlan.find`).
 
     Args:
         bags: M bags.

@@ -160,6 +160,19 @@ def test_one_distinct_class_is_a_set_of_equals():
     torch.testing.assert_close(value[0], torch.logsumexp(log_probs.sum(dim=0), dim=0))
 
 
+@pytest.mark.parametrize("sharpness", [1.0, 30.0, 300.0])
+def test_distinct_classes_are_an_automaton_whose_state_is_what_was_seen(sharpness):
+    k, bags = 6, Bags.from_ids(torch.arange(60) // 20)
+    log_probs = log_probs_of(5, 60, k, sharpness)
+    seen = torch.arange(2**k)
+    table = seen[:, None] | (1 << torch.arange(k))
+    number = (seen[:, None] // 2 ** torch.arange(k) % 2).sum(dim=1)
+    final = torch.nn.functional.one_hot(number, k + 1).T.double()
+    label = torch.tensor([6, 2, 1])
+    states = Automaton(bags, label, table, 0, k, final=final)
+    same(SetLabel(bags, label, k, "distinct"), states, log_probs)
+
+
 def test_an_automaton_that_counts_is_a_count():
     n, least = 9, 3
     table = torch.stack([torch.arange(least + 1), (torch.arange(least + 1) + 1).clamp(max=least)], dim=1)
