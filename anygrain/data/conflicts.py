@@ -101,9 +101,8 @@ def _parent(value: str, classes: Classes) -> str:
 def message(conflicts: Sequence[Conflict]) -> str:
     """One line: the first conflict, how many there are, what to do."""
     first = conflicts[0]
-    rows = ", ".join(c.row for c in conflicts[:8]) + (", ..." if len(conflicts) > 8 else "")
-    total = (
-        f"{counted(len(conflicts), 'row')} contradict{'s' if len(conflicts) == 1 else ''} "
-        f"{'itself' if len(conflicts) == 1 else 'themselves'}"
-    )
+    names = list(dict.fromkeys(c.row for c in conflicts))
+    rows = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+    one = len(names) == 1
+    total = f"{counted(len(names), 'row')} contradict{'s' if one else ''} {'itself' if one else 'themselves'}"
     return f'Row {first.row}: {first.problem}. {total}: {rows}. Continue with --set conflicts="soften", or fix them'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -137,9 +138,20 @@ def snippets(table: Table, columns: Columns) -> np.ndarray:
     shown = columns.all[:4]
     cells = [table.strings(c) for c in shown]
     return np.array(
-        ["; ".join(f"{c}={v}" for c, v in zip(shown, row, strict=True))[:160] for row in zip(*cells, strict=True)],
+        [
+            "; ".join(f"{c}={_brief(v)}" for c, v in zip(shown, row, strict=True))[:160]
+            for row in zip(*cells, strict=True)
+        ],
         dtype=object,
     )
+
+
+def _brief(cell: str) -> str:
+    """A cell, with four digits where it is a long fraction."""
+    return f"{float(cell):.4g}" if _FRACTION.fullmatch(cell) else cell
+
+
+_FRACTION = re.compile(r"-?\d+\.\d{4,}(e[+-]?\d+)?")
 
 
 def texts(table: Table, columns: list[str]) -> list[str]:

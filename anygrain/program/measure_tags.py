@@ -156,7 +156,7 @@ class MeasuredTags:
 
         n = len(self.dataset)
         known = self.given >= 0
-        evidence = np.where(known, np.log(np.where(self.given == 1, self.predicted, 1 - self.predicted) + 1e-300), 0)
+        evidence = self.labels.infer(self.log_probs)[0].reshape(self.shape).numpy()
         return {
             "row": self.dataset.ids.tolist(),
             "tags": named(self.posterior > THRESHOLD, self.names),

@@ -11,9 +11,11 @@ from anygrain.report.histogram import ResidualDisplay
 from anygrain.report.history import HistoryDisplay
 from anygrain.report.intervals import IntervalDisplay
 from anygrain.report.page import write_report
+from anygrain.report.precision import PrecisionDisplay
 from anygrain.report.reliability import ReliabilityDisplay
 from anygrain.report.rowmap import MapDisplay, row_map
 from anygrain.report.scatter import ScatterDisplay
+from anygrain.report.together import TogetherDisplay
 
 __all__ = [
     "BalanceDisplay",
@@ -22,9 +24,11 @@ __all__ = [
     "HistoryDisplay",
     "IntervalDisplay",
     "MapDisplay",
+    "PrecisionDisplay",
     "ReliabilityDisplay",
     "ResidualDisplay",
     "ScatterDisplay",
+    "TogetherDisplay",
     "row_map",
     "write_report",
 ]

@@ -17,9 +17,11 @@ class BalanceDisplay:
         names: K class names.
         expected: sum of the posterior over all rows, shape (K,).
         exact: rows that are labelled with the class exactly, shape (K,).
+        given: what such rows are called.
     """
 
-    def __init__(self, names: Sequence[str], expected: Any, exact: Any) -> None:
+    def __init__(self, names: Sequence[str], expected: Any, exact: Any, *, given: str = "exact") -> None:
+        self.given = given
         self.names = [str(n) for n in names]
         self.expected, self.exact = (np.asarray(v, dtype=np.float64) for v in (expected, exact))
 
@@ -30,7 +32,15 @@ class BalanceDisplay:
         ax = new_axes(ax)
         place = np.arange(len(self.names))[::-1]
         ax.barh(place, self.expected, color="#56B4E9", label="expected rows")
-        ax.plot(self.exact, place, color="#D55E00", marker="|", linestyle="", markersize=10, label="exact rows")
+        ax.plot(
+            self.exact,
+            place,
+            color="#D55E00",
+            marker="|",
+            linestyle="",
+            markersize=10,
+            label=f"rows {self.given}" if " " in self.given else f"{self.given} rows",
+        )
         ax.set_yticks(place, self.names)
         ax.set(xlabel="rows")
         ax.legend(frameon=False)
@@ -49,7 +59,7 @@ class BalanceDisplay:
         room = int((left - 12) / 6.4)
         for at, name in enumerate(self.names):
             y = drawing.y(at)
-            tip = f"{name}: {self.expected[at]:.0f} rows expected, {self.exact[at]:.0f} exact"
+            tip = f"{name}: {self.expected[at]:.0f} rows expected, {self.exact[at]:.0f} {self.given}"
             begin = drawing.x(0)
             drawing.box(begin, y - 0.33 * line, drawing.x(self.expected[at]) - begin, 0.66 * line, "bar", tip=tip)
             if self.exact[at] > 0:

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from anygrain.report.svg import Drawing, shortened
+from anygrain.report.grid import square
 
 
 class ConfusionDisplay:
@@ -96,33 +96,13 @@ class ConfusionDisplay:
 
     def to_svg(self, width: float = 360) -> str:
         """The same as SVG for a page: columns carry the numbers of the rows."""
-        classes = len(self.class_names)
-        longest = max((len(shortened(c, 26)) for c in self.class_names), default=0)
-        left = min(40 + 6.6 * longest, (0.58 if classes <= 6 else 0.44) * width)
-        cell = float(np.clip((width - left - 6) / max(classes, 1), 5, 34))
-        width = left + cell * classes + 6
-        drawing = Drawing(width, 24 + cell * classes + 4)
         shares, total = self.shares, self.matrix.sum(axis=1)
-        letters, room = cell >= 11, int((left - 36) / 6.3)
-        for row, name in enumerate(self.class_names):
-            top = 24 + cell * row
-            cut = shortened(name, room)
-            if letters:
-                tip = name if cut != name else ""
-                drawing.text(left - 26, top + cell / 2 + 4, cut, anchor="end", css="name", tip=tip)
-                drawing.text(left - 6, top + cell / 2 + 4, str(row + 1), anchor="end", css="tick")
-                drawing.text(left + cell * (row + 0.5), 17, str(row + 1), anchor="middle", css="tick")
-            drawing.box(left, top, cell * classes, cell - 1, "empty")
-            for column in np.flatnonzero(shares[row] >= 0.01):
-                share = float(shares[row, column])
-                x = left + cell * column
-                rows = f"{self.matrix[row, column]:.3g} of {total[row]:.3g} rows"
-                # thousands of cells are named by their place alone, or the picture grows large
-                tip = f"{name} taken for {self.class_names[column]}: {rows}" if classes <= 20 else ""
-                css = "right" if row == column else "wrong"
-                drawing.box(x, top, cell - 1, cell - 1, css, opacity=0.06 + 0.94 * share**0.8, tip=tip)
-                if cell >= 24:
-                    shown = f"{100 * share:.0f}"
-                    strong = "inside bright" if share > 0.5 else "inside"
-                    drawing.text(x + (cell - 1) / 2, top + cell / 2 + 3.5, shown, anchor="middle", css=strong)
-        return drawing.svg(f"Confusion{' inside ' + self.name if self.name else ''}")
+
+        def tip(row: int, column: int) -> str:
+            rows = f"{self.matrix[row, column]:.3g} of {total[row]:.3g} rows"
+            return f"{self.class_names[row]} taken for {self.class_names[column]}: {rows}"
+
+        title = f"Confusion{' inside ' + self.name if self.name else ''}"
+        return square(
+            shares, self.class_names, lambda row, column: "right" if row == column else "wrong", tip, title, width
+        )

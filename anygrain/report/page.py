@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,13 +89,20 @@ def render(metrics: Mapping[str, Any], labels: Mapping[str, np.ndarray], config:
         figure=figure,
         figures=figures,
     )
+    contents: Callable[..., dict[str, Any]]
     if metrics.get("space") == "real":
-        from anygrain.report.number_page import number_contents
+        from anygrain.report.number_page import number_contents as contents
 
-        return environment.get_template("numbers.html.jinja").render(**number_contents(metrics, labels), config=config)
-    from anygrain.report.class_page import class_contents
+        template = "numbers.html.jinja"
+    elif metrics.get("space") == "tags":
+        from anygrain.report.tag_page import tag_contents as contents
 
-    return environment.get_template("classes.html.jinja").render(**class_contents(metrics, labels), config=config)
+        template = "tags.html.jinja"
+    else:
+        from anygrain.report.class_page import class_contents as contents
+
+        template = "classes.html.jinja"
+    return environment.get_template(template).render(**contents(metrics, labels), config=config)
 
 
 def whole(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""What the pages of classes and of numbers have in common."""
+"""What the pages of classes, of numbers and of tags have in common."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ class ReliabilityDisplay:
         count: rows in each bin, shape (B,).
         low, high: limits of the accuracy, shape (B,); Wilson's interval at 95 % where not given.
         name: what was predicted with.
+        event: what the probability was stated of, such as "has the tag"; that the prediction is right where not given.
 
     Raises:
         ValueError: lengths that differ, or a bin without rows.
@@ -34,6 +35,7 @@ class ReliabilityDisplay:
         low: Any = None,
         high: Any = None,
         name: str | None = None,
+        event: str | None = None,
     ) -> None:
         self.confidence = np.asarray(confidence, dtype=np.float64)
         self.accuracy = np.asarray(accuracy, dtype=np.float64)
@@ -48,7 +50,7 @@ class ReliabilityDisplay:
             limits = [wilson_interval(int(r), int(n)) for r, n in zip(right, self.count, strict=True)]
             low, high = np.array(limits, dtype=np.float64).reshape(-1, 2).T
         self.low, self.high = np.asarray(low, dtype=np.float64), np.asarray(high, dtype=np.float64)
-        self.name = name
+        self.name, self.event = name, event
 
     @classmethod
     def from_predictions(
@@ -106,11 +108,12 @@ class ReliabilityDisplay:
         """The same as SVG for a page."""
         drawing = Drawing(width, height, margins=(50, 12, 14, 46))
         grid = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
-        drawing.y_axis("share that is right", grid)
+        drawing.y_axis(f"share that {self.event or 'is right'}", grid)
         drawing.x_axis("probability that was stated", grid, grid=False)
         drawing.path([0, 1], [0, 1], "ideal")
-        drawing.text(drawing.x(0.03), drawing.y(0.94), "too modest", css="hint")
-        drawing.text(drawing.x(0.98), drawing.y(0.04), "too sure", anchor="end", css="hint")
+        above, below = ("stated too low", "stated too high") if self.event else ("too modest", "too sure")
+        drawing.text(drawing.x(0.03), drawing.y(0.94), above, css="hint")
+        drawing.text(drawing.x(0.98), drawing.y(0.04), below, anchor="end", css="hint")
         order = np.argsort(self.confidence)
         if len(order) > 1:
             drawing.path(self.confidence[order], self.accuracy[order], "line ours join")
@@ -119,7 +122,8 @@ class ReliabilityDisplay:
             at = drawing.x(self.confidence[bin_])
             drawing.segment(at, drawing.y(self.low[bin_]), at, drawing.y(self.high[bin_]), "whisker ours")
             rows = int(self.count[bin_])
-            tip = f"stated {self.confidence[bin_]:.2f}, right {self.accuracy[bin_]:.2f}, {rows} rows"
+            found = f"{self.event or 'right'} {self.accuracy[bin_]:.2f}"
+            tip = f"stated {self.confidence[bin_]:.2f}, {found}, {rows} {'entries' if self.event else 'rows'}"
             size = 3.0 + 4.0 * float(np.sqrt(rows / largest))
             drawing.mark(at, drawing.y(self.accuracy[bin_]), "ours", size=size, tip=tip)
         return drawing.svg("Reliability: accuracy against stated probability")

@@ -104,9 +104,8 @@ class MapDisplay:
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
-    def to_svg(self, width: float = 720, height: float = 470) -> str:
-        """The same as SVG for a page."""
-        legend = 190.0
+    def to_svg(self, width: float = 720, height: float = 470, legend: float = 190.0) -> str:
+        """The same as SVG for a page; `legend` is the room that names take."""
         low, high = (
             (self.places.min(axis=0), self.places.max(axis=0)) if len(self.places) else (np.zeros(2), np.ones(2))
         )
@@ -128,7 +127,7 @@ class MapDisplay:
         for at, (css, shape, name) in enumerate(entries):
             y = 24.0 + 24 * at
             drawing.mark(width - legend, y, css, shape=shape, size=4.5)
-            cut = shortened(name, 24)
+            cut = shortened(name, int((legend - 14) / 7.3))
             drawing.text(width - legend + 14, y + 4, cut, css="name", tip=name if cut != name else "")
         return drawing.svg("Map of the rows")
 

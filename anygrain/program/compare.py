@@ -1,0 +1,277 @@
+"""The verb fit with --compare: several methods on the same parts of the rows, each scored on rows it did not see."""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from anygrain.data.config import Config, load_config
+from anygrain.data.conflicts import message
+from anygrain.data.dataset import Given
+from anygrain.data.error import InputError, counted, quoted
+from anygrain.data.run_folder import fingerprint
+from anygrain.data.table import write_table
+from anygrain.program.held_evidence import held_out_scores
+from anygrain.program.screen import Screen, seconds
+from anygrain.program.setup import dimensions, method_arguments
+from anygrain.program.space import Space, space_of
+from anygrain.program.threads import threads_for
+
+FORMAT = "anygrain-compare-1"
+PARTS = 3  # rows are held out in turn
+FILES = ("compare.json", "compare.parquet", "compare.html", "config.toml")
+
+
+@dataclass
+class Outcome:
+    """One method.
+
+    Attributes:
+        method: as it was asked for.
+        says: what it is, in a line.
+        evidence: log-likelihood of every held-out observation, (M,).
+        truth: measures of rows whose truth is given, by name, one value per row, (T,); NaN where it does not apply.
+        measures: numbers of these rows that are no means, by name.
+        seconds: of all its fits.
+    """
+
+    method: str
+    says: str
+    evidence: np.ndarray
+    truth: dict[str, np.ndarray]
+    measures: dict[str, float]
+    seconds: float
+
+
+def compare(
+    config_path: str | Path,
+    names: str,
+    out: str | Path,
+    settings: Sequence[str],
+    screen: Screen,
+    *,
+    command: str,
+    overwrite: bool = False,
+    dry_run: bool = False,
+) -> None:
+    """Fit every method in turn, say which one predicts held-out evidence best, and write compare.json and a page.
+
+    Rows with labels are held out in three parts, whole groups and sets; what was observed of a part is scored by a
+    model of the others. Parts are the same for every method, so methods are compared observation by observation.
+
+    Args:
+        names: methods with commas between: "default,gce,any_loss:measure=f1".
+
+    Raises:
+        InputError: bad input, a method that is not known or not for these labels, a folder in use; nothing was written.
+    """
+    from anygrain.robust.methods import read_method
+
+    began = time.monotonic()
+    asked = [name.strip() for name in names.split(",") if name.strip()]
+    config = load_config(config_path, settings)
+    twice = next((name for at, name in enumerate(asked) if name in asked[:at]), None)
+    if twice is not None:
+        raise InputError(f"--compare names {quoted(twice)} twice")
+    if len(asked) < 2:
+        raise InputError(f"--compare {names!r} is one method. Expected two or more, such as --compare default,gce")
+    folder = Path(out)
+    _check_folder(folder, overwrite=overwrite)
+    space = space_of(config)
+    dataset = space.read(config)
+    if dataset.conflicts:
+        if config.learn.conflicts == "stop":
+            raise InputError(message(dataset.conflicts))
+        dataset = space.soften(dataset)
+    configs = {name: _with_method(config, name) for name in asked}
+    for each in configs.values():
+        method_arguments(each, dataset)
+    parts = parts_of(dataset, config.learn.seed)
+    taken = seconds(time.monotonic() - began)
+    screen.line(
+        f"{counted(len(dataset), 'row')} · {space.says(dataset)} · {counted(len(asked), 'method')}, each fitted "
+        f"{int(parts.max()) + 1} times, on the same parts of the rows  {taken}"
+    )
+    if dry_run:
+        screen.line(f"nothing was written (--dry-run). Next:  anygrain fit {config_path} --compare {names} --out {out}")
+        return
+    outcomes = []
+    for at, name in enumerate(asked):
+        outcomes.append(_outcome(name, read_method(name)[0].says, configs[name], dataset, space, parts))
+        screen.line(f"{at + 1} of {len(asked)}  {name}  {seconds(outcomes[-1].seconds)}")
+    found = summary(outcomes, config.learn.seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    result = {
+        "format": FORMAT,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": command,
+        "seconds": time.monotonic() - began,
+        "space": space.name,
+        "rows": len(dataset),
+        "parts": int(parts.max()) + 1,
+        "observations": len(outcomes[0].evidence),
+        "data": fingerprint([dataset.config.data.source]),
+        **found,
+    }
+    write_table({o.method: o.evidence for o in outcomes}, folder / "compare.parquet")
+    (folder / "config.toml").write_text(config.to_toml(), encoding="utf-8")
+    (folder / "compare.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    _write_page(result, folder, screen)
+    _say(result, screen)
+    screen.line(f"{folder}: {' '.join(n for n in FILES if (folder / n).exists())}")
+    best = found["best"]
+    screen.line(f"Next:  anygrain fit {config_path} --set learn.method={best} --out RUN")
+
+
+def _with_method(config: Config, name: str) -> Config:
+    return config.model_copy(update={"learn": config.learn.model_copy(update={"method": name})})
+
+
+def _check_folder(folder: Path, *, overwrite: bool) -> None:
+    """Raises InputError for a folder that holds other things, or a comparison where none is to be replaced."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise InputError(f"{folder} is a file. Expected a folder to write, such as --out compared")
+    there = sorted(path.name for path in folder.iterdir())
+    odd = [name for name in there if name not in FILES]
+    if odd:
+        raise InputError(f"{folder} holds {odd[0]}, which is no part of a comparison. Choose another folder")
+    if there and not overwrite:
+        raise InputError(f"{folder} holds a comparison already. Choose another folder, or --overwrite")
+
+
+def parts_of(dataset: Given[Any], seed: int) -> np.ndarray:
+    """Which part every row with labels is held out in, (N,), whole groups and sets; -1 for rows that never are.
+
+    Raises:
+        InputError: everything is one group or set.
+    """
+    from anygrain.learn.recipe import split_groups
+
+    labelled = np.flatnonzero(dataset.labelled)
+    groups = dataset.labels.groups()[torch.from_numpy(labelled)]
+    _, group, size = groups.unique(return_inverse=True, return_counts=True)
+    if len(size) < 2 or int(size.max()) > 0.7 * len(labelled):
+        raise InputError("the labelled rows are one set or group, so none can be held out: nothing can be compared")
+    number = min(PARTS, len(size))
+    if int(size.max()) > len(labelled) / number:
+        number = 2
+    out = np.full(len(dataset), -1)
+    generator = torch.Generator().manual_seed(seed)
+    if int(size.max()) > len(labelled) / number:  # the largest alone, the others in the other part
+        out[labelled] = (group == int(size.argmax())).numpy()
+    else:
+        out[labelled] = split_groups(group, number, generator).numpy()
+    return out
+
+
+def take(data: Any, rows: np.ndarray) -> Any:
+    """Some rows of what a Learner is given, by number."""
+    if isinstance(data, list):
+        return [data[row] for row in rows.tolist()]
+    return data[rows] if isinstance(data, np.ndarray) else data[rows.tolist()]
+
+
+def _outcome(
+    name: str, says: str, config: Config, dataset: Given[Any], space: Space[Any], parts: np.ndarray
+) -> Outcome:
+    began = time.monotonic()
+    evidence: list[np.ndarray] = []
+    scored: list[Any] = []
+    work = float(len(dataset)) * space.width(dataset) * dimensions(dataset, config)
+    for part in range(int(parts.max()) + 1):
+        held, rest = np.flatnonzero(parts == part), np.flatnonzero(parts != part)
+        learner, data = space.learner(config, dataset)
+        learner.set_params(cross_fit=False)
+        labels = copy.deepcopy(dataset.labels)  # channels are fitted in place
+        with threads_for(work), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            learner.fit(take(data, rest), labels[torch.from_numpy(rest)])
+            value, truth = held_out_scores(learner, take(data, held), dataset, held)
+        evidence.append(value)
+        scored.append(truth)
+    joined = scored[0].joined(scored) if scored[0] is not None else None
+    return Outcome(
+        name,
+        says,
+        np.concatenate(evidence),
+        {} if joined is None else joined.by_row(),
+        {} if joined is None else joined.of_all(),
+        time.monotonic() - began,
+    )
+
+
+def summary(outcomes: Sequence[Outcome], seed: int = 0) -> dict[str, Any]:
+    """What the comparison comes to: a dictionary that JSON can hold.
+
+    The best method has the largest mean of held-out evidence. Intervals are 95 % bootstrap ones over observations; of
+    differences to the best they are paired. A method is as good where that interval reaches 0.
+    """
+    from anygrain.metrics import mean_interval
+
+    means = [float(o.evidence.mean()) for o in outcomes]
+    best = int(np.argmax(means))
+    rows = []
+    for at, outcome in enumerate(outcomes):
+        gap = outcome.evidence - outcomes[best].evidence
+        ends = mean_interval(gap, seed=seed) if at != best else (0.0, 0.0)
+        row: dict[str, Any] = {
+            "method": outcome.method,
+            "says": outcome.says,
+            "evidence": means[at],
+            "evidence_interval": [float(v) for v in mean_interval(outcome.evidence, seed=seed)],
+            "behind": float(gap.mean()),
+            "behind_interval": [float(v) for v in ends],
+            "best": at == best,
+            "as_good": bool(at == best or ends[1] >= 0),
+            "seconds": outcome.seconds,
+            "measures": {},
+        }
+        for name, values in outcome.truth.items():
+            known = values[~np.isnan(values)]
+            row["measures"][name] = {
+                "value": float(known.mean()),
+                "interval": [float(v) for v in mean_interval(known, seed=seed)],
+                "rows": len(known),
+            }
+        for name, value in outcome.measures.items():
+            row["measures"][name] = {"value": float(value), "interval": None, "rows": None}
+        rows.append(row)
+    return {"best": outcomes[best].method, "methods": rows}
+
+
+def _say(result: dict[str, Any], screen: Screen) -> None:
+    rows = result["methods"]
+    names = list(rows[0]["measures"])
+    table = [("", "held-out evidence", "behind the best", *(n.replace("_", " ") for n in names), "time")]
+    for row in rows:
+        low, high = row["behind_interval"]
+        behind = "best" if row["best"] else f"{row['behind']:.3f} [{low:.3f}, {high:.3f}]"
+        cells = [f"{row['measures'][n]['value']:.3f}" for n in names]
+        mark = "*" if row["as_good"] else ""
+        table.append(
+            (f"{row['method']}{mark}", f"{row['evidence']:.3f}", behind, *cells, seconds(float(row["seconds"])))
+        )
+    screen.line(f"per held-out observation, {counted(result['observations'], 'of them', 'of them')}")
+    screen.table(table, gap=3)
+    screen.line("* best, or as good: the 95 % interval of the difference, observation by observation, reaches 0")
+
+
+def _write_page(result: dict[str, Any], folder: Path, screen: Screen) -> None:
+    from anygrain.report.compare_page import write_comparison
+
+    try:
+        write_comparison(result, folder / "compare.html")
+    except ModuleNotFoundError:
+        screen.line("no compare.html: it needs  pip install 'anygrain[report]'")
