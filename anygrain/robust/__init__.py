@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from anygrain.robust.mixup import Mixup
     from anygrain.robust.non_negative_pu import NonNegativePU
     from anygrain.robust.pu_mlc import PUMLC
+    from anygrain.robust.representation_calibration import KeepRepresentation, RepresentationCalibration
     from anygrain.robust.self_training import Handling, SelfTraining, SelfTrainingClassifier
     from anygrain.robust.storm import Rescaler, Storm
     from anygrain.robust.symmetric_cross_entropy import SymmetricCrossEntropy
@@ -46,6 +47,7 @@ __all__ = [
     "ForwardCorrection",
     "GeneralizedCrossEntropy",
     "Handling",
+    "KeepRepresentation",
     "LabelSmoothing",
     "LogitAdjustment",
     "MarginBound",
@@ -53,6 +55,7 @@ __all__ = [
     "Mixup",
     "NonNegativePU",
     "PlugInError",
+    "RepresentationCalibration",
     "Rescaler",
     "SelfTraining",
     "SelfTrainingClassifier",
@@ -83,6 +86,7 @@ _FILES = {
     "ForwardCorrection": "transition",
     "GeneralizedCrossEntropy": "generalized_cross_entropy",
     "Handling": "self_training",
+    "KeepRepresentation": "representation_calibration",
     "LabelSmoothing": "label_smoothing",
     "LogitAdjustment": "logit_adjustment",
     "MarginBound": "thresholds",
@@ -91,6 +95,7 @@ _FILES = {
     "NonNegativePU": "non_negative_pu",
     "PUMLC": "pu_mlc",
     "PlugInError": "thresholds",
+    "RepresentationCalibration": "representation_calibration",
     "Rescaler": "storm",
     "SelfTraining": "self_training",
     "SelfTrainingClassifier": "self_training",

@@ -222,6 +222,13 @@ _ALL: tuple[Method, ...] = (
         encoders=(FIXED,),
     ),
     Method(
+        "rcal",
+        "noisy labels of skewed classes: balanced draws from a Gaussian per class",
+        "procedure",
+        "representation_calibration.RepresentationCalibration",
+        encoders=(FIXED,),
+    ),
+    Method(
         "con_r",
         "skewed numbers: keeps the features of rare ones apart",
         "terms",

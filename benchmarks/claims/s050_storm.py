@@ -2,8 +2,8 @@
 
     python benchmarks/claims/s050_storm.py
 
-1,200 training rows, a network 64-128-10 with dropout .2, batches of 32, 25 epochs. The baseline is the same training with
-equal weights; co-teaching that is told the share of wrong labels stands beside.
+1,200 training rows, a network 64-128-10 with dropout .2, batches of 32, 25 epochs. The baseline is the same training
+with equal weights; co-teaching that is told the share of wrong labels stands beside.
 """
 
 import numpy as np
