@@ -41,8 +41,8 @@ WITHIN = 0.01  # of the best of the grid, so much accuracy may the default lack
 MOST_TEST_ROWS = 3000
 #: what of a pretrained encoder is trained, and what the table calls it
 FINE = {"once": "frozen, once", "none": "frozen", "lora": "LoRA", "full": "full"}
-FINE_ROWS, FINE_EPOCHS = 2000, 2
-STEP_ROWS = 640  # of what steps are timed on
+FINE_ROWS, FINE_EPOCHS = 1000, 2
+STEP_ROWS = 144  # of what steps are timed on
 
 
 class Split(NamedTuple):
@@ -396,7 +396,15 @@ def grid_tables(found: dict[str, Runs]) -> list[str]:
             str(first["batch_size"]),
             str(min(len(runs[at]) for at in GRID) if whole else len(default)),
             f"{mean(default, 'accuracy'):.3f}",
-            *((f"{mean(runs[best], 'accuracy'):.3f}", f"{lacks:.3f} ± {error:.3f}", within) if whole else ("", "", "")),
+            *(
+                (
+                    f"{mean(runs[best], 'accuracy'):.3f}",
+                    f"{lacks:.3f}" + (f" ± {error:.3f}" if error == error else ""),
+                    within,
+                )
+                if whole
+                else ("", "", "")
+            ),
             f"{mean(default, 'cpu'):.0f}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
@@ -415,7 +423,12 @@ def mean(records: list[dict[str, Any]], what: str) -> float:
 
 
 def difference(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> tuple[float, float]:
-    """How much more accurate the first fits are than the second on the same test rows, and its standard error."""
+    """How much more accurate the first fits are than the second on the same test rows, and its standard error.
+
+    The error is NaN where a fit was kept without what it said of single rows.
+    """
+    if not all("right" in record for record in (*first, *second)):
+        return mean(first, "accuracy") - mean(second, "accuracy"), math.nan
     shares = [np.mean([right(record) for record in records], axis=0) for records in (first, second)]
     more = shares[0] - shares[1]
     return float(more.mean()), float(more.std() / np.sqrt(len(more)))
