@@ -150,8 +150,27 @@ def fit(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, train nothing, write nothing.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run that is there.")] = False,
+    compare: Annotated[
+        str, typer.Option(metavar="A,B,C", help="Compare methods on held-out rows instead: default,gce,...")
+    ] = "",
 ) -> None:
     """Train on a table and its labels."""
+    if compare:
+        from anygrain.program.compare import compare as compare_verb
+
+        if resume:
+            raise typer.BadParameter("--resume is not for --compare: start it again with --overwrite")
+        compare_verb(
+            config,
+            compare,
+            out,
+            settings or [],
+            _screen(),
+            command=_command(),
+            overwrite=overwrite,
+            dry_run=dry_run,
+        )
+        return
     from anygrain.program.fit import fit as verb
 
     verb(
@@ -239,6 +258,17 @@ def labels(kind: Annotated[str, typer.Argument(help="A kind of label.")] = "") -
             screen.line(line)
     screen.line()
     screen.line("Next:  anygrain init TABLE   guesses the rest of the configuration")
+
+
+@app.command()
+def methods() -> None:
+    """Methods for doubtful labels, for learn.method and --compare."""
+    from anygrain.robust.methods import all_methods
+
+    screen = _screen()
+    rows = [("method", "what it is", "for")]
+    screen.table([*rows, *((m.name, m.says, m.accepts) for m in all_methods().values())], widest=100)
+    screen.line("Next:  anygrain fit CONFIG --compare default,gce --out OUT   or   --set learn.method=gce:q=0.5")
 
 
 @app.command()
