@@ -21,6 +21,7 @@ from anygrain.data.table import Table, distinct, has_decimal_commas, read_table
 from anygrain.encoders.images import SUFFIXES
 from anygrain.labels.taxonomy import Taxonomy
 from anygrain.program.guess_number import said_numbers, target_by_name, target_kind
+from anygrain.program.guess_tags import listed, notes_for, said_tags, tags_by_look
 
 _ID = re.compile(r"(^|_)(id|uid|uuid|key|index|item|row)$", re.IGNORECASE)
 _LABEL = re.compile(
@@ -114,9 +115,11 @@ def guess(
     if target:
         column = columns[table.require(target)]
         kind, target_why = target_kind(column)
+        if listed(column) is not None and not column.is_number:
+            kind = "Tags"
         if said.get(target, kind) != kind:
             raise InputError(f"--target {target} and --column {target}={said[target]} differ. Expected one of them")
-        if kind == "Value" or taxonomy is None:
+        if kind != "Exact" or taxonomy is None:
             said[target] = kind
     rows: dict[str, Row] = {}
     data: dict[str, Any] = {"source": str(source)}
@@ -144,6 +147,29 @@ def guess(
         rows[names[0]] = Row(shown, label["kind"], why, evidence)
         labels.append(label)
         left = [n for n in left if n not in names]
+    notes = []
+    tags = said_tags(said, {n: columns[n] for n in left})
+    if labels and tags:
+        raise InputError(
+            f"--column {tags[0].columns[0]}=Tags speaks of tags, and {labels[0]['kind']} of a number. Expected one of "
+            "the two"
+        )
+    unsaid = [columns[n] for n in left if n not in said]
+    if not labels and not tags and taxonomy is None and not _said_classes(said):
+        looked = tags_by_look([c.name for c in unsaid], columns)
+        other = _plain_label([c.name for c in unsaid], columns, said, by_name_only=True)
+        if looked is not None and other is not None and other not in looked.columns:
+            notes.append(
+                f"{quoted(looked.shown)} may hold tags ({looked.why}); to learn these and not {quoted(other)}: "
+                f"--column {looked.columns[0]}=Tags"
+            )
+        elif looked is not None:
+            tags = [looked]
+    for each in tags:
+        labels.append(each.label)
+        rows[each.columns[0]] = Row(each.shown, "Tags", each.why, f"{number(each.rows)} of {number(len(table))}")
+        left = [n for n in left if n not in each.columns]
+        notes += notes_for(each, len(table))
     unsaid = [columns[n] for n in left if n not in said]
     named = target_by_name(unsaid) if not labels and taxonomy is None and not _said_classes(said) else None
     if named is not None:
@@ -151,13 +177,17 @@ def guess(
         why = f"by its name, {counted(len(named.distinct), 'different number')}"
         rows[named.name] = Row(named.name, "Value", why, f"{number(named.filled)} of {number(len(table))}")
         left.remove(named.name)
-    if labels:  # of numbers: what else there is, is for the model to see
+    if labels:  # of numbers or tags: what else there is, is for the model to see
+        of = "tags" if tags else "a number"
         if taxonomy is not None:
-            raise InputError("--taxonomy is for labels of classes, and the column to learn holds numbers. Leave it out")
+            holds = "tags" if tags else "numbers"
+            raise InputError(
+                f"--taxonomy is for labels of classes, and the column to learn holds {holds}. Leave it out"
+            )
         classes = _said_classes(said)
         if classes:
             raise InputError(
-                f"--column {classes[0]}={said[classes[0]]} speaks of classes, and {labels[0]['kind']} of a number. "
+                f"--column {classes[0]}={said[classes[0]]} speaks of classes, and {labels[0]['kind']} of {of}. "
                 "Expected one of the two"
             )
         left = [n for n in left if not _skipped(n, said, rows)]
@@ -172,7 +202,6 @@ def guess(
             f"{table.name}: no column looks like a label. Say which one is, such as --column {likely[-1]}=Exact, or "
             f"--target {likely[-1]} (columns that could be: {some(likely, 6)}). Kinds of label: anygrain labels"
         )
-    notes = []
     for label in labels:
         said_by = _columns(label)
         if any(n in simulated for n in said_by):
@@ -199,7 +228,7 @@ def _columns(label: dict[str, Any]) -> list[str]:
 
 def _said_classes(said: dict[str, str]) -> list[str]:
     """Columns that were said to hold labels of classes."""
-    return [n for n, kind in said.items() if kind in KINDS and kind not in OF_NUMBERS]
+    return [n for n, kind in said.items() if kind in KINDS and kind not in OF_NUMBERS and kind != "Tags"]
 
 
 def _skipped(name: str, said: dict[str, str], rows: dict[str, Row]) -> bool:
