@@ -65,7 +65,8 @@ def fails(capsys: pytest.CaptureFixture[str], arguments: list[str], code: int = 
 def test_the_run_folder(inside: Path) -> None:
     folder = inside / "runs" / "t1"
     names = sorted(p.name for p in folder.iterdir())
-    assert names == ["config.toml", "labels.parquet", "log.jsonl", "metrics.json", "model", "report.html"]
+    files = ["config.toml", "held_out.safetensors", "labels.parquet", "log.jsonl", "metrics.json"]
+    assert names == [*files, "model", "report.html"]
     assert sorted(p.name for p in (folder / "model").iterdir()) == ["config.json", "model.safetensors"]
     events = [json.loads(line)["event"] for line in (folder / "log.jsonl").read_text().splitlines()]
     assert events[0] == "started"
