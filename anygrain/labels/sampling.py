@@ -83,6 +83,35 @@ class SampledRows(InstanceLabels):
         nothing = torch.zeros_like(table[:1])  # the last row, that of group -1
         return torch.cat([table, nothing]).to(dtype)[self.group]
 
+    def resampled(self, times: Tensor) -> tuple[Self, Tensor]:
+        r"""The same rows, those of group g :math:`t_g` times as frequent in the pool as they are.
+
+        .. math:: n'_g = t_g n_g, \qquad \log \tilde\pi'(y) - \log \tilde\pi(y)
+
+        Args:
+            times: t, shape (G,), positive.
+
+        Returns:
+            Labels with the numbers of the new pool, and what is to be added to log-probabilities of the old pool to
+            speak of the new one, shape (K,).
+
+        Raises:
+            LabelError: the class prior is not known.
+        """
+        table, pooled = self._log_membership, self._pooled_prior
+        if table is None or pooled is None:
+            raise LabelError(f"{type(self).__name__} has no class prior yet: what another pool would hold is not known")
+        theta = table.exp() * pooled.to(table) / self._group_share[:, None]
+        share = self._group_share * times.to(self._group_share)
+        share = share / share.sum()
+        held = share @ theta
+        new = self._fresh()
+        new._log_membership = (share[:, None] * theta / held.clamp(min=1e-300)).log()
+        new._group_share, new._pooled_prior = share, held
+        shift = log_ratio(held, pooled.to(held))
+        new._log_prior_shift = self.log_prior_shift.to(held) - shift
+        return new, shift
+
     def relabel(self, mapping: Tensor, n_classes: int) -> Self:
         """Classes that are new stand in no group."""
         mapping = check_mapping(mapping, self.n_classes, n_classes, type(self).__name__, injective=True)

@@ -28,6 +28,7 @@ from anygrain.encoders.trainable import Arrays, Augmentation, Inputs, TrainableE
 from anygrain.labels import LabelError, Labels
 from anygrain.labels.base import Batch
 from anygrain.labels.observations import Observations
+from anygrain.labels.sampling import SampledRows
 from anygrain.learn.calibration import fit_temperature
 from anygrain.learn.fabric import Fabric
 from anygrain.learn.head import Head
@@ -151,7 +152,9 @@ class EndToEnd(ABC):
         self.taught_rows = told & ~self.held_rows
         if not bool(self.taught_rows.any()):
             raise LabelError("no row has any evidence: there is nothing to learn from")
-        self.names = instances_of(labels, self.taught_rows.nonzero()[:, 0])
+        #: data rows of an epoch; one may come several times
+        self.drawn_rows = self.drawn(self.taught_rows.nonzero()[:, 0])
+        self.names = instances_of(labels, self.drawn_rows)
         self.held_names = instances_of(labels, self.held_rows.nonzero()[:, 0]).to(labels.device)
         steps_an_epoch = max(math.ceil(len(self.names) / size), math.ceil(n_silent / size))
         if epochs is None:
@@ -174,6 +177,10 @@ class EndToEnd(ABC):
         average = get_ema_multi_avg_fn(1 - 1 / self.horizon)
         self.average = AveragedModel(loop.network, multi_avg_fn=average)  # buffers are copied
         loop.after_move = lambda: self.average.update_parameters(loop.network)
+
+    def drawn(self, rows: Tensor) -> Tensor:
+        """Rows of an epoch, from those that are taught: these."""
+        return rows
 
     @abstractmethod
     def start_epoch(self) -> None:
@@ -375,13 +382,18 @@ class ClassEndToEnd(EndToEnd):
             seed=seed,
             **how,
         )
-        self.taught = labels[self.taught_rows]
+        self.taught, shift = labels[self.drawn_rows], None
+        times = self.times_of_groups()
+        if times is not None:
+            assert isinstance(self.taught, SampledRows)
+            self.taught, shift = self.taught.resampled(times)
         self.held = labels[self.held_rows] if bool(self.held_rows.any()) else None
-        ordered = self.taught if order is labels else order[self.taught_rows]
+        ordered = self.taught if order is labels else order[self.drawn_rows]
         self.targets = EvidenceTargets(self.taught, ordered, self.pace.batch_size)
         stated = pooled_prior(labels)
         if stated is not None:
-            terms = [*terms, StatedPrior(*stated)]
+            prior, inside = stated
+            terms = [*terms, StatedPrior(prior if shift is None else self.taught.pooled_prior, inside)]
         loop = ClassLoop(
             learner,
             Network(head, encoder, learnt_with(loss, terms)),
@@ -400,11 +412,38 @@ class ClassEndToEnd(EndToEnd):
             weight=labels.instance_weight(),
             tag_of=self.tag_of(labels),
             silent=silent,
+            shift=shift,
             teaches=augmentation is not None and float(doubt[self.names].mean()) > IN_DOUBT,
         )
         if labels.channels:
             loop.keep_what_is_said()
         self.watch(loop)
+
+    def times_of_groups(self) -> Tensor | None:
+        """How often rows of every group of sampled rows come in an epoch, (G,); None where all come once.
+
+        A small group beside a large one (few positives, many unlabelled rows) comes as often as the large one: a batch
+        that holds a handful of it says little of where it ends. The network speaks of the rows as they are pooled, and
+        is trained on rows as they come.
+        """
+        labels = self.labels
+        if not isinstance(labels, SampledRows) or labels.pooled_prior is None:
+            return None
+        inside = labels.group[labels.group >= 0]
+        size = torch.bincount(inside).clamp(min=1)
+        times = (size.max() / size).round()
+        return times.cpu() if bool((times > 1).any()) else None
+
+    def drawn(self, rows: Tensor) -> Tensor:
+        times = self.times_of_groups()
+        if times is None:
+            return rows
+        group = torch.full((len(self.labels),), -1)
+        labels = self.labels
+        assert isinstance(labels, SampledRows)
+        group[labels.rows.cpu()] = labels.group.cpu()
+        often = torch.where(group >= 0, times.long()[group], 1)
+        return torch.repeat_interleave(rows, often[rows])
 
     def order_of(self, labels: Labels, terms: Sequence[Term]) -> Labels:
         """Labels of the same instances from which batches and folds are made."""

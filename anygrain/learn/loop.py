@@ -345,6 +345,8 @@ class ClassLoop(Loop):
         augmentation: None for none.
         silent: instances without evidence, by name, (S,), that take part through their strong view.
         teaches: whether instances with evidence have a strong view as well.
+        shift: (K,), added to log-probabilities in training: log class prior of the rows as they come, minus that of the
+            rows that the network speaks of.
 
     Source of the strong view: Sohn et al., FixMatch, 2020; Chen et al., A General Framework for Learning from Weak
     Supervision, 2024.
@@ -367,6 +369,7 @@ class ClassLoop(Loop):
         augmentation: Augmentation | None = None,
         silent: Tensor | None = None,
         teaches: bool = False,
+        shift: Tensor | None = None,
         **more: Any,
     ) -> None:
         hooked: list[Term | Weighting | AdaptiveLoss] = [*terms, *([weighting] if weighting is not None else [])]
@@ -375,6 +378,7 @@ class ClassLoop(Loop):
         super().__init__(learner, network, rows, labels, pace, hooked=hooked, **more)
         self.targets, self.loss, self.terms, self.weighting = targets, loss, terms, weighting
         self.augmentation, self.teaches = augmentation, teaches
+        self.shift = None if shift is None else shift.to(self.fabric.device)
         self.silent = torch.zeros(0, dtype=torch.long) if silent is None else silent.cpu()
 
     def keep_what_is_said(self) -> None:
@@ -391,6 +395,10 @@ class ClassLoop(Loop):
 
     def whole(self, batch: Batch) -> Tensor:
         return self.targets.of(batch, self.found(batch.instances)[0])
+
+    def of_instances(self, outputs: Tensor, place: Tensor, names: Tensor) -> Tensor:
+        found = super().of_instances(outputs, place, names)
+        return found if self.shift is None else (found + self.shift.to(found)).log_softmax(dim=-1)
 
     def objective(
         self, batch: Batch, known: Tensor | None, silent: Tensor, epoch: int, generator: torch.Generator

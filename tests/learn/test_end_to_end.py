@@ -21,7 +21,9 @@ from anygrain.labels import (
     Exact,
     LabelError,
     Pairs,
+    Positive,
     Ratings,
+    Sampled,
     Tags,
     Value,
 )
@@ -259,6 +261,45 @@ def test_classes_that_nothing_tells_apart_stay_equally_likely():
         fitted = Learner(encoder=Small(), seed=1).fit(X, Candidates(candidates))
     probs = fitted.predict_proba(X)
     np.testing.assert_allclose(probs[:, 1], probs[:, 2], atol=1e-4)
+
+
+@pytest.mark.parametrize("error", [0.0, 0.2])
+def test_another_pool_of_the_same_groups_says_the_same_of_every_row(error):
+    generator = torch.Generator().manual_seed(0)
+    theta = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]], dtype=torch.float64)
+    labels = Sampled(torch.arange(60) // 50, theta, error=error)
+    moved, shift = labels.resampled(torch.tensor([1, 5]))
+    built = Sampled(torch.arange(100) // 50, theta, error=error)
+    torch.testing.assert_close(moved.pooled_prior, built.pooled_prior)
+    torch.testing.assert_close(moved.log_evidence(torch.float64)[:55], built.log_evidence(torch.float64)[[*range(55)]])
+    torch.testing.assert_close(shift, built.pooled_prior.log() - labels.pooled_prior.log())
+    if not error:  # given its group a row's class does not depend on how often other rows were drawn
+        log_probs = torch.randn(60, 3, generator=generator, dtype=torch.float64).log_softmax(dim=1)
+        there = moved.posterior((log_probs + shift).log_softmax(dim=1))
+        torch.testing.assert_close(there, labels.posterior(log_probs), atol=1e-12, rtol=0)
+
+
+def test_a_small_group_of_sampled_rows_comes_as_often_as_the_large_one():
+    rng = np.random.default_rng(1)
+    truth = np.arange(660) % 2
+    x = (3 * truth[:, None] + rng.normal(size=(660, 4))).astype(np.float32)
+    labelled = torch.zeros(660, dtype=torch.long)
+    labelled[torch.from_numpy(np.flatnonzero(truth == 1)[:60])] = 1
+    prior = float((truth[labelled.numpy() == 0] == 1).mean())
+    seen = torch.zeros(660)
+
+    class Watch(Term):
+        def forward(self, step):
+            seen.index_add_(0, step.instances, torch.ones(len(step.instances)))
+            return step.log_probs.sum() * 0
+
+    labels = Positive(labelled, prior=prior, scenario="case-control")
+    learner = Learner(encoder=Small(), terms=[Watch()], epochs=4, device="cpu").fit(x, labels)
+    times = seen / 4
+    assert set(times[labelled == 1].tolist()) <= {0.0, 10.0}  # those that are held out, and the others
+    assert set(times[labelled == 0].tolist()) <= {0.0, 1.0}
+    assert abs(learner.predict_proba(x)[:, 1].mean() - (60 + prior * 600) / 660) < 0.08
+    assert (learner.predict(x) == truth).mean() > 0.9
 
 
 def test_channels_of_annotators_are_learnt_on_the_way():

@@ -126,4 +126,6 @@ class Ours:
 
     def probabilities(self, shown: Tensor) -> Tensor:
         """(N, K) of pictures, uint8."""
-        return torch.as_tensor(self.learner.predict_proba(shown.numpy()))
+        # pictures of a population beside which some were drawn apart: where nothing was, this is the default
+        prior = "population" if isinstance(self.labels, Positive) else None
+        return torch.as_tensor(self.learner.predict_proba(shown.numpy(), prior=prior))
