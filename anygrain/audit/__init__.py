@@ -2,19 +2,59 @@
 
 `suspects(log_probs, labels)` judges every record from anybody's probabilities; `audit(model, data, labels)` finds
 probabilities of its own where none are given, and everything else that this room knows. `knn_shapley` and
-`label_influence` value single labels, `find_duplicates` and `find_outliers` look at the data, `class_overlap` at the classes.
+`label_influence` value single labels, `find_duplicates` and `find_outliers` look at the data, `class_overlap` at the
+classes, `learn_noise` at how wrong labels come about.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from anygrain.audit.agreement import Agreement, cohen_kappa, fleiss_kappa, krippendorff_alpha
+    from anygrain.audit.auditing import Audit, audit
+    from anygrain.audit.duplicates import Duplicates, find_duplicates
+    from anygrain.audit.noise import Noise, learn_noise
+    from anygrain.audit.outliers import Outliers, find_outliers
+    from anygrain.audit.overlap import Overlap, class_overlap
     from anygrain.audit.suspicion import suspects
+    from anygrain.audit.value import knn_shapley, label_influence
 
 __all__ = [
+    "Agreement",
+    "Audit",
+    "Duplicates",
+    "Noise",
+    "Outliers",
+    "Overlap",
+    "audit",
+    "class_overlap",
+    "cohen_kappa",
+    "find_duplicates",
+    "find_outliers",
+    "fleiss_kappa",
+    "knn_shapley",
+    "krippendorff_alpha",
+    "label_influence",
+    "learn_noise",
     "suspects",
 ]
 
 _FILES = {
+    "Agreement": "agreement",
+    "Audit": "auditing",
+    "Duplicates": "duplicates",
+    "Noise": "noise",
+    "Outliers": "outliers",
+    "Overlap": "overlap",
+    "audit": "auditing",
+    "class_overlap": "overlap",
+    "cohen_kappa": "agreement",
+    "find_duplicates": "duplicates",
+    "find_outliers": "outliers",
+    "fleiss_kappa": "agreement",
+    "knn_shapley": "value",
+    "krippendorff_alpha": "agreement",
+    "label_influence": "value",
+    "learn_noise": "noise",
     "suspects": "suspicion",
 }
 
