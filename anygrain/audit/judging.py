@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from torch import Tensor
 from anygrain.audit.judged import JudgedPart, array
 from anygrain.audit.named import as_named, judge_named
 from anygrain.audit.narrowed import judge_narrowed
-from anygrain.audit.noise import Noise
+from anygrain.audit.noise import CHUNK, Noise
 from anygrain.audit.of_numbers import judge_numbers
 from anygrain.audit.of_sets import doubtful, judge_sets
 from anygrain.audit.votes import judge_votes
@@ -35,15 +37,20 @@ class Judgement:
         parts: see `JudgedPart`.
         part: place of its kind in the labels.
         instance: that the record is about, -1 of sets.
-        posterior: P(class | x, all records), (N, K); None of numbers.
+        believe: finds P(class | x, all records), (N, K); None of numbers.
         noise: of the first part whose records name a class or a node, and its place; None where there is none.
     """
 
     parts: tuple[JudgedPart, ...]
     part: np.ndarray
     instance: np.ndarray
-    posterior: np.ndarray | None
+    believe: Callable[[], Tensor] | None
     noise: tuple[int, Noise] | None
+
+    @cached_property
+    def posterior(self) -> np.ndarray | None:
+        """P(class | x, all records), (N, K): the likely true class with its probability; None of numbers."""
+        return None if self.believe is None else array(self.believe())
 
     def joined(self, name: str) -> np.ndarray:
         """A field of all parts one after another, (R,); names where the parts' indices mean different things."""
@@ -60,8 +67,8 @@ def named(values: np.ndarray, part: JudgedPart) -> np.ndarray:
     if values.dtype.kind == "f":
         return np.array([f"{v:g}" for v in values.tolist()], dtype=object)
     if part.names is None:
-        return np.where(values < 0, "", values.astype(str)).astype(object)
-    return np.array([*part.names, ""], dtype=object)[values]
+        return np.asarray(np.where(values < 0, "", values.astype(str)).astype(object))
+    return np.asarray(np.array([*part.names, ""], dtype=object)[values])
 
 
 def as_labels(labels: Any, n_classes: int | None) -> Labels | RealLabels:
@@ -103,8 +110,8 @@ def as_log_probs(log_probs: Any, labels: Labels) -> Tensor:
         rows = f"({n}, {k})" if n == labels.n_rows else f"({n}, {k}), or ({labels.n_rows}, {k}) by data rows"
         raise LabelError(f"log_probs have shape {tuple(given.shape)}; expected {rows}")
     given = given.to(torch.float64 if given.numel() <= DOUBLE else torch.float32)
-    total = torch.logsumexp(given, dim=1)
-    bad = (~((total).abs() < 2e-3)).nonzero()[:, 0]
+    total = torch.cat([rows.exp().sum(dim=1) for rows in given.split(max(CHUNK // max(k, 1), 1))])
+    bad = (~((total - 1).abs() < 2e-3)).nonzero()[:, 0]
     if len(bad):
         first = int(bad[0])
         row = given[first]
@@ -113,10 +120,11 @@ def as_log_probs(log_probs: Any, labels: Labels) -> Tensor:
         if bool((given >= 0).all()):
             raise LabelError("log_probs hold no negative number: these are probabilities; pass their logarithm")
         raise LabelError(
-            f"{len(bad)} rows of log_probs do not sum to 1 (first: row {first}, to {float(total[first].exp()):.3g}); "
+            f"{len(bad)} rows of log_probs do not sum to 1 (first: row {first}, to {float(total[first]):.3g}); "
             "expected logarithms of probabilities"
         )
-    given = given - total[:, None]
+    if given.dtype == torch.float64:
+        given = given - total.log()[:, None]
     return given if len(given) == n else given[labels.rows.cpu()]
 
 
@@ -133,12 +141,13 @@ def judge_labels(log_probs: Any, labels: Labels | RealLabels) -> Judgement:
         if not isinstance(log_probs, tuple | list) or len(log_probs) != 2:
             raise LabelError("the labels are of a number: give (mean, variance) of every row in place of log_probs")
         found = judge_numbers(labels, *log_probs)
-        part, _ = labels.records()
-        at = np.full(len(found.given), -1)
-        return Judgement((found,), array(part), at, None, None)
+        return Judgement((found,), array(labels.records()[0]), np.full(len(found.given), -1), None, None)
     labels = labels.to("cpu")
     given = None if log_probs is None else as_log_probs(log_probs, labels)
-    even = torch.full((labels.n_instances, labels.n_classes), -float(np.log(labels.n_classes)), dtype=torch.float64)
+    if given is None:
+        base = torch.full((labels.n_instances, labels.n_classes), -float(np.log(labels.n_classes)), dtype=torch.float64)
+    else:
+        base = given
     parts: list[Labels] = list(labels.parts) if isinstance(labels, All) else [labels]
     if len(parts) > 1:
         parts = list(with_started_channels(labels).parts)  # type: ignore[attr-defined]
@@ -147,7 +156,6 @@ def judge_labels(log_probs: Any, labels: Labels | RealLabels) -> Judgement:
     posterior: Tensor | None = None
     for at, part in enumerate(parts):
         others = [p.with_error(OTHERS) for i, p in enumerate(parts) if i != at and not p.given_x]
-        base = even if given is None else given
         rest = _given(others, base)
         if isinstance(part, Crowd | Rules):
             found, belief = judge_votes(part, None if given is None and not others else rest)
@@ -155,18 +163,19 @@ def judge_labels(log_probs: Any, labels: Labels | RealLabels) -> Judgement:
                 posterior = belief
         elif (said := as_named(part)) is not None:
             known = part.channel.transition if isinstance(part, Noisy) and part.channel.known else None
-            found, own = judge_named(said, rest, known)
-            noise = (at, own) if noise is None else noise
+            found, learnt = judge_named(said, rest, known)
+            noise = (at, learnt) if noise is None else noise
         elif isinstance(part, InstanceLabels):
             found = judge_narrowed(part, rest)
         else:
             scores = All(*others, part).record_scores(doubtful(base))
             found = judge_sets(part, scores[len(scores) - part.n_records :])  # type: ignore[arg-type]
         judged.append(found)
-    if posterior is None:
-        posterior = _belief(parts, judged, even if given is None else given, noise)
-    place, _ = labels.records()
-    return Judgement(tuple(judged), array(place), instances_of(parts), array(posterior), noise)
+
+    def believe() -> Tensor:
+        return _belief(parts, judged, base, noise) if posterior is None else posterior
+
+    return Judgement(tuple(judged), array(labels.records()[0]), instances_of(parts), believe, noise)
 
 
 def _given(others: list[Labels], log_probs: Tensor) -> Tensor:

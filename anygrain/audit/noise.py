@@ -15,12 +15,16 @@ SHRINK = 10.0
 #: smallest log-probability: a model that rules the truth out is not believed that far
 FLOOR = math.log(1e-12)
 #: entries of the table of log-probabilities that sharpness is learnt from
-FIT_ENTRIES = 2**20
+FIT_ENTRIES = 2**19
 #: tables up to this size are used whole
 WHOLE = 2**21
 CHUNK = 2**17
 ROUNDS = 25
-#: gain in mean log-likelihood below which the rounds end
+#: steps to probabilities of the labels as they are, where the rounds start, so that a temperature changes nothing
+STARTING = 4
+#: weight of certainty in the objective: among explanations that are as likely, the one with the surest classes
+CERTAINTY = 0.01
+#: change of the mean log-likelihood below which the rounds end
 TOLERANCE = 1e-5
 
 
@@ -49,14 +53,25 @@ class Sharpness:
         """a log p + b, shape (N, K)."""
         return torch.addcmul(self.b if group is None else self.b[group], log_probs, self.a)
 
-    def learnt(self, log_probs: Tensor, posterior: Tensor, group: Tensor | None = None) -> Sharpness:
-        """After a step of Newton towards the maximum of sum posterior log q in a, then one in b (penalty b^2 / 2)."""
-        q = self.logits(log_probs, group).softmax(dim=1)
-        mean = (q * log_probs).sum(dim=1, keepdim=True)
-        bend = (q * (log_probs - mean).square_()).sum()
-        a = (self.a + ((posterior - q) * log_probs).sum() / (bend + 1)).clamp(0.05, 20.0)
-        q = Sharpness(a, self.b).logits(log_probs, group).softmax(dim=1)
-        slope, curve = posterior - q, q - q * q
+    def log_q(self, log_probs: Tensor, group: Tensor | None = None) -> Tensor:
+        """log q, shape (N, K)."""
+        return self.logits(log_probs, group).log_softmax(dim=1)
+
+    def learnt(self, log_probs: Tensor, log_q: Tensor, posterior: Tensor, group: Tensor | None = None) -> Sharpness:
+        r"""After a step of Newton in a and in b, from log q (N, K), towards the maximum of
+
+        .. math:: \sum_i \sum_k r_{ik} \log q_{ik} - c \sum_i H(q_i) - b^2 / 2
+
+        for posteriors r (N, K), with H the entropy and c = `CERTAINTY`.
+        """
+        q = log_q.exp()
+        entropy = (q * log_q).sum(dim=1, keepdim=True)
+        slope = torch.addcmul(posterior, q, (log_q - entropy).mul_(CERTAINTY).sub_(1))
+        weighed, flat = q * log_probs, log_probs.reshape(-1)
+        bend = weighed.reshape(-1).dot(flat) - weighed.sum(dim=1).square().sum()
+        step = slope.reshape(-1).dot(flat) / (bend + 1)
+        a = torch.maximum(torch.minimum(self.a + step, 1.5 * self.a), self.a / 1.5).clamp(0.05, 20.0)
+        curve = torch.addcmul(q, q, q, value=-1)
         if group is None:
             slope, curve = slope.sum(dim=0, keepdim=True), curve.sum(dim=0, keepdim=True)
         else:
@@ -88,16 +103,19 @@ class Noise:
 def learn_noise(log_probs: Tensor, given: Tensor, group: Tensor | None = None, groups: int = 1) -> Noise:
     r"""Estimate sharpness and transition together, by expectation maximisation on the likelihood of the labels.
 
-    .. math:: \max_{a, b, T} \sum_i \log \sum_k \mathrm{softmax}_k(a \log p(x_i) + b) \, T_{k v_i} + \log p(T, b)
+    .. math:: \max_{a, b, T} \sum_i \log \sum_k q_{ik} T_{k v_i} - c \sum_i H(q_i) + \log p(T, b), \qquad
+              q_i = \mathrm{softmax}(a \log p(x_i) + b)
 
     Cross-fitted probabilities predict the labels as they are, errors included, so p alone explains them and shows no
     noise at all. But however sure the model gets, labels with class-dependent noise stay wrong at the same rate: the
     likelihood is higher with a sharper q and a T that says so, than with a p that never saturates. Where doubt of the
-    model explains the labels, a stays near 1 and T near the identity.
+    model explains the labels, a stays near 1 and T near the identity. A p that is exactly the probability of the noisy
+    labels leaves both explanations open: then the small weight c of certainty H(q) decides, and noise is told too low.
 
     Errors of a class are shrunk towards those of all classes, and where they go towards the shares of the labels.
-    EM starts from the confident joint (Northcutt, Jiang and Chuang, Confident Learning, 2021): each label counts for
-    the likeliest class among those with a probability above their mean over the labels of that class.
+    EM starts where q fits the labels as they are, from the confident joint (Northcutt, Jiang and Chuang, Confident
+    Learning, 2021): each label counts for the likeliest class among those with a probability above their mean over the
+    labels of that class.
 
     Args:
         log_probs: log p(x), shape (N, K), normalised.
@@ -117,25 +135,31 @@ def learn_noise(log_probs: Tensor, given: Tensor, group: Tensor | None = None, g
     few, label = _floored(log_probs[some]), given[some]
     of = None if group is None else group[some]
     sharp = Sharpness.of(groups, k, few)
-    transition = transition_of(confident_counts(few, label, of, groups), shares)
+    for _ in range(STARTING if len(some) else 0):
+        sharp = sharp.learnt(few, sharp.log_q(few, of), torch.nn.functional.one_hot(label, k).to(few), of)
+    transition = transition_of(confident_counts(sharp.log_q(few, of), label, of, groups), shares)
     value = 0.0
-    stages = [(ROUNDS, True)] if len(some) == len(known) else [(ROUNDS // 2, True), (ROUNDS // 5, False)]
+    stages = [(ROUNDS, True)] if len(some) == len(known) else [(ROUNDS // 3, True), (ROUNDS // 5, False)]
     for rounds, free in stages:
         last = float("-inf")
         for _ in range(rounds if len(some) else 0):
-            found, posterior = _posterior(sharp, transition, few, label, of)
+            log_q = sharp.log_q(few, of)
+            found, posterior = _posterior(log_q, transition, label, of)
             value = float(found.mean())
-            if value - last < TOLERANCE:
+            if abs(value - last) < TOLERANCE:
                 break
             last = value
             if free:
                 transition = transition_of(_counts(posterior, label, of, groups), shares)
-            sharp = sharp.learnt(few, posterior, of)
-        if len(some) < len(known):  # errors of rare kinds need all labels
+            sharp = sharp.learnt(few, log_q, posterior, of)
+        if free and len(some) < len(known):  # errors of rare kinds need all labels
             counts = torch.zeros_like(transition)
-            for rows in known.split(max(CHUNK // k, 1)):
+            step = max(CHUNK // k, 1)
+            whole = len(known) == len(given)
+            for start in range(0, len(known), step):
+                rows = slice(start, start + step) if whole else known[start : start + step]
                 part = None if group is None else group[rows]
-                posterior = _posterior(sharp, transition, _floored(log_probs[rows]), given[rows], part)[1]
+                posterior = _posterior(sharp.log_q(_floored(log_probs[rows]), part), transition, given[rows], part)[1]
                 counts += _counts(posterior, given[rows], part, groups)
             transition = transition_of(counts, shares)
     prior = torch.zeros(groups, k, dtype=torch.float64, device=log_probs.device)
@@ -196,7 +220,7 @@ def judge(noise: Noise, log_probs: Tensor, given: Tensor, group: Tensor | None =
 
 def confident_counts(log_probs: Tensor, given: Tensor, group: Tensor | None, groups: int) -> Tensor:
     """The confident joint, shape (G, K, K): the class that is confidently predicted, the label."""
-    n, k = log_probs.shape
+    k = log_probs.shape[1]
     p = log_probs.exp()
     own = p.gather(1, given[:, None])[:, 0]
     place = given if group is None else group * k + given
@@ -256,13 +280,10 @@ def _counts(posterior: Tensor, given: Tensor, group: Tensor | None, groups: int)
     return found.reshape(groups, k, k).transpose(1, 2).double()
 
 
-def _posterior(
-    sharp: Sharpness, transition: Tensor, log_probs: Tensor, given: Tensor, group: Tensor | None
-) -> tuple[Tensor, Tensor]:
+def _posterior(log_q: Tensor, transition: Tensor, given: Tensor, group: Tensor | None) -> tuple[Tensor, Tensor]:
     """log P(label | x) (n,) and P(truth | x, label) (n, K), where a label is given."""
-    q = sharp.logits(log_probs, group).softmax(dim=1)
-    seen = transition.to(q).transpose(1, 2)
-    joint = q.mul_(seen[0][given] if group is None else seen[group, given])
+    seen = transition.to(log_q).transpose(1, 2)
+    joint = log_q.exp().mul_(seen[0][given] if group is None else seen[group, given])
     total = joint.sum(dim=1, keepdim=True)
     return total[:, 0].log(), joint / total
 

@@ -41,8 +41,8 @@ def suspects(log_probs: Any, labels: Any) -> Any:
     Raises:
         LabelError: tables that do not fit the labels, rows that do not sum to 1, NaN, no classes.
     """
-    shape = getattr(log_probs, "shape", ())
-    read = as_labels(labels, int(shape[1]) if len(shape) == 2 else None)
+    shape: tuple[int, ...] = tuple(getattr(log_probs, "shape", ()))
+    read = as_labels(labels, shape[1] if len(shape) == 2 else None)
     return frame(columns_of(judge_labels(log_probs, read)))
 
 

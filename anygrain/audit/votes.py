@@ -32,10 +32,7 @@ def judge_votes(part: Crowd | Rules, log_probs: Tensor | None) -> tuple[JudgedPa
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", IdentifiabilityWarning)
         alone = aggregate(own)
-    if log_probs is None:
-        posterior = alone.posterior.double()
-    else:
-        posterior = _with_features(own, log_probs)
+    posterior = alone.posterior.double() if log_probs is None else _with_features(own, log_probs)
     votes = own.votes if own._columns is None else torch.where(own.votes < 0, -1, own._columns[own.votes.clamp(min=0)])
     at = own.record_instances
     assert at is not None
@@ -76,7 +73,7 @@ def _with_features(own: Crowd | Rules, log_probs: Tensor) -> Tensor:
 
     posterior = e_step(own)
     for _ in range(ROUNDS):
-        sharp = sharp.learnt(log_probs, posterior)
+        sharp = sharp.learnt(log_probs, sharp.log_q(log_probs), posterior)
         own.update(posterior)
         posterior = e_step(own)
     if not isinstance(own, Crowd) or not isinstance(own.channel, TabularChannel):
