@@ -392,8 +392,8 @@ class ClassEndToEnd(EndToEnd):
         self.targets = EvidenceTargets(self.taught, ordered, self.pace.batch_size)
         stated = pooled_prior(labels)
         if stated is not None:
-            prior, inside = stated
-            terms = [*terms, StatedPrior(prior if shift is None else self.taught.pooled_prior, inside)]
+            prior, _ = pooled_prior(self.taught) or stated  # of the rows as they come
+            terms = [*terms, StatedPrior(prior, stated[1])]
         loop = ClassLoop(
             learner,
             Network(head, encoder, learnt_with(loss, terms)),
