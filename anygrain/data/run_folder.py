@@ -50,6 +50,19 @@ predicted_sd        float    its standard deviation
 value               float    the value given for the row, or null
 ==================  =======  ===========================================================================================
 
+Where they speak of tags, ``class`` to ``predicted_prob`` and ``exact`` give way to
+
+==================  =======  ===========================================================================================
+column              type     meaning
+==================  =======  ===========================================================================================
+tags                list     tags that are more probable than not given the features and all labels of the row
+predicted           list     the same from the features alone
+given               list     tags that labels say the row has (in place of the text ``given``)
+given_absent        int      number of tags that labels say it lacks
+p_NAME              float    probability of each tag given the features and all labels
+predicted_p_NAME    float    the same from the features alone
+==================  =======  ===========================================================================================
+
 **metrics.json.** Numbers are finite or null. Intervals are [low, high] at 95 %.
 
 - ``format``: "anygrain-run-1"
@@ -100,7 +113,7 @@ value               float    the value given for the row, or null
   whatever else the learner tells}
 - ``warnings``: sentences; ``notes``: sentences
 
-``space`` is "classes" or "real". Of a number there are no ``classes``, ``confusion`` and ``classes_table``;
+``space`` is "classes", "real" or "tags". Of a number there are no ``classes``, ``confusion`` and ``classes_table``;
 ``quantity`` is its name, and
 
 - ``evaluation``: null with fewer than two given values. ``entries`` have ``rmse``, ``mae``, ``r2``, ``crps`` and
@@ -118,6 +131,26 @@ value               float    the value given for the row, or null
   the label, the standard deviation of that, and the distance in standard deviations, in place of ``proposed`` and
   ``probability``
 - ``learner``: {``chosen``, ``head``, ``penalty``, ``spread`` (factor on standard deviations), ``exact_only_won``}
+
+Of tags there are no ``classes``, ``confusion`` and ``classes_table``; ``data.classes`` is the number of tags, ``tags``
+are their names, an *entry* is a tag of a row, and
+
+- ``evaluation``: null where known entries are all of one sort. ``known`` is their number, ``threshold`` the
+  probability above which a tag is named. ``entries`` have ``map``, ``auc`` (means of tags), ``micro_f1``,
+  ``macro_f1``, ``log_loss`` (each of the three with ``..._interval``, by bootstrap over rows), ``brier``, ``ece``,
+  ``ranking_loss`` and ``coverage``. Keys ``posterior`` (only where several kinds speak of the same entries),
+  ``features`` and ``prior`` (the frequency of every tag). ``reliability``: as above, of P(has the tag) from the
+  features; ``precision_recall``: {``threshold``, ``precision``, ``recall`` (lists), ``average_precision``} of all
+  entries together
+- ``tags_table``: a list of {``tag``, ``on``, ``off``, ``unknown`` (rows), ``expected``, ``predicted``, ``share``,
+  ``average_precision``, ``auc``, ``precision``, ``recall``, ``f1``, ``brier``, ``log_loss``, ``ece``,
+  ``log_loss_prior``, ``wrongly_on``, ``wrongly_off`` (entries that look wrong)}
+- ``together``: {``tags``: at most 40, ``matrix``: expected number of rows with both, on the diagonal with one}
+- ``held_out``: ``chance`` is the frequency of every tag
+- ``agreement``: over entries; ``on``: where one says that the row has the tag, ``share_on``: agreement there
+- ``sources``: two for every kind, what it says rows have and lack, without ``agreement`` and ``compared``
+- ``worst``: ``tag``, ``given`` ("has" or "lacks") and ``probability``, of having it by everything else; no ``proposed``
+- ``learner``: {``chosen``, ``error`` (that kinds share)}
 """
 
 from __future__ import annotations
