@@ -149,7 +149,16 @@ class TagEndToEnd(ClassEndToEnd):
     def __init__(
         self, learner: Learner, encoder: TrainableEncoder, head: Any, rows: Inputs, labels: Labels, **how: Any
     ) -> None:
-        super().__init__(learner, encoder, head, rows, labels, per_row=tags_of(labels).n_tags, **how)
+        #: tags that are only ever known to be on would choose the network that says on of everything
+        given = tags_of(labels)
+        self.one_sided = given is labels and not bool((given.labels == 0).any() and (given.labels == 1).any())
+        super().__init__(learner, encoder, head, rows, labels, per_row=given.n_tags, **how)
+
+    def _choose(self) -> int:
+        return self.pace.epochs if self.one_sided else super()._choose()
+
+    def _temperature_of(self, logits: Tensor) -> float:
+        return 1.0 if self.one_sided else super()._temperature_of(logits)
 
     def order_of(self, labels: Labels, terms: Sequence[Term]) -> Labels:
         return kept_together(labels, terms, [tags_of(labels).bags_of_rows()])
