@@ -10,18 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from anygrain.audit.agreement import Agreement, cohen_kappa, fleiss_kappa, krippendorff_alpha
+    from anygrain.audit.annotators import Annotators, judge_annotators
     from anygrain.audit.auditing import Audit, audit
     from anygrain.audit.duplicates import Duplicates, find_duplicates
     from anygrain.audit.noise import Noise, learn_noise
     from anygrain.audit.outliers import Outliers, find_outliers
     from anygrain.audit.overlap import Overlap, class_overlap
+    from anygrain.audit.rules import JudgedRules, judge_rules
     from anygrain.audit.suspicion import suspects
     from anygrain.audit.value import knn_shapley, label_influence
 
 __all__ = [
     "Agreement",
+    "Annotators",
     "Audit",
     "Duplicates",
+    "JudgedRules",
     "Noise",
     "Outliers",
     "Overlap",
@@ -31,6 +35,8 @@ __all__ = [
     "find_duplicates",
     "find_outliers",
     "fleiss_kappa",
+    "judge_annotators",
+    "judge_rules",
     "knn_shapley",
     "krippendorff_alpha",
     "label_influence",
@@ -40,8 +46,10 @@ __all__ = [
 
 _FILES = {
     "Agreement": "agreement",
+    "Annotators": "annotators",
     "Audit": "auditing",
     "Duplicates": "duplicates",
+    "JudgedRules": "rules",
     "Noise": "noise",
     "Outliers": "outliers",
     "Overlap": "overlap",
@@ -51,6 +59,8 @@ _FILES = {
     "find_duplicates": "duplicates",
     "find_outliers": "outliers",
     "fleiss_kappa": "agreement",
+    "judge_annotators": "annotators",
+    "judge_rules": "rules",
     "knn_shapley": "value",
     "krippendorff_alpha": "agreement",
     "label_influence": "value",
