@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -9,6 +10,7 @@ import pyarrow.parquet as parquet
 
 from anygrain.metrics import wilson_interval
 
+KEPT = ("row", "evidence", "wrong_labels", "suspect", "suspect_source", "suspect_value", "text", "map_x", "map_y")
 SENTENCES = [
     "charged twice in march, please return the second payment",
     "the screen stays black after the update",
@@ -296,4 +298,82 @@ def write_run(
     (folder / "config.toml").write_text(
         '[data]\nsource = "/data/tickets.csv"\nid = "id"\ntext = "text"\n\n[learn]\nseed = 0\n'
     )
+    return metrics
+
+
+def write_tag_run(folder: Path, tags: int = 6, rows: int = 300, seed: int = 0) -> dict[str, Any]:
+    """A run of tags, made of numbers drawn at random; its metrics."""
+    rng = np.random.default_rng(seed)
+    metrics = write_run(folder, parents=0, rows=rows)
+    names = [f"tag <{t}> with a rather long name" if t == 1 else f"tag {t}" for t in range(tags)]
+    on = rng.random((rows, tags)) < rng.uniform(0.05, 0.5, tags)
+    probs = np.clip(0.7 * on + 0.3 * rng.random((rows, tags)), 0, 1)
+    table = parquet.read_table(folder / "labels.parquet")
+    kept = {name: table[name] for name in table.column_names if name in KEPT}
+    lists = [[n for n, o in zip(names, row, strict=True) if o] for row in on]
+    columns = {f"p_{n}": probs[:, t] for t, n in enumerate(names)}
+    parquet.write_table(pa.table({**kept, "tags": lists, **columns}), folder / "labels.parquet")
+
+    def entry(key: str, name: str, middle: float, *, ours: bool) -> dict[str, Any]:
+        scores = ("map", "auc", "micro_f1", "macro_f1", "log_loss", "brier", "ece", "ranking_loss", "coverage")
+        out = {"key": key, "name": name, "ours": ours, "rows": rows}
+        out |= {score: float(rng.normal(middle, 0.02)) for score in scores}
+        return out | {f"{s}_interval": [out[s] - 0.05, out[s] + 0.05] for s in ("micro_f1", "macro_f1", "log_loss")}
+
+    levels = np.linspace(0.01, 0.99, 60)
+    scores = ("average_precision", "auc", "precision", "recall", "f1", "brier", "log_loss", "ece", "log_loss_prior")
+    count = on.sum(axis=0)
+    together = (on.T.astype(float) @ on)[:40, :40]
+    metrics |= {
+        "space": "tags",
+        "tags": names,
+        "data": {**metrics["data"], "classes": tags},
+        "evaluation": {
+            "rows": rows,
+            "known": rows * tags,
+            "folds": 3,
+            "threshold": 0.5,
+            "method": "each row was scored by models that were not trained on it (3 parts)",
+            "entries": [
+                entry("features", "features alone", 0.6, ours=True),
+                entry("prior", "each tag as often as it is", 0.2, ours=False),
+            ],
+            "reliability": bins(rng, rows),
+            "precision_recall": {
+                "threshold": levels.tolist(),
+                "precision": (0.3 + 0.7 * levels).tolist(),
+                "recall": (1 - levels**2).tolist(),
+                "average_precision": 0.7,
+            },
+        },
+        "tags_table": [
+            {
+                "tag": name,
+                "on": int(count[t]),
+                "off": int(rows - count[t]),
+                "unknown": 0,
+                "expected": float(probs[:, t].sum()),
+                "predicted": int(count[t]),
+                "share": float(count[t] / rows),
+                "wrongly_on": 1,
+                "wrongly_off": 2,
+                **{score: (None if t == tags - 1 else float(rng.uniform(0.4, 0.9))) for score in scores},
+            }
+            for t, name in enumerate(names)
+        ],
+        "together": {"tags": names[:40], "matrix": together.tolist()},
+        "agreement": [
+            {"first": "ann", "second": "bob", "rows": 90, "agree": 80, "share": 0.889, "interval": [0.8, 0.94]}
+            | {"on": 20, "share_on": 0.5}
+        ],
+        "worst": [
+            {key: w[key] for key in ("row", "source", "wrong", "suspect", "text")}
+            | {"tag": names[i % tags], "given": "has" if i % 2 else "lacks", "probability": 0.03, "image": None}
+            for i, w in enumerate(metrics["worst"])
+        ],
+        "learner": {"chosen": "tags have one way to be learnt", "error": 0.01},
+    }
+    for name in ("confusion", "classes_table", "classes"):
+        del metrics[name]
+    (folder / "metrics.json").write_text(json.dumps(metrics))
     return metrics

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from anygrain.report import write_report
-from tests.report.folders import write_run
+from tests.report.folders import write_run, write_tag_run
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 BROWSER = next((found for name in NAMES if (found := shutil.which(name))), None)
@@ -74,8 +74,17 @@ def page(tmp_path_factory) -> Path:
     return write_report(folder)
 
 
+@pytest.fixture(scope="module")
+def tag_page(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "tags"
+    write_tag_run(folder, tags=30)
+    return write_report(folder)
+
+
+@pytest.mark.parametrize("which", ["page", "tag_page"])
 @pytest.mark.parametrize("width", [1280, 500])
-def test_nothing_is_fetched_and_nothing_sticks_out(page, tmp_path, width):
+def test_nothing_is_fetched_and_nothing_sticks_out(which, tmp_path, width, request):
+    page = request.getfixturevalue(which)
     found = look(page, tmp_path, f"--window-size={width},1000")
     assert found["fetched"] == 0
     assert found["broken"] == []
@@ -126,3 +135,12 @@ def test_it_prints_on_two_pages(tmp_path, size):
     page = write_report(tmp_path / "run")
     browse(page, tmp_path / "profile", "--no-pdf-header-footer", f"--print-to-pdf={paper}")
     assert len(re.findall(rb"/Type\s*/Page\b(?!s)", paper.read_bytes())) == 2
+
+
+@pytest.mark.parametrize("tags", [4, 60])
+def test_a_page_of_tags_prints_on_two_pages(tmp_path, tags):
+    write_tag_run(tmp_path / "run", tags=tags)
+    paper = tmp_path / "page.pdf"
+    page = write_report(tmp_path / "run")
+    browse(page, tmp_path / "profile", "--no-pdf-header-footer", f"--print-to-pdf={paper}")
+    assert len(re.findall(rb"/Type\s*/Page\b(?!s)", paper.read_bytes())) <= 2

@@ -18,7 +18,9 @@ from anygrain.report import (
     HistoryDisplay,
     IntervalDisplay,
     MapDisplay,
+    PrecisionDisplay,
     ReliabilityDisplay,
+    TogetherDisplay,
     row_map,
 )
 from anygrain.report.svg import Drawing, shortened, tick_labels, ticks
@@ -225,3 +227,30 @@ def test_tick_labels_share_their_decimals():
 def test_shortened_text_fits():
     assert shortened("a long sentence", 7) == "a long…"
     assert shortened("short", 7) == "short"
+
+
+def test_tags_that_go_together_are_shares_of_the_tag_of_a_line():
+    rng = np.random.default_rng(0)
+    on = rng.random((50, 4)) < 0.4
+    on[:, 3] = False
+    display = TogetherDisplay(on.T.astype(float) @ on, ["a", "b", "c", "never"])
+    for row in range(4):
+        for column in range(4):
+            wanted = on[on[:, row], column].mean() if row != column and on[:, row].any() else 0.0
+            assert display.shares[row, column] == pytest.approx(wanted)
+    cells = attributes(display.to_svg(), "rect", "right")
+    assert len(cells) == (display.shares >= 0.01).sum()
+    display.plot()
+    with pytest.raises(ValueError, match="for 3 tags"):
+        TogetherDisplay(np.eye(2), ["a", "b", "c"])
+
+
+def test_the_marked_threshold_lies_on_the_line():
+    display = PrecisionDisplay([0.2, 0.5, 0.9], [1.0, 0.7, 0.3], [0.1, 0.45, 0.6], base=0.2, marked=0.5)
+    assert display.marked == 2
+    assert PrecisionDisplay([0.2], [1.0], [0.1]).marked is None
+    mark = attributes(display.to_svg(), "circle", "ours")
+    line = attributes(display.to_svg(), "polyline", "ours")[0]["points"].split()
+    assert len(mark) == 1
+    assert f"{mark[0]['cx']},{mark[0]['cy']}" == line[2]
+    display.plot()

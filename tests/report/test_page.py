@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from anygrain.report import write_report
-from tests.report.folders import write_run
+from tests.report.folders import write_run, write_tag_run
 
 
 class Outline(HTMLParser):
@@ -128,3 +128,38 @@ def test_missing_jinja2_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'anygrain\[report\]'"):
         write_report(tmp_path)
+
+
+def test_the_page_of_tags_holds_its_numbers(tmp_path):
+    metrics = write_tag_run(tmp_path / "t")
+    path = write_report(tmp_path / "t")
+    page = path.read_text(encoding="utf-8")
+    cells = Outline(page).cells
+    for tag in metrics["tags_table"]:
+        shown = cells[cells.index(tag["tag"]) + 1 :][:5]
+        found = tag["average_precision"]
+        assert shown[:3] == [str(tag["on"]), str(tag["off"]), "0"]
+        assert shown[3] == ("\u2013" if found is None else f"{found:.2f}")
+    for entry in metrics["evaluation"]["entries"]:
+        shown = cells[cells.index(entry["name"]) + 1 :][:13]
+        assert shown[1] == f"{entry['map']:.3f}"
+        assert shown[4] == "[{:.2f}, {:.2f}]".format(*entry["micro_f1_interval"])
+    for worst in metrics["worst"]:
+        at = cells.index(f"{worst['given']} {worst['tag']}", cells.index(worst["row"]))
+        assert cells[at + 1 : at + 5] == [worst["source"], f"{worst['wrong']:.3f}", f"{worst['suspect']:.1f}", "0.030"]
+    assert "<script>alert" not in page
+    assert "tag <1>" not in page
+    order = [tag for tag in Outline(page).order if tag in ("svg", "details", "section")]
+    sections = "".join({"svg": "p", "details": "n", "section": "|"}[tag] for tag in order).split("|")
+    pictured = [s for s in sections if "p" in s]
+    assert len(pictured) == 7
+    assert all(re.fullmatch(r"(p+n)+n*", s) for s in pictured)
+
+
+def test_a_run_of_tags_without_scores_says_so(tmp_path):
+    metrics = write_tag_run(tmp_path / "t")
+    metrics |= {"evaluation": None, "worst": [], "agreement": [], "history": [], "suspects": 0}
+    (tmp_path / "t" / "metrics.json").write_text(json.dumps(metrics))
+    page = write_report(tmp_path / "t").read_text(encoding="utf-8")
+    assert "nothing could be measured" in page
+    assert "Entries that look wrong" not in page
