@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from anygrain.robust.representation_calibration import KeepRepresentation, RepresentationCalibration
     from anygrain.robust.self_training import Handling, SelfTraining, SelfTrainingClassifier
     from anygrain.robust.storm import Rescaler, Storm
+    from anygrain.robust.subclass_balancing import SubclassBalancing, SubclassContrast, subclass_balancing_loss
     from anygrain.robust.symmetric_cross_entropy import SymmetricCrossEntropy
     from anygrain.robust.thresholds import Adaptive, Curriculum, Fixed, MarginBound, PlugInError, Threshold, TopPerClass
     from anygrain.robust.transition import BackwardCorrection, ForwardCorrection, estimate_transition
@@ -60,6 +61,8 @@ __all__ = [
     "SelfTraining",
     "SelfTrainingClassifier",
     "Storm",
+    "SubclassBalancing",
+    "SubclassContrast",
     "SymmetricCrossEntropy",
     "Threshold",
     "TopPerClass",
@@ -68,6 +71,7 @@ __all__ = [
     "density_weights",
     "estimate_transition",
     "method",
+    "subclass_balancing_loss",
 ]
 
 _FILES = {
@@ -100,6 +104,8 @@ _FILES = {
     "SelfTraining": "self_training",
     "SelfTrainingClassifier": "self_training",
     "Storm": "storm",
+    "SubclassBalancing": "subclass_balancing",
+    "SubclassContrast": "subclass_balancing",
     "SymmetricCrossEntropy": "symmetric_cross_entropy",
     "Threshold": "thresholds",
     "TopPerClass": "thresholds",
@@ -108,6 +114,7 @@ _FILES = {
     "density_weights": "con_r",
     "estimate_transition": "transition",
     "method": "methods",
+    "subclass_balancing_loss": "subclass_balancing",
 }
 
 

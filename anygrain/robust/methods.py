@@ -229,6 +229,20 @@ _ALL: tuple[Method, ...] = (
         encoders=(FIXED,),
     ),
     Method(
+        "sbcl",
+        'skewed classes: a contrast of subclasses of the size of the tail; for head="mlp"',
+        "procedure",
+        "subclass_balancing.SubclassContrast",
+        encoders=(FIXED,),
+    ),
+    Method(
+        "sbcl_term",
+        "skewed classes: the contrast of subclasses beside the loss of a trained encoder",
+        "terms",
+        "subclass_balancing.SubclassBalancing",
+        encoders=(TRAINED,),
+    ),
+    Method(
         "con_r",
         "skewed numbers: keeps the features of rare ones apart",
         "terms",

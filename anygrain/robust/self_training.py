@@ -309,7 +309,7 @@ class SelfTraining(Procedure):
         learner.history_ = self.outcome_.history
 
 
-class SelfTrainingClassifier(ClassifierMixin, BaseEstimator):
+class SelfTrainingClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Self-training of any scikit-learn classifier with `predict_proba`, from labels of any kind.
 
     A row with a posterior instead of a class counts in every class, by its probability, through `sample_weight`.

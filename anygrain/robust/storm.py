@@ -61,9 +61,7 @@ def normal_overlap(mean: Tensor, std: Tensor, other_mean: Tensor, other_std: Ten
     ratio = wide / narrow
     same = ratio < 1 + 1e-6
 
-    def below(x: Tensor) -> Tensor:
-        return torch.special.ndtr(x)
-
+    below = torch.special.ndtr
     equal = 2 * below(-gap.abs() / 2)
     a = torch.where(same, 1.0, ratio.square() - 1)
     root = (gap.square() * ratio.square() + a * 2 * ratio.square() * ratio.log().clamp(min=0)).sqrt()
@@ -276,7 +274,7 @@ class Storm(Procedure):
         if self.relative:
             weight = weight / weight.max().detach().clamp(min=1e-6)
         if self.threshold is not None:
-            weight = Hard.apply(weight, self.threshold)
+            weight = Hard.apply(weight, self.threshold)  # type: ignore[no-untyped-call]
         return weight.clamp(min=self.floor) if self.floor else weight
 
     def meta_loss(

@@ -22,13 +22,16 @@ def confidence(votes: Tensor, measure: Measure = "probability") -> Tensor:
     "entropy" :math:`1 - H(v) / \log K`.
     """
     if measure == "probability":
-        return votes.amax(dim=1)
+        highest: Tensor = votes.amax(dim=1)
+        return highest
     if measure == "margin":
-        highest = votes.topk(2, dim=1).values
-        return highest[:, 0] - highest[:, 1]
+        two = votes.topk(2, dim=1).values
+        margin: Tensor = two[:, 0] - two[:, 1]
+        return margin
     if measure == "entropy":
         entropy = -torch.special.xlogy(votes, votes).sum(dim=1)
-        return 1 - entropy / math.log(votes.shape[1])
+        spread: Tensor = entropy / math.log(votes.shape[1])
+        return 1 - spread
     raise LabelError(f'confidence "{measure}" is not known: expected probability, margin or entropy')
 
 
