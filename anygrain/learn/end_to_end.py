@@ -11,6 +11,8 @@ gradient step towards q, which is the gradient of the likelihood. Around it:
    without evidence teach as well (`Loop`).
 3. *An average of the weights* over the last steps is what is kept.
 4. *Channels* (annotators, noise) follow once an epoch, by what the network said of each row before its step.
+5. *Groups of sampled rows* (few positives beside many unlabelled rows) come equally often; the network still speaks of
+   the rows as they are pooled.
 """
 
 from __future__ import annotations
