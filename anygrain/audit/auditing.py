@@ -235,7 +235,9 @@ class Audit:
         return files
 
 
-def audit(model: Any, data: Any, labels: Any = None, *, seed: int = 0, value: bool = True) -> Audit:
+def audit(
+    model: Any, data: Any, labels: Any = None, *, features: np.ndarray | None = None, seed: int = 0, value: bool = True
+) -> Audit:
     """Audit labels and data.
 
     Args:
@@ -244,6 +246,7 @@ def audit(model: Any, data: Any, labels: Any = None, *, seed: int = 0, value: bo
             None: a `Learner` with five folds. Folds respect bags and groups of the labels.
         data: rows as a `Learner` takes them.
         labels: `Labels` of any kind, `RealLabels`, or a vector of classes; None: those of the fitted Learner.
+        features: of the rows, (rows, D), where probabilities are given; None: by an encoder that suits the data.
         seed: of the Learner and of the halves that values are measured on.
         value: whether `influence` and `shapley` are computed.
 
@@ -261,7 +264,8 @@ def audit(model: Any, data: Any, labels: Any = None, *, seed: int = 0, value: bo
     else:
         shape: tuple[int, ...] = tuple(getattr(model, "shape", ()))
         read = as_labels(labels, shape[1] if len(shape) == 2 else None)
-        log_probs, held_out, features = model, np.ones(read.n_instances, dtype=bool), _features(data, seed)
+        log_probs, held_out = model, np.ones(read.n_instances, dtype=bool)
+        features = _features(data, seed) if features is None else features
     if len(features) != read.n_rows:
         raise LabelError(f"the data have {len(features)} rows and the labels {read.n_rows}; expected the same rows")
     found = judge_labels(log_probs, read)
@@ -358,7 +362,7 @@ def _by_row(labels: Labels, evidence: Tensor, one: np.ndarray | None) -> np.ndar
     """Evidence by data row, (rows, K), or (rows, L, K) where all rows have L instances; None elsewhere."""
     table = array(evidence)
     if one is not None:
-        return table[one]
+        return np.asarray(table[one])
     count = np.bincount(array(labels.rows), minlength=labels.n_rows)
     if not len(count) or count.min() != count.max():
         return None

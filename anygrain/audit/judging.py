@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,10 +19,21 @@ from anygrain.audit.noise import CHUNK, Noise
 from anygrain.audit.of_numbers import judge_numbers
 from anygrain.audit.of_sets import doubtful, judge_sets
 from anygrain.audit.votes import judge_votes
-from anygrain.labels import All, Crowd, Exact, InstanceLabels, LabelError, Labels, Noisy, RealLabels, Rules
+from anygrain.labels import (
+    All,
+    Crowd,
+    Exact,
+    IdentifiabilityWarning,
+    InstanceLabels,
+    LabelError,
+    Labels,
+    Noisy,
+    RealLabels,
+    Rules,
+    aggregate,
+)
 from anygrain.labels.error import numbers
 from anygrain.learn.reading import read_classes
-from anygrain.learn.started_channels import with_started_channels
 
 #: error that the other kinds are read with while one of them is judged
 OTHERS = 0.05
@@ -150,7 +162,7 @@ def judge_labels(log_probs: Any, labels: Labels | RealLabels) -> Judgement:
         base = given
     parts: list[Labels] = list(labels.parts) if isinstance(labels, All) else [labels]
     if len(parts) > 1:
-        parts = list(with_started_channels(labels).parts)  # type: ignore[attr-defined]
+        parts = _started(labels)
     judged: list[JudgedPart] = []
     noise: tuple[int, Noise] | None = None
     posterior: Tensor | None = None
@@ -176,6 +188,18 @@ def judge_labels(log_probs: Any, labels: Labels | RealLabels) -> Judgement:
         return _belief(parts, judged, base, noise) if posterior is None else posterior
 
     return Judgement(tuple(judged), array(labels.records()[0]), instances_of(parts), believe, noise)
+
+
+def _started(labels: Labels) -> list[Labels]:
+    """Parts of a join with channels of their own, which no other part has taught: each is to judge the others."""
+    own = labels.with_own_channels()
+    parts: list[Labels] = list(own.parts) if isinstance(own, All) else [own]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", IdentifiabilityWarning)
+        for part in parts:
+            if isinstance(part, Crowd | Rules):
+                aggregate(part)
+    return parts
 
 
 def _given(others: list[Labels], log_probs: Tensor) -> Tensor:

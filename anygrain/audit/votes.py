@@ -13,6 +13,7 @@ from anygrain.labels import Crowd, Difficulty, IdentifiabilityWarning, Rules, ag
 from anygrain.labels.channels.tabular import TabularChannel
 
 ROUNDS = 20
+HARD_ROUNDS = 5
 CHUNK = 2**21
 
 
@@ -21,8 +22,9 @@ def judge_votes(part: Crowd | Rules, log_probs: Tensor | None) -> tuple[JudgedPa
 
     .. math:: P(v_r \text{ is wrong}) = 1 - P(y_{i_r} = v_r \mid x, \text{all votes})
 
-    With log-probabilities, their sharpness and the sources' channels are learnt together by EM, from where the votes
-    alone put the channels. Without, the votes alone decide (`aggregate`).
+    With log-probabilities, the sources' channels are learnt by EM, from where the votes alone put them, and the
+    sharpness of the log-probabilities from what the votes say without them: a model that learnt from the same votes
+    shares their errors, and is not to confirm itself. Without, the votes alone decide (`aggregate`).
 
     Args:
         part: its channel stays as it is.
@@ -32,7 +34,9 @@ def judge_votes(part: Crowd | Rules, log_probs: Tensor | None) -> tuple[JudgedPa
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", IdentifiabilityWarning)
         alone = aggregate(own)
-    posterior = alone.posterior.double() if log_probs is None else _with_features(own, log_probs)
+    posterior = (
+        alone.posterior.double() if log_probs is None else _with_features(own, log_probs, alone.posterior.double())
+    )
     votes = own.votes if own._columns is None else torch.where(own.votes < 0, -1, own._columns[own.votes.clamp(min=0)])
     at = own.record_instances
     assert at is not None
@@ -61,27 +65,29 @@ def judge_votes(part: Crowd | Rules, log_probs: Tensor | None) -> tuple[JudgedPa
     return found, posterior
 
 
-def _with_features(own: Crowd | Rules, log_probs: Tensor) -> Tensor:
-    """P(class | x, votes), (N, K); fits the channel of the votes in place."""
+def _with_features(own: Crowd | Rules, log_probs: Tensor, alone: Tensor) -> Tensor:
+    """P(class | x, votes), (N, K), from what votes say alone; fits the channel of the votes in place."""
     log_probs = log_probs.double().clamp(min=FLOOR)
     sharp = Sharpness.of(1, log_probs.shape[1], log_probs)
+    log_shares = alone.clamp(min=1e-12).mean(dim=0).log()
 
-    def e_step(labels: Crowd | Rules) -> Tensor:
-        joint = sharp.logits(log_probs) + labels.log_evidence(torch.float64)
-        posterior = joint.softmax(dim=1)
-        return torch.where(posterior.isnan(), log_probs.exp(), posterior)
+    def believed(evidence: Tensor, prior: Tensor) -> Tensor:
+        found = (prior + evidence).softmax(dim=1)
+        return torch.where(found.isnan(), prior.softmax(dim=1), found)  # votes that rule every class out say nothing
 
-    posterior = e_step(own)
+    posterior = believed(own.log_evidence(torch.float64), log_probs)
     for _ in range(ROUNDS):
-        sharp = sharp.learnt(log_probs, sharp.log_q(log_probs), posterior)
         own.update(posterior)
-        posterior = e_step(own)
+        evidence = own.log_evidence(torch.float64)
+        said = believed(evidence, log_shares.expand_as(evidence))
+        sharp = sharp.learnt(log_probs, sharp.log_q(log_probs), said)
+        posterior = believed(evidence, sharp.logits(log_probs))
     if not isinstance(own, Crowd) or not isinstance(own.channel, TabularChannel):
         return posterior
     channel = own.channel  # items that are hard for everybody: their votes say less together than one by one
     hard = own.with_channel(Difficulty(channel.n_sources, channel.n_classes, votes=channel, votes_are_settled=True))
-    posterior = e_step(hard)
-    for _ in range(5):
+    logits = sharp.logits(log_probs)
+    for _ in range(HARD_ROUNDS):
         hard.update(posterior)
-        posterior = e_step(hard)
+        posterior = believed(hard.log_evidence(torch.float64), logits)
     return posterior
