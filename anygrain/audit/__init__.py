@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from anygrain.audit.annotators import Annotators, judge_annotators
     from anygrain.audit.auditing import Audit, audit
     from anygrain.audit.duplicates import Duplicates, find_duplicates
+    from anygrain.audit.further_votes import VotesNeeded, votes_needed
     from anygrain.audit.noise import Noise, learn_noise
     from anygrain.audit.outliers import Outliers, find_outliers
     from anygrain.audit.overlap import Overlap, class_overlap
@@ -29,6 +30,7 @@ __all__ = [
     "Noise",
     "Outliers",
     "Overlap",
+    "VotesNeeded",
     "audit",
     "class_overlap",
     "cohen_kappa",
@@ -42,6 +44,7 @@ __all__ = [
     "label_influence",
     "learn_noise",
     "suspects",
+    "votes_needed",
 ]
 
 _FILES = {
@@ -53,6 +56,7 @@ _FILES = {
     "Noise": "noise",
     "Outliers": "outliers",
     "Overlap": "overlap",
+    "VotesNeeded": "further_votes",
     "audit": "auditing",
     "class_overlap": "overlap",
     "cohen_kappa": "agreement",
@@ -66,6 +70,7 @@ _FILES = {
     "label_influence": "value",
     "learn_noise": "noise",
     "suspects": "suspicion",
+    "votes_needed": "further_votes",
 }
 
 
