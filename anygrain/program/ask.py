@@ -74,12 +74,11 @@ def ask(
     ids = dataset.ids if source is dataset.table else _ids(config, source)
     check_numbers(source, columns, ids)
     data = model_input(source, columns, ids)
-    voters = {name: vote for e in dataset.evidence for name, vote in _annotators(e.labels).items()}
-    if source is dataset.table:
-        known = _known(dataset, held_out_log_probs(run, len(dataset))[0])
-        free = torch.from_numpy(dataset.exact() < 0)
-    else:
+    known = _known(dataset, held_out_log_probs(run, len(dataset))[0])  # this fits the annotators too
+    free = torch.from_numpy(dataset.exact() < 0)
+    if source is not dataset.table:
         known, free = learner.log_probs(data), torch.ones(len(source), dtype=torch.bool)
+    voters = {name: vote for e in dataset.evidence for name, vote in _annotators(e.labels).items()}
     asked_of = _questions(questions or _usual(voters), config, learner, dataset, voters)
     models = None
     if by == "bald":

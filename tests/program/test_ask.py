@@ -41,7 +41,7 @@ map = false
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """60 texts of three classes, 12 exact labels and votes of two people, fitted."""
+    """60 texts of three classes, 12 exact labels and votes of two people on 40, fitted."""
     path = tmp_path_factory.mktemp("ask")
     random = np.random.default_rng(0)
     names = list(TEXTS)
@@ -50,9 +50,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text = [f"{random.choice(texts)} {random.choice(['today', 'again', 'please help', 'hello'])}" for texts in said_of]
     table: dict[str, Any] = {"id": [f"r{i}" for i in range(60)], "text": text}
     table["class"] = [t if i < 12 else "" for i, t in enumerate(truth)]
-    for w, right in enumerate((0.95, 0.5)):
+    for w, right in enumerate((1.0, 0.3)):
         said = [t if random.random() < right else str(random.choice(names)) for t in truth]
-        table[f"w_{w}"] = [s if 12 <= i < 40 else "" for i, s in enumerate(said)]
+        table[f"w_{w}"] = [s if i < 40 else "" for i, s in enumerate(said)]
     write_table(table, path / "rows.csv")
     write_table({"id": table["id"], "truth": truth}, path / "truth.csv")
     (path / "first.toml").write_text(CONFIG, encoding="utf-8")
@@ -76,14 +76,22 @@ def test_rows_with_exact_labels_are_not_asked_about(folder: Path) -> None:
     assert {r["proposed"] for r in rows} <= set(TEXTS)
 
 
-def test_the_better_annotator_is_asked_at_equal_cost(folder: Path) -> None:
+@pytest.mark.parametrize("names", [("w_0", "w_1"), ("w_1", "w_0")])
+@pytest.mark.parametrize("rows", [(), ("--table", "rows.csv")])
+def test_the_better_annotator_is_asked_at_equal_cost(
+    folder: Path, names: tuple[str, str], rows: tuple[str, ...]
+) -> None:
+    def questions(first: int, second: int) -> list[str]:
+        cost = {"w_0": first, "w_1": second}
+        return [word for name in names for word in ("--question", f"{name}={cost[name]}")]
+
     out = folder / "who.csv"
-    both = ["--question", "w_0=1", "--question", "w_1=1"]
-    assert run(["ask", str(folder / "first"), "--out", str(out), "--n", "5", *both]) == 0
+    where = [str(folder / word) if word == "rows.csv" else word for word in rows]
+    how = ["ask", str(folder / "first"), "--out", str(out), "--n", "5", "--overwrite", *where]
+    assert run([*how, *questions(1, 1)]) == 0
     assert {r["question"] for r in asked(out)} == {"a vote of w_0"}
-    both = ["--question", "w_0=100", "--question", "w_1=1"]
-    assert run(["ask", str(folder / "first"), "--out", str(out), "--n", "5", "--overwrite", *both]) == 0
-    assert {r["question"] for r in asked(out)} == {"a vote of w_1"}
+    assert run([*how, *questions(100, 1)]) == 0
+    assert asked(out)[0]["question"] == "a vote of w_1"
 
 
 @pytest.mark.parametrize("tool", ["label-studio", "argilla", "doccano"])
