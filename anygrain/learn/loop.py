@@ -425,7 +425,7 @@ class ClassLoop(Loop):
         observed = self.weight_of(batch)
         weight = torch.cat([observed, observed.new_zeros(len(silent))])
         view = View(to_device(arrays, device), place, self.module, self.network.head, self.of_instances)
-        step = Step(log_probs, features[place], posterior, names, epoch, view)
+        step = Step(log_probs, features[place], posterior, names, epoch, view, self.shift)
         value = objective(step, self.loss, self.terms, self.weighting, weight)
         if strong:
             seen = self.of_instances(outputs, place + len(rows), names)

@@ -39,6 +39,8 @@ class Step:
         instances: (B,) ids.
         epoch: number of the pass over the data, from 0.
         view: inputs and network; None in procedures.
+        shift: (K,), what was added to log-probabilities of the rows that the network speaks of, because some come more
+            often than they are; None for nothing.
     """
 
     log_probs: Tensor
@@ -47,6 +49,7 @@ class Step:
     instances: Tensor
     epoch: int
     view: View | None = None
+    shift: Tensor | None = None
 
 
 @dataclass(frozen=True)

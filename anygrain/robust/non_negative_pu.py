@@ -78,7 +78,8 @@ class NonNegativePU(Term):
     r"""The non-negative risk of `Positive` labels as the objective of a fit; use it with `loss=terms_alone`.
 
     In one training set ("single") all rows are the sample of the population, with case-control the unlabelled ones. The
-    class prior is that of the labels, or what `Learner.fit` estimates. See `pu_risk` for the formula.
+    class prior is that of the labels, or what `Learner.fit` estimates. See `pu_risk` for the formula. The network speaks
+    of the rows as they were pooled; the risk, that of the population, is taken of what it says once moved there.
 
     Args:
         prior: in place of that of the labels.
@@ -114,11 +115,15 @@ class NonNegativePU(Term):
         self.prior, self.target = float(prior), found.target_class
         self.labelled = found.group == LABELLED
         self.unlabelled = found.group >= 0 if found.scenario == "single" else found.group > LABELLED
+        self.log_prior_shift = labels.log_prior_shift
 
     def forward(self, step: Step) -> Tensor:
         at = step.instances.to(self.labelled.device)
+        log_probs = step.log_probs + self.log_prior_shift.to(step.log_probs)
+        if step.shift is not None:
+            log_probs = log_probs - step.shift.to(log_probs)
         return pu_risk(
-            step.log_probs,
+            log_probs.log_softmax(dim=1),
             self.labelled[at].to(step.log_probs.device),
             self.unlabelled[at].to(step.log_probs.device),
             self.prior,

@@ -81,6 +81,34 @@ def test_a_learner_of_positive_and_unlabelled_rows(scenario):
         Learner(terms=[NonNegativePU()]).fit(x.numpy(), y.numpy())
 
 
+def test_pooled_positives_do_not_move_the_population():
+    """With case-control rows the mean prediction on the population is its prior, as with the labels' own likelihood."""
+    generator = torch.Generator().manual_seed(0)
+
+    def rows(y):
+        return torch.randn(len(y), 2, generator=generator) + torch.tensor([2.0, 0.0]) * y[:, None]
+
+    y = torch.cat([torch.ones(600), (torch.rand(1500, generator=generator) < 0.3).float()])
+    labels = Positive(torch.arange(2100) < 600, prior=0.3, scenario="case-control")
+    learner = Learner(**method("nnpu", surrogate="log"), epochs=40).fit(rows(y).numpy(), labels)
+    new = (torch.rand(3000, generator=generator) < 0.3).float()
+    found = learner.predict_proba(rows(new).numpy())[:, 1]
+    assert found.mean() == pytest.approx(0.3, abs=0.03)
+
+
+def test_rows_that_come_more_often_than_they_are_do_not_move_the_risk():
+    generator = torch.Generator().manual_seed(0)
+    log_probs = torch.randn(8, 2, generator=generator, dtype=torch.float64).log_softmax(dim=1)
+    term, shift = NonNegativePU(), torch.tensor([-0.4, 0.9], dtype=torch.float64)
+    term.labelled, term.unlabelled = torch.arange(8) < 3, torch.arange(8) >= 3
+    term.prior, term.target, term.log_prior_shift = 0.3, 1, torch.tensor([0.2, -0.5])
+
+    def risk(said, shift):
+        return term(Step(said, torch.zeros(8, 1), said.exp(), torch.arange(8), 0, None, shift))
+
+    torch.testing.assert_close(risk((log_probs + shift).log_softmax(dim=1), shift), risk(log_probs, None))
+
+
 # -- mixup ------------------------------------------------------------------------------------------------------------
 
 
