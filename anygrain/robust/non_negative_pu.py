@@ -78,8 +78,8 @@ class NonNegativePU(Term):
     r"""The non-negative risk of `Positive` labels as the objective of a fit; use it with `loss=terms_alone`.
 
     In one training set ("single") all rows are the sample of the population, with case-control the unlabelled ones. The
-    class prior is that of the labels, or what `Learner.fit` estimates. See `pu_risk` for the formula. The network speaks
-    of the rows as they were pooled; the risk, that of the population, is taken of what it says once moved there.
+    class prior is that of the labels, or what `Learner.fit` estimates. See `pu_risk` for the formula. The network
+    speaks of the rows as they were pooled; the risk, that of the population, is taken of what it says once moved there.
 
     Args:
         prior: in place of that of the labels.
