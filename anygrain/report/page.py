@@ -68,27 +68,6 @@ def render(metrics: Mapping[str, Any], labels: Mapping[str, np.ndarray], config:
         labels: columns of `labels.parquet`, shape (N,) each.
         config: text of `config.toml`.
     """
-    try:
-        import jinja2
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("the report needs jinja2; type: pip install 'anygrain[report]'") from error
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("anygrain.report", "template"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        whole=whole,
-        decimal=decimal,
-        share=share,
-        interval=interval,
-        sentence=sentence,
-        base=base,
-        figure=figure,
-        figures=figures,
-    )
     contents: Callable[..., dict[str, Any]]
     if metrics.get("space") == "real":
         from anygrain.report.number_page import number_contents as contents
@@ -102,7 +81,37 @@ def render(metrics: Mapping[str, Any], labels: Mapping[str, np.ndarray], config:
         from anygrain.report.class_page import class_contents as contents
 
         template = "classes.html.jinja"
-    return environment.get_template(template).render(**contents(metrics, labels), config=config)
+    return environment().get_template(template).render(**contents(metrics, labels), config=config)
+
+
+def environment() -> Any:
+    """The templates of all pages, with the filters that write numbers.
+
+    Raises:
+        ModuleNotFoundError: jinja2 is missing; the message says what to type.
+    """
+    try:
+        import jinja2
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("the report needs jinja2; type: pip install 'anygrain[report]'") from error
+    found = jinja2.Environment(
+        loader=jinja2.PackageLoader("anygrain.report", "template"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters.update(
+        whole=whole,
+        decimal=decimal,
+        share=share,
+        interval=interval,
+        sentence=sentence,
+        base=base,
+        figure=figure,
+        figures=figures,
+    )
+    return found
 
 
 def whole(value: float | None) -> str:
