@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from anygrain.robust.representation_calibration import KeepRepresentation, RepresentationCalibration
     from anygrain.robust.self_training import Handling, SelfTraining, SelfTrainingClassifier
     from anygrain.robust.storm import Rescaler, Storm
+    from anygrain.robust.sub_pseudo_labels import SubLabels, SubPseudoLabels, sub_pseudo_labels
     from anygrain.robust.subclass_balancing import SubclassBalancing, SubclassContrast, subclass_balancing_loss
     from anygrain.robust.symmetric_cross_entropy import SymmetricCrossEntropy
     from anygrain.robust.thresholds import Adaptive, Curriculum, Fixed, MarginBound, PlugInError, Threshold, TopPerClass
@@ -61,6 +62,8 @@ __all__ = [
     "SelfTraining",
     "SelfTrainingClassifier",
     "Storm",
+    "SubLabels",
+    "SubPseudoLabels",
     "SubclassBalancing",
     "SubclassContrast",
     "SymmetricCrossEntropy",
@@ -71,6 +74,7 @@ __all__ = [
     "density_weights",
     "estimate_transition",
     "method",
+    "sub_pseudo_labels",
     "subclass_balancing_loss",
 ]
 
@@ -104,6 +108,8 @@ _FILES = {
     "SelfTraining": "self_training",
     "SelfTrainingClassifier": "self_training",
     "Storm": "storm",
+    "SubLabels": "sub_pseudo_labels",
+    "SubPseudoLabels": "sub_pseudo_labels",
     "SubclassBalancing": "subclass_balancing",
     "SubclassContrast": "subclass_balancing",
     "SymmetricCrossEntropy": "symmetric_cross_entropy",
@@ -114,6 +120,7 @@ _FILES = {
     "density_weights": "con_r",
     "estimate_transition": "transition",
     "method": "methods",
+    "sub_pseudo_labels": "sub_pseudo_labels",
     "subclass_balancing_loss": "subclass_balancing",
 }
 

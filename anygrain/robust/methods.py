@@ -243,6 +243,13 @@ _ALL: tuple[Method, ...] = (
         encoders=(TRAINED,),
     ),
     Method(
+        "spl",
+        'weak labels beside few exact ones: pretrains on pairs of weak label and guess; for head="mlp"',
+        "procedure",
+        "sub_pseudo_labels.SubPseudoLabels",
+        encoders=(FIXED,),
+    ),
+    Method(
         "con_r",
         "skewed numbers: keeps the features of rare ones apart",
         "terms",

@@ -389,13 +389,11 @@ class SubclassContrast(Procedure):
                     }
                 )
         self.subclass_ = (classes if parts.of is None else parts.of).cpu()
-        _fit_outer(
-            head.eval(), features[told], target[told], labels.instance_weight().to(features)[told], loss, learner
-        )
+        fit_outer(head.eval(), features[told], target[told], labels.instance_weight().to(features)[told], loss, learner)
         learner.head_, learner.history_ = head, history
 
 
-def _fit_outer(
+def fit_outer(
     head: Perceptron,
     features: Tensor,
     target: Tensor,
