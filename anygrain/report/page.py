@@ -81,7 +81,8 @@ def render(metrics: Mapping[str, Any], labels: Mapping[str, np.ndarray], config:
         from anygrain.report.class_page import class_contents as contents
 
         template = "classes.html.jinja"
-    return environment().get_template(template).render(**contents(metrics, labels), config=config)
+    page: str = environment().get_template(template).render(**contents(metrics, labels), config=config)
+    return page
 
 
 def environment() -> Any:
