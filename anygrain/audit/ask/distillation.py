@@ -99,10 +99,13 @@ def systematic_sample(inclusion: Tensor, *, generator: torch.Generator) -> Tenso
 
 
 def expected_wrong(n_rows: int, teacher_error: float) -> int:
-    """m of a pool of rows: the teacher's held-out error times their number, rounded up."""
+    """m of a pool of rows: the teacher's held-out error times their number, rounded up, and below half of the pool.
+
+    An error of a half or more is mostly the doubt of an estimate from few rows; at a half the game has no winner.
+    """
     if not 0 <= teacher_error <= 1:
         raise LabelError(f"the teacher's error is {teacher_error}; expected a rate, 0 to 1")
-    return math.ceil(n_rows * teacher_error)
+    return min(math.ceil(n_rows * teacher_error), (n_rows - 1) // 2)
 
 
 def distillation_queries(
