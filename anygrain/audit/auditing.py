@@ -274,8 +274,9 @@ def audit(
     by_row = None if evidence is None else _by_row(read, evidence, one)
     influence = shapley = None
     if value and evidence is not None and one is not None and not isinstance(read, Tags):
-        target = evidence[torch.from_numpy(one)]
-        influence, shapley = held_out_value(features, target, array(read.groups()), seed=seed)
+        order = torch.from_numpy(one)
+        believed = torch.from_numpy(np.asarray(found.posterior))[order]
+        influence, shapley = held_out_value(features, evidence[order], believed, array(read.groups()), seed=seed)
     known: np.ndarray | None = None
     between: Overlap | None = None
     names = None

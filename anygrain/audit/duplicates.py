@@ -64,6 +64,8 @@ def find_duplicates(data: Any, features: np.ndarray | None = None, evidence: np.
         distance = np.concatenate([distance, apart[new]])
         exact = np.concatenate([exact, np.zeros(int(new.sum()), dtype=bool)])
         group = _joined(group, first, second)
+    place = np.lexsort((second, first))
+    first, second, distance, exact = first[place], second[place], distance[place], exact[place]
     conflict = np.zeros(len(first), dtype=bool)
     if evidence is not None and len(first):
         scaled = evidence / evidence.max(axis=-1, keepdims=True)

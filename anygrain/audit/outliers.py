@@ -50,17 +50,18 @@ def outlier_probability(distance: np.ndarray) -> np.ndarray:
     r"""P(a row does not belong), (N,): one less the false discovery rate at its distance.
 
     .. math:: 1 - \frac{N \, (1 - \Phi(z_i))}{\#\{j : d_j \ge d_i\}}, \qquad
-              z = (\log d - \mathrm{median}) / (1.48\,\mathrm{MAD})
+              z = \frac{\log d - m}{Q_{.84}(\log d) - m}, \qquad m = Q_{.5}(\log d)
 
-    of the middle of the log distances, which is taken to be normal; it never falls with the distance.
+    The middle of the log distances is taken to be normal, its upper side as wide as it is seen to be one standard
+    deviation up. It never falls with the distance.
 
     Source: Efron, Large-scale simultaneous hypothesis testing, 2004.
     """
     from scipy.stats import norm
 
     logs = np.log(np.maximum(distance, 1e-12))
-    middle = np.median(logs)
-    spread = 1.4826 * np.median(np.abs(logs - middle))
+    middle, above = np.quantile(logs, [0.5, norm.cdf(1.0)])
+    spread = above - middle
     if not spread > 0:
         return np.zeros(len(distance))
     order = np.argsort(distance, kind="stable")

@@ -166,15 +166,23 @@ def _with_constant(features: Tensor) -> Tensor:
 
 
 def held_out_value(
-    features: np.ndarray, labels: Tensor, groups: np.ndarray, *, seed: int = 0, validation: int = 1000
+    features: np.ndarray,
+    labels: Tensor,
+    believed: Tensor,
+    groups: np.ndarray,
+    *,
+    seed: int = 0,
+    validation: int = 1000,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Influence and Shapley value of every row, (N,) each, measured on rows of the other half.
+    """Influence and Shapley value of every row's label, (N,) each, measured on rows of the other half.
 
-    Rows of one group stay in one half. Values are comparable within a data set: both are per validation row.
+    What is believed of the other half stands for its truth: measured on its labels as they are, wrong labels would seem
+    to help, since they keep a head from being sure of labels that are wrong elsewhere. Rows of one group stay together.
 
     Args:
         features: (N, D).
         labels: probabilities (N, K) that the labels of a row come to.
+        believed: P(class | features, all labels), (N, K).
         groups: (N,).
         seed: of the halves.
         validation: rows of the other half to measure on, at most.
@@ -184,12 +192,13 @@ def held_out_value(
     generator = torch.Generator().manual_seed(seed)
     half = split_groups(torch.from_numpy(groups), 2, generator)
     x = torch.from_numpy(np.asarray(features, dtype=np.float64))
+    x = x / x.square().mean().sqrt().clamp(min=1e-12)
     influence, shapley = torch.zeros(len(x), dtype=torch.float64), torch.zeros(len(x), dtype=torch.float64)
     for own in (0, 1):
         rows, others = (half == own).nonzero()[:, 0], (half != own).nonzero()[:, 0]
         if not len(rows) or not len(others):
             continue
         others = others[torch.randperm(len(others), generator=generator)[:validation]]
-        influence[rows] = label_influence(x[rows], labels[rows], x[others], labels[others])
-        shapley[rows] = knn_shapley(x[rows].float(), labels[rows], x[others].float(), labels[others])
+        influence[rows] = label_influence(x[rows], labels[rows], x[others], believed[others])
+        shapley[rows] = knn_shapley(x[rows].float(), labels[rows], x[others].float(), believed[others])
     return influence.numpy(), shapley.numpy()
