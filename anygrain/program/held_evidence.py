@@ -14,7 +14,7 @@ import torch
 from anygrain.data.dataset import Dataset, Given, combined
 from anygrain.data.number_dataset import NumberDataset
 from anygrain.data.tag_dataset import TagDataset
-from anygrain.labels import Labels, Positive, RealAll, aggregate
+from anygrain.labels import Labels, Positive, RealAll, SetLabels, aggregate
 
 
 @dataclass
@@ -118,6 +118,7 @@ def held_out_scores(learner: Any, data: Any, dataset: Given[Any], rows: np.ndarr
     """
     chosen = torch.from_numpy(rows)
     parts = [copy.deepcopy(e.labels)[chosen] for e in dataset.evidence]
+    named = [torch.from_numpy(e.rows[rows]) for e in dataset.evidence]
     if isinstance(dataset, NumberDataset):
         from anygrain.program.of_numbers import adopt_channels as adopt_numbers
 
@@ -142,7 +143,8 @@ def held_out_scores(learner: Any, data: Any, dataset: Given[Any], rows: np.ndarr
     if isinstance(dataset, TagDataset):
         from anygrain.learn.tags import instance_log_probs
 
-        value = _observed(parts, instance_log_probs(learner, data, combined(parts)).double(), learner.error_)
+        log_probs = instance_log_probs(learner, data, combined(parts)).double()
+        value = _observed(parts, named, log_probs, learner.error_)
         given = dataset.given()[rows]
         told = (given >= 0).any(axis=1)
         return value, TagTruth(np.asarray(learner.predict_proba(data))[told], given[told])
@@ -151,14 +153,19 @@ def held_out_scores(learner: Any, data: Any, dataset: Given[Any], rows: np.ndarr
     exact = dataset.exact()[rows]
     truth = ClassTruth(log_probs.exp().numpy()[exact >= 0], exact[exact >= 0])
     labels = combined(parts)
-    return _observed(parts, log_probs[labels.rows], learner.error_), truth
+    return _observed(parts, named, log_probs[labels.rows], learner.error_), truth
 
 
-def _observed(parts: Sequence[Labels], log_probs: torch.Tensor, error: float) -> np.ndarray:
+def _observed(
+    parts: Sequence[Labels], named: Sequence[torch.Tensor], log_probs: torch.Tensor, error: float
+) -> np.ndarray:
     """Log-likelihood (M,) of labels of instances with log-probabilities (N, K).
 
     Rules and teachers saw the features that the model sees; they are only scored where nothing else is known, and then
     as the belief that all of them come to.
+
+    Args:
+        named: of every kind, bool (R,): rows with a label.
     """
     others = [part for part in parts if not part.given_x]
     if not others:
@@ -168,17 +175,25 @@ def _observed(parts: Sequence[Labels], log_probs: torch.Tensor, error: float) ->
     if error:
         labels = labels.with_error(error)
     value = labels.infer(log_probs)[0]
-    said = _said(others, log_probs)
-    return np.asarray(value[said].numpy()) if len(said) == len(value) else np.asarray(value.numpy())
+    said = _said(labels, others, [n for n, part in zip(named, parts, strict=True) if not part.given_x])
+    return np.asarray(value[said].numpy())
 
 
-def _said(parts: Sequence[Labels], log_probs: torch.Tensor) -> torch.Tensor:
-    """bool (M,): observations that say anything; single instances of which nothing is known are none."""
-    labels = combined(list(parts))
+def _said(labels: Labels, parts: Sequence[Labels], named: Sequence[torch.Tensor]) -> torch.Tensor:
+    """bool (M,): observations that say anything; single instances of which nothing is known are none.
+
+    The same whatever a fit made of the sources: votes that cancel each other say something too.
+    """
+    told = torch.zeros(labels.n_instances, dtype=torch.bool)
+    for part, rows in zip(parts, named, strict=True):
+        if isinstance(part, SetLabels):
+            continue
+        if part.channels:
+            told |= rows[part.rows]
+        else:
+            uniform = torch.full((labels.n_instances, labels.n_classes), -float(np.log(labels.n_classes)))
+            told |= (part.posterior(uniform) - uniform.exp()).abs().max(dim=1).values > 1e-6
     structure = labels.structure
-    if labels.n_observations == structure.n_sets:
-        return torch.ones(structure.n_sets, dtype=torch.bool)
-    uniform = torch.full_like(log_probs, -float(np.log(log_probs.shape[1])))
-    told = (labels.posterior(uniform) - uniform.exp()).abs().max(dim=1).values > 1e-9
-    free = told[structure.free] if structure.n_sets else told
-    return torch.cat([torch.ones(structure.n_sets, dtype=torch.bool), free])
+    if not structure.n_sets:
+        return told
+    return torch.cat([torch.ones(structure.n_sets, dtype=torch.bool), told[structure.free]])

@@ -1,0 +1,180 @@
+"""fit --compare: the same parts for every method, numbers that a hand makes too, a page, and what is refused."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as parquet
+import pytest
+import torch
+
+from anygrain.cli import run
+from anygrain.labels import Crowd, OneCoin
+from anygrain.program.compare import Outcome, parts_of, summary
+from anygrain.program.held_evidence import _said
+
+
+def write(path, rows):
+    path.write_text("\n".join(",".join(str(v) for v in row) for row in rows) + "\n")
+
+
+@pytest.fixture
+def classes(tmp_path):
+    """180 rows of three classes, 15 % of the labels wrong, two annotators' votes beside them."""
+    rng = np.random.default_rng(0)
+    y = np.arange(180) % 3
+    x = rng.normal(size=(180, 3)) + 3 * np.eye(3)[y]
+    wrong = rng.random(180) < 0.15
+    given = np.where(wrong, (y + 1) % 3, y)
+    rows = [("id", "a", "b", "c", "label")]
+    rows += [(i, *(f"{v:.4f}" for v in x[i]), f"k{given[i]}") for i in range(180)]
+    write(tmp_path / "table.csv", rows)
+    (tmp_path / "c.toml").write_text(
+        """
+[data]
+source = "table.csv"
+id = "id"
+columns = ["a", "b", "c"]
+
+[[labels]]
+name = "label"
+kind = "Exact"
+column = "label"
+
+[learn]
+rounds = 2
+epochs = 5
+"""
+    )
+    return tmp_path
+
+
+def test_methods_are_compared_on_the_same_rows(classes, capsys, monkeypatch):
+    monkeypatch.chdir(classes)
+    assert run(["fit", "c.toml", "--compare", "default,gce,label_smoothing:amount=0.3", "--out", "out"]) == 0
+    said = capsys.readouterr().out
+    assert "180 rows · 3 classes · 3 methods, each fitted 3 times" in said
+    result = json.loads((classes / "out" / "compare.json").read_text())
+    assert [row["method"] for row in result["methods"]] == ["default", "gce", "label_smoothing:amount=0.3"]
+    assert result["observations"] == 180
+    table = parquet.read_table(classes / "out" / "compare.parquet")
+    for row in result["methods"]:
+        values = table[row["method"]].to_numpy()
+        assert row["evidence"] == pytest.approx(values.mean())
+        assert row["measures"]["log_loss"]["value"] == pytest.approx(-values.mean(), abs=1e-5)  # exact labels
+        assert 0.75 < row["measures"]["accuracy"]["value"] < 0.95
+        low, high = row["behind_interval"]
+        assert low <= row["behind"] <= high
+        assert row["behind"] <= 0
+    best = max(result["methods"], key=lambda row: row["evidence"])
+    assert best["best"]
+    assert result["best"] == best["method"]
+    page = (classes / "out" / "compare.html").read_text()
+    assert "label_smoothing:amount=0.3" in page
+    assert "://" not in page
+    again = ["fit", "c.toml", "--compare", "default,gce", "--out", "out"]
+    assert run(again) == 2
+    assert "holds a comparison already" in capsys.readouterr().err
+    assert run([*again, "--overwrite"]) == 0
+    again = json.loads((classes / "out" / "compare.json").read_text())
+    assert [row["evidence"] for row in again["methods"]] == [row["evidence"] for row in result["methods"][:2]]
+
+
+def test_tags_and_numbers_are_compared(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(150, 3))
+    on = (x + 0.3 * rng.normal(size=(150, 3)) > 0).astype(int)
+    rows = [("id", "a", "b", "c", "t1", "t2", "t3", "y")]
+    rows += [(i, *(f"{v:.4f}" for v in x[i]), *on[i], f"{x[i].sum():.4f}") for i in range(150)]
+    write(tmp_path / "table.csv", rows)
+    head = '[data]\nsource = "table.csv"\nid = "id"\ncolumns = ["a", "b", "c"]\n\n[learn]\nepochs = 3\n\n[[labels]]\n'
+    (tmp_path / "tags.toml").write_text(head + 'name = "t"\nkind = "Tags"\ncolumns = ["t1", "t2", "t3"]\n')
+    (tmp_path / "number.toml").write_text(
+        head + 'name = "y"\nkind = "Value"\ncolumn = "y"\n\n[encoder]\ntable = "columns"\n'
+    )
+    assert run(["fit", "tags.toml", "--compare", "default,focal", "--out", "tags"]) == 0
+    result = json.loads((tmp_path / "tags" / "compare.json").read_text())
+    assert result["observations"] == 450
+    assert all(row["measures"]["mAP"]["value"] > 0.8 for row in result["methods"])
+    assert run(["fit", "number.toml", "--compare", "default,con_r:strength=0.1", "--out", "number"]) == 0
+    result = json.loads((tmp_path / "number" / "compare.json").read_text())
+    assert result["observations"] == 150
+    assert all(row["measures"]["rmse"]["value"] < 2.0 for row in result["methods"])
+
+
+def test_the_paired_interval_sees_small_steady_gains():
+    rng = np.random.default_rng(0)
+    rough = rng.normal(size=4000)
+    steady = rough - 0.02 + 0.05 * rng.normal(size=4000)
+    lost = rough + 0.5 * rng.normal(size=4000)
+    outcomes = [Outcome(n, "", e, {}, {}, 0.0) for n, e in (("a", rough), ("b", steady), ("c", lost - lost.mean()))]
+    outcomes[2].evidence = lost - lost.mean() + rough.mean() - 1e-4
+    found = {row["method"]: row for row in summary(outcomes)["methods"]}
+    assert found["a"]["best"]
+    assert not found["b"]["as_good"]
+    assert found["b"]["behind_interval"][1] < 0
+    assert found["c"]["as_good"]
+
+
+def test_parts_keep_groups_whole_and_leave_rows_without_labels_in():
+    class Given:
+        labelled = np.arange(40) < 30
+
+        class labels:
+            @staticmethod
+            def groups():
+                return torch.arange(40) // 5
+
+        def __len__(self):
+            return 40
+
+    parts = parts_of(Given(), 0)
+    assert set(parts[30:]) == {-1}
+    assert set(parts[:30]) == {0, 1, 2}
+    assert all(len(set(parts[i : i + 5])) == 1 for i in range(0, 30, 5))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--compare", "default,gec"], 'method "gec" is not known. Did you mean "gce"?'),
+        (["--compare", "default"], "is one method. Expected two or more"),
+        (["--compare", "gce,gce"], '--compare names "gce" twice'),
+        (["--compare", "default,comic"], 'method "comic" is for labels of tags; these labels speak of classes'),
+        (["--compare", "default,con_r"], 'method "con_r" is for labels of a number, a trained encoder'),
+        (["--compare", "default,nnpu"], "is for Positive labels alone; here they are Exact"),
+        (["--compare", "default,gce:k=1"], 'method "gce" has no option "k"'),
+        (["--compare", "default,gce", "--resume"], "--resume is not for --compare"),
+        (["--set", "learn.method=forwrd"], 'Did you mean "forward"?'),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_is_written(classes, capsys, monkeypatch, arguments, message):
+    monkeypatch.chdir(classes)
+    assert run(["fit", "c.toml", "--out", "out", *arguments]) == 2
+    said = capsys.readouterr().err.strip()
+    assert message in said
+    assert "\n" not in said
+    assert not (classes / "out").exists()
+
+
+def test_a_method_of_the_configuration_is_used(classes, monkeypatch, capsys):
+    monkeypatch.chdir(classes)
+    assert run(["fit", "c.toml", "--out", "run", "--set", 'learn.method="gce:q=0.5"']) == 0
+    assert 'method = "gce:q=0.5"' in (classes / "run" / "config.toml").read_text()
+    assert run(["fit", "c.toml", "--out", "plain"]) == 0
+    held = [json.loads((classes / r / "metrics.json").read_text())["held_out"] for r in ("run", "plain")]
+    assert held[0]["evidence_per_row"] != held[1]["evidence_per_row"]  # that of the method, not of the recipe
+
+
+def test_the_methods_are_listed(capsys):
+    assert run(["methods"]) == 0
+    said = capsys.readouterr().out
+    assert "gce" in said
+    assert "labels of a number, a trained encoder" in said
+
+
+def test_votes_that_cancel_each_other_are_observations_for_every_method():
+    votes = Crowd(*torch.tensor([[0, 0, 1], [0, 1, 0], [0, 1, 1]]), 2, 3, channel=OneCoin(2, 2))
+    even = torch.full((3, 2), 0.5).log()
+    assert torch.allclose(votes.posterior(even)[0], torch.tensor([0.5, 0.5]))
+    assert _said(votes, [votes], [torch.tensor([True, True, False])]).tolist() == [True, True, False]
