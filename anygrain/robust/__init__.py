@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from anygrain.robust.comic import COMIC
     from anygrain.robust.con_r import ConR, contrastive_regularizer, density_weights
     from anygrain.robust.cross_entropy import CrossEntropy
+    from anygrain.robust.few_shot_prototypes import Decisions, FewShotPrototypes
     from anygrain.robust.focal import Focal
     from anygrain.robust.generalized_cross_entropy import GeneralizedCrossEntropy
     from anygrain.robust.label_smoothing import LabelSmoothing
@@ -44,6 +45,8 @@ __all__ = [
     "ConR",
     "CrossEntropy",
     "Curriculum",
+    "Decisions",
+    "FewShotPrototypes",
     "Fixed",
     "Focal",
     "ForwardCorrection",
@@ -89,6 +92,8 @@ _FILES = {
     "ConR": "con_r",
     "CrossEntropy": "cross_entropy",
     "Curriculum": "thresholds",
+    "Decisions": "few_shot_prototypes",
+    "FewShotPrototypes": "few_shot_prototypes",
     "Fixed": "thresholds",
     "Focal": "focal",
     "ForwardCorrection": "transition",

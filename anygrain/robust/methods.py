@@ -250,6 +250,13 @@ _ALL: tuple[Method, ...] = (
         encoders=(FIXED,),
     ),
     Method(
+        "fopro",
+        "few trusted rows of every class clean and replace the labels of many noisy ones",
+        "procedure",
+        "few_shot_prototypes.FewShotPrototypes",
+        encoders=(FIXED,),
+    ),
+    Method(
         "con_r",
         "skewed numbers: keeps the features of rare ones apart",
         "terms",

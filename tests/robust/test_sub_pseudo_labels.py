@@ -111,11 +111,12 @@ def test_a_teacher_of_ones_own_that_agrees_makes_the_weak_labels_the_classes():
 def test_refusals_are_one_line():
     with pytest.raises(LabelError, match="expected rows with exact labels and others with weak ones"):
         Learner(head="mlp", procedure=SubPseudoLabels()).fit(X[:50], Y[:50])
+    soft = Soft(torch.eye(10)[Y[:50]] * 0.8 + 0.02)
+    both = soft & Exact(torch.tensor(np.where(np.arange(50) < 20, Y[:50], -1)), 10)
     with pytest.raises(LabelError, match='head="mlp"'):
-        soft = Soft(torch.eye(10)[Y[:50]] * 0.8 + 0.02)
-        Learner(procedure=SubPseudoLabels()).fit(
-            X[:50], soft & Exact(torch.tensor(np.where(np.arange(50) < 20, Y[:50], -1)), 10)
-        )
+        Learner(procedure=SubPseudoLabels()).fit(X[:50], both)
+    with pytest.raises(LabelError, match="probabilities have shape"):
+        Learner(head="mlp", procedure=SubPseudoLabels(teacher=torch.eye(10))).fit(X[:50], both)
     with pytest.raises(LabelError, match='reduce is "none"'):
         SubPseudoLabels("none")
     with pytest.raises(LabelError, match="outside 0"):
