@@ -170,7 +170,8 @@ def judge_labels(log_probs: Any, labels: Labels | RealLabels) -> Judgement:
         others = [p.with_error(OTHERS) for i, p in enumerate(parts) if i != at and not p.given_x]
         rest = _given(others, base)
         if isinstance(part, Crowd | Rules):
-            found, belief = judge_votes(part, None if given is None and not others else rest)
+            with_x = given is not None or bool(others)
+            found, belief = judge_votes(part, base if with_x else None, rest - base if others else None)
             if len(parts) == 1:
                 posterior = belief
         elif (said := as_named(part)) is not None:

@@ -77,7 +77,8 @@ class Sharpness:
         else:
             slope = torch.zeros_like(self.b).index_add_(0, group, slope)
             curve = torch.zeros_like(self.b).index_add_(0, group, curve)
-        return Sharpness(a, self.b + (slope - self.b) / (curve + 1))
+        # where q is sure of nearly all rows the curve says nothing of how far to go
+        return Sharpness(a, self.b + ((slope - self.b) / (curve + 1)).clamp(-1.0, 1.0))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,9 @@ HARD_ROUNDS = 5
 CHUNK = 2**21
 
 
-def judge_votes(part: Crowd | Rules, log_probs: Tensor | None) -> tuple[JudgedPart, Tensor]:
+def judge_votes(
+    part: Crowd | Rules, log_probs: Tensor | None, beside: Tensor | None = None
+) -> tuple[JudgedPart, Tensor]:
     r"""Judge votes, and say what is believed of the instances given all of them, (N, K).
 
     .. math:: P(v_r \text{ is wrong}) = 1 - P(y_{i_r} = v_r \mid x, \text{all votes})
@@ -29,13 +31,16 @@ def judge_votes(part: Crowd | Rules, log_probs: Tensor | None) -> tuple[JudgedPa
     Args:
         part: its channel stays as it is.
         log_probs: (N, K), normalised, or None.
+        beside: log evidence of other labels, (N, K), which is as sure as it says; needs log-probabilities.
     """
     own = part.with_own_channels()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", IdentifiabilityWarning)
         alone = aggregate(own)
     posterior = (
-        alone.posterior.double() if log_probs is None else _with_features(own, log_probs, alone.posterior.double())
+        alone.posterior.double()
+        if log_probs is None
+        else _with_features(own, log_probs, alone.posterior.double(), 0.0 if beside is None else beside.double())
     )
     votes = own.votes if own._columns is None else torch.where(own.votes < 0, -1, own._columns[own.votes.clamp(min=0)])
     at = own.record_instances
@@ -65,15 +70,17 @@ def judge_votes(part: Crowd | Rules, log_probs: Tensor | None) -> tuple[JudgedPa
     return found, posterior
 
 
-def _with_features(own: Crowd | Rules, log_probs: Tensor, alone: Tensor) -> Tensor:
-    """P(class | x, votes), (N, K), from what votes say alone; fits the channel of the votes in place."""
+def _with_features(own: Crowd | Rules, log_probs: Tensor, alone: Tensor, beside: Tensor | float) -> Tensor:
+    """P(class | x, all labels), (N, K), from what votes say alone; fits the channel of the votes in place."""
     log_probs = log_probs.double().clamp(min=FLOOR)
     sharp = Sharpness.of(1, log_probs.shape[1], log_probs)
     log_shares = alone.clamp(min=1e-12).mean(dim=0).log()
 
     def believed(evidence: Tensor, prior: Tensor) -> Tensor:
-        found = (prior + evidence).softmax(dim=1)
-        return torch.where(found.isnan(), prior.softmax(dim=1), found)  # votes that rule every class out say nothing
+        found = (prior + evidence + beside).softmax(dim=1)
+        return torch.where(
+            found.isnan(), (prior + beside).softmax(dim=1), found
+        )  # votes that rule every class out say nothing
 
     posterior = believed(own.log_evidence(torch.float64), log_probs)
     for _ in range(ROUNDS):
