@@ -192,9 +192,11 @@ class _Subclasses:
     def due(self, epoch: int) -> bool:
         return epoch >= self.warm_up and (epoch - self.warm_up) % self.every == 0
 
-    def refresh(self, unit: Tensor, classes: Tensor, epoch: int, temperature: float) -> None:
-        self.of, number = subclasses(unit, classes, self.n_classes, least=self.least, seed=self.seed + epoch)
-        self.between = class_temperatures(unit, classes, number, temperature)
+    def refresh(self, unit: Tensor, classes: Tensor, epoch: int, temperature: float) -> tuple[Tensor, Tensor]:
+        """New subclasses (N,), and the temperature within every class (K,)."""
+        found, number = subclasses(unit, classes, self.n_classes, least=self.least, seed=self.seed + epoch)
+        self.of, self.between = found, class_temperatures(unit, classes, number, temperature)
+        return found, self.between
 
     def loss(
         self, unit: Tensor, classes: Tensor, rows: Tensor, instance: Tensor, temperature: float, weight: float
@@ -254,16 +256,22 @@ class SubclassBalancing(Term):
         with seeded(seed):
             self.projection = Projection(encoder.feature_dim, self.width)
         self.change = encoder.augmentation() if self.augmentation is None else self.augmentation
-        self.generator = torch.Generator().manual_seed(seed)
         self.parts = _Subclasses(labels.n_classes, self.warm_up, self.every, self.least, seed)
         n, device = labels.n_instances, labels.device
-        self.register_buffer("seen", torch.zeros(n, self.width, device=device), persistent=False)
-        self.register_buffer("classes", torch.full((n,), -1, device=device), persistent=False)
+        # a training that goes on after a kill goes on with these
+        self.register_buffer("seen", torch.zeros(n, self.width, device=device, dtype=torch.float16))
+        self.register_buffer("classes", torch.full((n,), -1, device=device))
+        self.register_buffer("subclass", torch.full((n,), -1, device=device))
+        self.register_buffer("between", torch.zeros(labels.n_classes, device=device))
 
     def on_epoch_start(self, epoch: int) -> None:
-        seen, classes = self.get_buffer("seen"), self.get_buffer("classes")
+        classes = self.get_buffer("classes")
         if self.parts.due(epoch) and bool((classes >= 0).any()):
-            self.parts.refresh(seen, classes, epoch, self.temperature)
+            found, between = self.parts.refresh(self.get_buffer("seen").float(), classes, epoch, self.temperature)
+            self.get_buffer("subclass").copy_(found)
+            self.get_buffer("between").copy_(between)
+        elif bool((self.get_buffer("subclass") >= 0).any()):
+            self.parts.of, self.parts.between = self.get_buffer("subclass"), self.get_buffer("between")
 
     def forward(self, step: Step) -> Tensor:
         top, classes = step.posterior.max(dim=1)
@@ -272,7 +280,9 @@ class SubclassBalancing(Term):
             keep &= self.parts.of[step.instances] >= 0
         if int(keep.sum()) < 2 or step.view is None:
             return step.features.sum() * 0
-        arrays = step.view.arrays if self.change is None else self.change.strong(step.view.arrays, self.generator)
+        # the loop seeds torch's generator by epoch
+        generator = torch.Generator().manual_seed(int(torch.randint(2**62, (1,))))
+        arrays = step.view.arrays if self.change is None else self.change.strong(step.view.arrays, generator)
         again = step.view.network(arrays)[1][step.view.place]
         unit = torch.cat([self.projection(step.features[keep]), self.projection(again[keep])])
         rows, of_class = step.instances[keep], classes[keep]

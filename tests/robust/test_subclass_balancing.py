@@ -1,5 +1,6 @@
 """SBCL: clusters and loss against loops, limits, and that it trains."""
 
+import copy
 import math
 
 import numpy as np
@@ -11,7 +12,7 @@ from sklearn.datasets import load_digits
 
 from anygrain.encoders import Convolutional
 from anygrain.labels import LabelError
-from anygrain.learn import Learner
+from anygrain.learn import Learner, RecipeState
 from anygrain.robust.subclass_balancing import (
     BASE,
     SubclassBalancing,
@@ -176,6 +177,26 @@ def test_the_term_moves_a_trained_encoder_and_its_subclasses_appear():
     assert term.parts.of is not None
     assert len(term.parts.of.unique()) > 10
     assert float(term.projection.inner.weight.detach().std()) > 0
+
+
+def test_a_killed_training_with_the_term_goes_on_to_the_same_result():
+    images = (X[:150].reshape(-1, 8, 8) * 255).astype(np.uint8)
+    state, kept = RecipeState(), {}
+
+    def learner():
+        term = SubclassBalancing(0.5, warm_up=1, every=2, least=5, width=16)
+        return Learner(encoder=Convolutional(widths=(8, 8)), terms=[term], epochs=5, batch_size=64)
+
+    def callback(done, total, facts):
+        if done == 3:  # clustered in the second epoch, and again in the fourth
+            kept["tensors"], kept["history"] = copy.deepcopy(state.tensors()), list(state.history)
+            raise KeyboardInterrupt
+
+    whole = learner().fit(images, Y[:150]).predict_proba(images)
+    with pytest.raises(KeyboardInterrupt):
+        learner().fit(images, Y[:150], callback=callback, state=state)
+    again = learner().fit(images, Y[:150], state=RecipeState.from_tensors(kept["tensors"], kept["history"]))
+    np.testing.assert_array_equal(whole, again.predict_proba(images))
 
 
 def test_refusals_are_one_line():
