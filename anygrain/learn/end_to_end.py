@@ -357,9 +357,12 @@ class ClassEndToEnd(EndToEnd):
         **how: Any,
     ) -> None:
         self.temperature = temperature
-        if labels.bags or terms:  # what is said of single rows moves classes by itself, as far as it tells them apart
-            sample = torch.arange(0, len(rows), max(1, len(rows) // LOOKED_AT))
-            tell_apart(head, in_batches(encoder.encode, rows, LOOKED_AT, encoder, sample).mean(dim=0), seed)
+        sample = torch.arange(0, len(rows), max(1, len(rows) // LOOKED_AT))
+        mean = in_batches(encoder.encode, rows, LOOKED_AT, encoder, sample).mean(dim=0)
+        if labels.bags or terms:
+            tell_apart(head, mean, seed)
+        elif isinstance(head, Head):
+            tell_apart(head, mean, seed, told_apart(labels))
         self.labels, doubt = labels, doubts(labels)
         told = torch.zeros(len(labels), dtype=torch.bool).index_fill_(0, labels.rows.cpu()[doubt < 1], True)
         if terms:
@@ -548,19 +551,44 @@ class ClassEndToEnd(EndToEnd):
         )
 
 
-def tell_apart(head: nn.Module, mean: Tensor, seed: int) -> None:
+def tell_apart(head: nn.Module, mean: Tensor, seed: int, mixed: Tensor | None = None) -> None:
     """Draw the rows of a head (K, D) apart, by about 1 in the logits, where all classes start alike.
 
     Evidence about sets does not move classes that start alike: under equal probabilities the posterior of two
-    instances that are "of one class" is as equal, and neither head nor encoder has a gradient. What is drawn has no
-    part along the mean (D,) of the features: rows differ, no class is preferred on the whole.
+    instances that are "of one class" is as equal, and neither head nor encoder has a gradient. Candidates move them
+    slowly. What is drawn has no part along the mean (D,) of the features: rows differ, no class is preferred on the
+    whole. With `mixed` (K, K), see `told_apart`, classes start apart only as far as evidence tells them apart.
     """
     along = torch.nn.functional.normalize(mean, dim=0)
     with torch.no_grad(), seeded(seed):
         for weights in head.parameters():
             if weights.ndim == 2 and bool((weights == weights[:1]).all()):
                 drawn = torch.randn(weights.shape) * weights.shape[1] ** -0.5
+                if mixed is not None and len(mixed) == len(drawn):
+                    drawn = mixed.to(drawn) @ drawn
                 weights.add_((drawn - (drawn @ along)[:, None] * along).to(weights))
+
+
+def told_apart(labels: Labels) -> Tensor:
+    r"""How classes share what is drawn for them, (K, K), by how far the evidence alone tells them apart.
+
+    .. math:: M = G^{1/2}, \qquad G_{kl} \propto \sum_i (q_{ik} - \tfrac1K)(q_{il} - \tfrac1K),
+
+    q the posterior of equally likely classes, and the mean of the diagonal of G 1. Rows :math:`M_k` and :math:`M_l` are
+    equal where every observation says the same of k and l: such classes must start alike, for nothing would ever take
+    back what a network says of them.
+    """
+    q = alone(labels).double()
+    q = q - 1 / q.shape[1]
+    gram = q.T @ q
+    values, vectors = torch.linalg.eigh(gram / gram.diagonal().mean().clamp(min=1e-12))
+    return vectors * values.clamp(min=0).sqrt() @ vectors.T
+
+
+def alone(labels: Labels) -> Tensor:
+    """Posterior (N, K) of the evidence alone, under equally likely classes, on the CPU."""
+    n, k = labels.n_instances, labels.n_classes
+    return labels.posterior(torch.full((n, k), -math.log(k), device=labels.device)).cpu()
 
 
 def doubts(labels: Labels) -> Tensor:
@@ -568,13 +596,11 @@ def doubts(labels: Labels) -> Tensor:
 
     1 is an instance of which nothing is said; members of sets are below 1 whatever their set says.
     """
-    n, k = labels.n_instances, labels.n_classes
-    uniform = torch.full((n, k), -math.log(k), device=labels.device)
-    posterior = labels.posterior(uniform)
-    entropy = -(posterior * posterior.clamp(min=1e-30).log()).sum(dim=1) / math.log(max(k, 2))
+    posterior = alone(labels)
+    entropy = -(posterior * posterior.clamp(min=1e-30).log()).sum(dim=1) / math.log(max(labels.n_classes, 2))
     entropy = torch.where(entropy > 1 - 1e-5, 1.0, entropy)
-    in_set = labels.structure.degree > 0
-    return torch.where(in_set, entropy.clamp(max=1 - 1e-5), entropy).cpu()
+    in_set = labels.structure.degree.cpu() > 0
+    return torch.where(in_set, entropy.clamp(max=1 - 1e-5), entropy)
 
 
 def instances_of(labels: Observations, rows: Tensor) -> Tensor:

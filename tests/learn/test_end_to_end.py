@@ -29,7 +29,7 @@ from anygrain.labels import (
 )
 from anygrain.labels.identifiability import IdentifiabilityWarning
 from anygrain.learn import Learner, RecipeState, Term, load
-from anygrain.learn.end_to_end import EvidenceTargets, doubts, hold_out
+from anygrain.learn.end_to_end import EvidenceTargets, doubts, hold_out, told_apart
 from anygrain.learn.fabric import OneDevice
 from anygrain.learn.head import Linear
 from anygrain.learn.loop import ClassLoop, Network, Pace, side_by_side
@@ -300,6 +300,21 @@ def test_a_small_group_of_sampled_rows_comes_as_often_as_the_large_one():
     assert set(times[labelled == 0].tolist()) <= {0.0, 1.0}
     assert abs(learner.predict_proba(x)[:, 1].mean() - (60 + prior * 600) / 660) < 0.08
     assert (learner.predict(x) == truth).mean() > 0.9
+
+
+def test_classes_start_apart_as_far_as_evidence_tells_them_apart():
+    exact = told_apart(Exact(torch.arange(30) % 3, 3))
+    centred = torch.eye(3, dtype=torch.float64) - 1 / 3
+    torch.testing.assert_close(exact, centred / (2 / 3) ** 0.5, atol=1e-6, rtol=0)
+    groups = torch.tensor([[True, True, False, False], [False, False, True, True]])
+    coarse = told_apart(Candidates(groups[torch.arange(20) % 2]))
+    torch.testing.assert_close(coarse[0], coarse[1], atol=1e-6, rtol=0)
+    torch.testing.assert_close(coarse[0], -coarse[2], atol=1e-6, rtol=0)
+    assert float(coarse[0] @ coarse[0]) == pytest.approx(1)
+    fine = torch.cat([groups[torch.arange(200) % 2], torch.eye(4, dtype=torch.bool)])
+    nearly = told_apart(Candidates(fine))
+    within, between = (float((nearly[0] - nearly[k]).norm()) for k in (1, 2))
+    assert 0 < within < 0.25 * between
 
 
 def test_channels_of_annotators_are_learnt_on_the_way():
