@@ -109,7 +109,7 @@ def ask(
     else:
         write_table(_as_table(tasks, found), out)
         places = [out]
-    _say(found, tasks, places, tool, config, screen)
+    _say(found, tasks, places, tool, _kind_of_answers(found, learner), screen)
 
 
 def _check_request(
@@ -260,7 +260,18 @@ def _as_table(tasks: Sequence[Task], found: Any) -> dict[str, Any]:
     }
 
 
-def _say(found: Any, tasks: Sequence[Task], places: Sequence[Path], tool: str, config: Config, screen: Screen) -> None:
+def _kind_of_answers(found: Any, learner: Any) -> str:
+    """The kind of label that the answers are."""
+    from anygrain.audit.ask import Question
+
+    levels = () if learner.taxonomy_ is None else learner.taxonomy_.level_names
+    asked = {found.questions[q].name for q in found.question.unique().tolist()}
+    if not asked <= {Question.fine(len(learner.classes_)).name, *levels}:
+        return "Crowd"
+    return "Coarse" if levels else "Exact"
+
+
+def _say(found: Any, tasks: Sequence[Task], places: Sequence[Path], tool: str, kind: str, screen: Screen) -> None:
     rows = [("first rows", "question", "cost", "nats", "proposed", "likely")]
     for at, task in enumerate(tasks[:5]):
         gain, cost = float(found.gain[at]), float(found.cost[at])
@@ -274,9 +285,9 @@ def _say(found: Any, tasks: Sequence[Task], places: Sequence[Path], tool: str, c
     screen.line(f"{counted(len(tasks), 'row')}: {', '.join(asked)} · {total}")
     screen.line(f"-> {', '.join(map(str, places))}")
     if tool:
-        kind = "Coarse" if found.questions and len(places) and any(t.path for t in tasks) else "Exact"
+        export = "export the approved ones (the others hold what the model proposed)" if tool == "doccano" else "export"
         screen.line(
-            f'Next:  label them, export, and add to the configuration: [[labels]] kind = "{kind}", source = '
+            f'Next:  label them, {export}, and add to the configuration: [[labels]] kind = "{kind}", source = '
             f'"export.json", format = "{tool}"'
         )
     else:

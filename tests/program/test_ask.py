@@ -95,9 +95,15 @@ def test_the_better_annotator_is_asked_at_equal_cost(
 
 
 @pytest.mark.parametrize("tool", ["label-studio", "argilla", "doccano"])
-def test_answers_come_back_as_labels(folder: Path, tool: str) -> None:
+def test_answers_come_back_as_labels(folder: Path, tool: str, capsys: pytest.CaptureFixture[str]) -> None:
     tasks = folder / f"{tool}.{'jsonl' if tool == 'doccano' else 'json'}"
-    assert run(["ask", str(folder / "first"), "--out", str(tasks), "--n", "12", "--tool", tool]) == 0
+    how = ["ask", str(folder / "first"), "--out", str(tasks), "--n", "12", "--tool", tool, "--overwrite"]
+    assert run(how) == 0
+    assert 'kind = "Crowd"' in capsys.readouterr().out  # votes were asked for
+    assert run([*how, "--question", "class=1"]) == 0
+    said = capsys.readouterr().out
+    assert 'kind = "Exact"' in said
+    assert ("export the approved ones" in said) == (tool == "doccano")
     with open(folder / "truth.csv", encoding="utf-8") as file:
         truth = {r["id"]: r["truth"] for r in csv.DictReader(file)}
     export = folder / f"{tool}_export{tasks.suffix}"
