@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from anygrain.robust.comic import COMIC
     from anygrain.robust.con_r import ConR, contrastive_regularizer, density_weights
     from anygrain.robust.cross_entropy import CrossEntropy
+    from anygrain.robust.disambiguation import Disambiguation, SecondTarget, fuse, merged_classes
     from anygrain.robust.few_shot_prototypes import Decisions, FewShotPrototypes
     from anygrain.robust.focal import Focal
     from anygrain.robust.generalized_cross_entropy import GeneralizedCrossEntropy
@@ -46,6 +47,7 @@ __all__ = [
     "CrossEntropy",
     "Curriculum",
     "Decisions",
+    "Disambiguation",
     "FewShotPrototypes",
     "Fixed",
     "Focal",
@@ -62,6 +64,7 @@ __all__ = [
     "PlugInError",
     "RepresentationCalibration",
     "Rescaler",
+    "SecondTarget",
     "SelfTraining",
     "SelfTrainingClassifier",
     "Storm",
@@ -76,6 +79,8 @@ __all__ = [
     "contrastive_regularizer",
     "density_weights",
     "estimate_transition",
+    "fuse",
+    "merged_classes",
     "method",
     "sub_pseudo_labels",
     "subclass_balancing_loss",
@@ -93,6 +98,7 @@ _FILES = {
     "CrossEntropy": "cross_entropy",
     "Curriculum": "thresholds",
     "Decisions": "few_shot_prototypes",
+    "Disambiguation": "disambiguation",
     "FewShotPrototypes": "few_shot_prototypes",
     "Fixed": "thresholds",
     "Focal": "focal",
@@ -110,6 +116,7 @@ _FILES = {
     "PlugInError": "thresholds",
     "RepresentationCalibration": "representation_calibration",
     "Rescaler": "storm",
+    "SecondTarget": "disambiguation",
     "SelfTraining": "self_training",
     "SelfTrainingClassifier": "self_training",
     "Storm": "storm",
@@ -124,6 +131,8 @@ _FILES = {
     "contrastive_regularizer": "con_r",
     "density_weights": "con_r",
     "estimate_transition": "transition",
+    "fuse": "disambiguation",
+    "merged_classes": "disambiguation",
     "method": "methods",
     "sub_pseudo_labels": "sub_pseudo_labels",
     "subclass_balancing_loss": "subclass_balancing",

@@ -93,7 +93,7 @@ def updated(prototypes: Tensor, unit: Tensor, label: Tensor, momentum: float) ->
 
 
 def densities(unit: Tensor, label: Tensor, prototypes: Tensor, before: Tensor) -> Tensor:
-    r"""Temperatures (K,) :math:`\phi_k = \sum_i |z_i - c_k| / (N_k \log(N_k + 10))`; of a class without rows as before."""
+    r"""Temperatures (K,) :math:`\phi_k = \sum_i |z_i - c_k| / (N_k \log(N_k + 10))`; without rows as before."""
     k = len(prototypes)
     count = torch.bincount(label, minlength=k).to(unit)
     distance = unit.new_zeros(k).index_add(0, label, (unit - prototypes[label]).norm(dim=1))

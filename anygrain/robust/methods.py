@@ -257,6 +257,13 @@ _ALL: tuple[Method, ...] = (
         encoders=(FIXED,),
     ),
     Method(
+        "disambiguation",
+        "classes that held-out rows confuse are learnt as one",
+        "procedure",
+        "disambiguation.Disambiguation",
+        encoders=(FIXED,),
+    ),
+    Method(
         "con_r",
         "skewed numbers: keeps the features of rare ones apart",
         "terms",
