@@ -26,9 +26,10 @@ from anygrain.labels.frame import as_strings
 from anygrain.labels.identifiability import warn_unidentified
 from anygrain.labels.positive import with_any_prior
 from anygrain.learn import keeping, number, tags
-from anygrain.learn.calibration import CONFIDENCES, confidence_temperature, evidence_score
+from anygrain.learn.calibration import CONFIDENCES, confidence_temperature, evidence_score, fit_temperature
 from anygrain.learn.class_prior import with_class_prior
 from anygrain.learn.common_error import common_error
+from anygrain.learn.end_to_end import doubts
 from anygrain.learn.fabric import PRECISIONS, Fabric, OneDevice, fabric_for
 from anygrain.learn.given_x import target_from_sources
 from anygrain.learn.head import Head, make_head
@@ -44,7 +45,7 @@ from anygrain.learn.reading import (
     read_classes,
     shown,
 )
-from anygrain.learn.recipe import Callback, Recipe, RecipeResult, RecipeState, Settings
+from anygrain.learn.recipe import Callback, Recipe, RecipeResult, RecipeState, Settings, split_groups
 from anygrain.learn.started_channels import with_started_channels
 from anygrain.learn.stated_prior import Prior, class_prior_of, shift_to, shifted
 from anygrain.learn.step import Step
@@ -52,6 +53,8 @@ from anygrain.learn.term import Term
 from anygrain.learn.together import kept_together
 from anygrain.learn.trained import fit_trained
 from anygrain.learn.weighting import Weighting
+
+HALVES = 2  # of the rows, in a cross-fit
 
 
 class Learner(ClassifierMixin, BaseEstimator):
@@ -89,7 +92,9 @@ class Learner(ClassifierMixin, BaseEstimator):
         precision: "32", or "bf16-mixed" or "16-mixed" through Lightning, in the training of an encoder.
         cross_fit: whether two more encoders are trained, each on half of the rows, so that `held_out_log_probs_` speaks
             of all rows and not of the tenth that is held out anyway; twice the time. Not with terms, a weighting or a
-            loss that learns.
+            loss that learns. On a
+            frozen encoder, where a loss, terms, a weighting or a procedure was given: whether heads are fitted in that
+            way to halves of the rows as well; without, `held_out_log_probs_` are those of the recipe.
 
     Attributes:
         space_: "classes", or "real" where the labels speak of a number; then there is no `classes_` but
@@ -213,10 +218,9 @@ class Learner(ClassifierMixin, BaseEstimator):
             self.feature_scale_ = root if root > 0 else 1.0
             rows = (encoded / self.feature_scale_).to(device)
             labels, self.class_prior_estimate_ = with_class_prior(labels, rows[labels.rows], self._seed)
-            if self.procedure is not None:
-                self._fit_procedure(rows[labels.rows], labels)
-            else:
-                self._fit_recipe(rows, labels, callback, state)
+            self._fit_fixed(rows, labels, callback, state)
+            if self.cross_fit and (self._shaped or self.procedure is not None):
+                self._cross_fit_fixed(rows, labels)
         self.log_evidence_heldout_ = evidence_score(
             labels, torch.as_tensor(self.held_out_log_probs_, device=device), self._apart().to(device)
         )
@@ -236,6 +240,48 @@ class Learner(ClassifierMixin, BaseEstimator):
         """Labels with channels of their own, as they start, the targets of sources that saw x, and the common error."""
         labels = with_started_channels(target_from_sources(labels))
         return (labels.with_error(self.error_) if self.error_ else labels).to(self._device())
+
+    @property
+    def _shaped(self) -> bool:
+        """Whether a loss, terms or a weighting shape the last fit of the head."""
+        return self.loss is not None or bool(self.terms) or self.weighting is not None
+
+    def _fit_fixed(self, rows: Tensor, labels: Labels, callback: Callback | None, state: RecipeState | None) -> None:
+        """A head on features (R, D) of the data rows."""
+        if self.procedure is not None:
+            self._fit_procedure(rows[labels.rows], labels)
+        else:
+            self._fit_recipe(rows, labels, callback, state)
+
+    def _cross_fit_fixed(self, rows: Tensor, labels: Labels) -> None:
+        """Held-out log-probabilities of heads that were fitted the same way to the other half of the rows.
+
+        The temperature follows them. Nothing is done where a term speaks of instances by their number, or where a half
+        of the rows says nothing.
+        """
+        if any(term.bags() is not None for term in self.terms):
+            return
+        group = labels.groups().cpu()
+        if len(group.unique()) < HALVES:
+            return
+        part = split_groups(group, HALVES, torch.Generator().manual_seed(self._seed)).to(rows.device)
+        logits = rows.new_zeros(labels.n_instances, labels.n_classes)
+        for held in range(HALVES):
+            twin = copy.copy(self)
+            for name in ("loss", "terms", "weighting", "procedure"):
+                setattr(twin, name, copy.deepcopy(getattr(self, name)))
+            rest = copy.deepcopy(labels)[part != held]
+            if bool((doubts(rest) >= 1).all()):
+                return
+            twin._fit_fixed(rows[part != held], rest, None, None)
+            instances = part[labels.rows] == held
+            with torch.no_grad():
+                logits[instances] = twin.temperature_ * twin.head_.logits(rows[labels.rows[instances]])
+        everyone = torch.ones(labels.n_instances, dtype=torch.bool, device=rows.device)
+        temperature = fit_temperature(labels, logits, everyone, default=1.0)
+        self.held_out_log_probs_ = (temperature * logits).log_softmax(dim=1).cpu().numpy()
+        self.held_out_ = np.ones(labels.n_instances, dtype=bool)
+        self.temperature_ = self._temperature_of(rows[labels.rows], labels)
 
     def _apart(self) -> Tensor:
         """Instances that were held out, bool (N,); all of them where none could be."""
@@ -301,16 +347,17 @@ class Learner(ClassifierMixin, BaseEstimator):
         )
         self._keep(recipe.run())
         self.recipe_state_ = recipe.state
-        if self.loss is not None or self.terms or self.weighting is not None:
+        if self._shaped:
             self._fit_loop(rows, labels, torch.as_tensor(self.posterior_, device=rows.device))
 
     def _keep(self, found: RecipeResult) -> None:
         """What a fit found, as fitted attributes."""
-        self.head_, self.temperature_ = found.head.requires_grad_(True).eval(), found.temperature
+        self.head_ = found.head.requires_grad_(True).eval()
+        self.temperature_: float = found.temperature
         self.chosen_, self.history_ = found.chosen, found.history
-        self.posterior_ = found.posterior.cpu().numpy()
-        self.held_out_log_probs_ = found.held_out_log_probs.cpu().numpy()
-        self.held_out_ = found.held_out.cpu().numpy()
+        self.posterior_: np.ndarray = found.posterior.cpu().numpy()
+        self.held_out_log_probs_: np.ndarray = found.held_out_log_probs.cpu().numpy()
+        self.held_out_: np.ndarray = found.held_out.cpu().numpy()
 
     def _fit_loop(self, rows: Tensor, labels: Labels, posterior: Tensor) -> None:
         """The last fit of the head, with the loss, the terms and the weighting that were given."""
