@@ -582,7 +582,8 @@ def told_apart(labels: Labels) -> Tensor:
     q = q - 1 / q.shape[1]
     gram = q.T @ q
     values, vectors = torch.linalg.eigh(gram / gram.diagonal().mean().clamp(min=1e-12))
-    return vectors * values.clamp(min=0).sqrt() @ vectors.T
+    mixed: Tensor = vectors * values.clamp(min=0).sqrt() @ vectors.T
+    return mixed
 
 
 def alone(labels: Labels) -> Tensor:
