@@ -6,6 +6,7 @@
       config.toml      the configuration with every default written out; paths absolute, so that it can be run again
       model/           the learner: config.json and model.safetensors (see `anygrain.load`)
       labels.parquet   one line per data row: what the row's class is taken to be, and how well its labels fit
+      held_out.safetensors   what models said of every row without having seen it, which ask and audit read
       metrics.json     everything that was measured
       report.html      the same, to look at
       tensorboard/, mlflow/   the course of the fit for these tools, where they were asked for

@@ -75,6 +75,7 @@ def compare(
     Raises:
         InputError: bad input, a method that is not known or not for these labels, a folder in use; nothing was written.
     """
+    from anygrain.labels import LabelError
     from anygrain.robust.methods import read_method
 
     began = time.monotonic()
@@ -105,10 +106,19 @@ def compare(
     if dry_run:
         screen.line(f"nothing was written (--dry-run). Next:  anygrain fit {config_path} --compare {names} --out {out}")
         return
-    outcomes = []
+    outcomes: list[Outcome] = []
+    left_out: dict[str, str] = {}
     for at, name in enumerate(asked):
-        outcomes.append(_outcome(name, read_method(name)[0].says, configs[name], dataset, space, parts))
+        try:
+            outcomes.append(_outcome(name, read_method(name)[0].says, configs[name], dataset, space, parts))
+        except LabelError as error:  # what the others took is not lost
+            left_out[name] = str(error)
+            screen.line(f"{at + 1} of {len(asked)}  {name}  left out: {error}")
+            continue
         screen.line(f"{at + 1} of {len(asked)}  {name}  {seconds(outcomes[-1].seconds)}")
+    if len(outcomes) < 2:
+        why = "; ".join(f"{name}: {text}" for name, text in left_out.items())
+        raise InputError(f"fewer than two methods can be fitted to this, so nothing is compared. {why}")
     found = summary(outcomes, config.learn.seed)
     folder.mkdir(parents=True, exist_ok=True)
     result = {
@@ -121,6 +131,7 @@ def compare(
         "parts": int(parts.max()) + 1,
         "observations": len(outcomes[0].evidence),
         "data": fingerprint([dataset.config.data.source]),
+        "left_out": left_out,
         **found,
     }
     write_table({o.method: o.evidence for o in outcomes}, folder / "compare.parquet")
@@ -193,7 +204,7 @@ def _outcome(
     for part in range(int(parts.max()) + 1):
         held, rest = np.flatnonzero(parts == part), np.flatnonzero(parts != part)
         learner, data = space.learner(config, dataset)
-        learner.set_params(cross_fit=False)
+        learner.set_params(cross_fit=learner.procedure is not None)  # else a procedure's head is not calibrated
         labels = copy.deepcopy(dataset.labels)  # channels are fitted in place
         with threads_for(work), warnings.catch_warnings():
             warnings.simplefilter("ignore")

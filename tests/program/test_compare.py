@@ -178,3 +178,17 @@ def test_votes_that_cancel_each_other_are_observations_for_every_method():
     even = torch.full((3, 2), 0.5).log()
     assert torch.allclose(votes.posterior(even)[0], torch.tensor([0.5, 0.5]))
     assert _said(votes, [votes], [torch.tensor([True, True, False])]).tolist() == [True, True, False]
+
+
+def test_a_method_that_cannot_be_fitted_is_left_out(classes, capsys, monkeypatch):
+    monkeypatch.chdir(classes)
+    assert run(["fit", "c.toml", "--compare", "default,sbcl,gce", "--out", "out"]) == 0  # sbcl is for head = "mlp"
+    assert "sbcl  left out: SubclassContrast trains a hidden layer" in capsys.readouterr().out
+    result = json.loads((classes / "out" / "compare.json").read_text())
+    assert [row["method"] for row in result["methods"]] == ["default", "gce"]
+    assert list(result["left_out"]) == ["sbcl"]
+    assert run(["fit", "c.toml", "--compare", "default,sbcl", "--out", "again"]) == 2
+    error = capsys.readouterr().err
+    assert "fewer than two methods" in error
+    assert error.count("\n") == 1
+    assert not (classes / "again").exists()
