@@ -423,8 +423,8 @@ REMARKS = {
         "Finding wrong labels",
         "± is the half width of a 95 % interval over three seeds. label_errors: an item is wrong where fewer than "
         "three of five workers confirm the given label; only those *asked* (chosen by the peer's own method) were "
-        "looked at, and in *all* the others count as right. ECE and log loss take the peer's 1 - quality for a probability, which "
-        "it does not claim to be.",
+        "looked at, and in *all* the others count as right. ECE and log loss take the peer's 1 - quality for a "
+        "probability, which it does not claim to be.",
     ),
     "votes": (
         "Finding wrong votes",
