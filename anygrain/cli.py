@@ -1,6 +1,7 @@
 """The program `anygrain`: reads arguments, calls the verb, turns errors into one line and an exit code.
 
-Exit codes: 0 done, 1 a fault of the program, 2 bad input and nothing written, 3 stopped but resumable.
+Exit codes: 0 done, 1 a fault of the program, or more wrong labels than audit may find, 2 bad input and nothing
+written, 3 stopped but resumable.
 """
 
 from __future__ import annotations
@@ -227,6 +228,38 @@ def ask(
     from anygrain.program.ask import ask as verb
 
     verb(run, out, _screen(), n=n, table=table or "", tool=tool, by=by, questions=question or [], overwrite=overwrite)
+
+
+@app.command()
+def audit(
+    target: Annotated[Path | None, typer.Argument(metavar="RUN|CONFIG", help="A run folder, or a .toml.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The folder to write; RUN/audit when left out.")] = None,
+    probs: Annotated[Path | None, typer.Option(help="A table of anybody's probabilities, a column per class.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="The configuration that --probs is for.")] = None,
+    names: Annotated[str, typer.Option(help="Names of the columns: anygrain or cleanlab.")] = "anygrain",
+    fail_above: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Exit with 1 where more labels are expected to be wrong.")
+    ] = None,
+    settings: Settings = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the audit that is there.")] = False,
+) -> None:
+    """Which labels look wrong, and what is odd about annotators, rules, classes and rows."""
+    from anygrain.program.audit import audit as verb
+
+    within = verb(
+        target,
+        out,
+        _screen(),
+        command=_command(),
+        settings=settings or [],
+        probs=probs,
+        labels=labels,
+        names=names,
+        fail_above=fail_above,
+        overwrite=overwrite,
+    )
+    if not within:
+        raise typer.Exit(FAULT)
 
 
 @app.command()

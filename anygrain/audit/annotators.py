@@ -52,6 +52,13 @@ class Annotators:
     nats: np.ndarray
     prob_spammer: np.ndarray
 
+    @property
+    def pooled(self) -> np.ndarray:
+        """P(vote | class) of all annotators together, each as often as they voted, (K, K)."""
+        share = self.votes / max(int(self.votes.sum()), 1) if self.votes.sum() else np.ones(len(self.votes))
+        total = np.einsum("w,wkv->kv", share.astype(np.float64), self.confusion)
+        return np.asarray(total / total.sum(axis=1, keepdims=True).clip(1e-300))
+
     def columns(self) -> dict[str, np.ndarray]:
         """A row per annotator; `overuses` is the class that they name too often, and `overuse` by how much."""
         most = self.overuse.argmax(axis=1)
@@ -142,7 +149,8 @@ def judge_annotators(labels: Crowd, log_probs: Any = None) -> Annotators:
     joint = prior[:, None] * confusion
     with np.errstate(divide="ignore", invalid="ignore"):
         told = np.where(joint > 0, joint * np.log(confusion / joint.sum(axis=1, keepdims=True)), 0.0)
-    spam = _spammers(*(np.concatenate(v) if v else np.zeros(0) for v in (right, habit, at)), w, k)
+    by_truth, by_habit, source = (np.concatenate(v) if v else np.zeros(0) for v in (right, habit, at))
+    spam = _spammers(by_truth, by_habit, source, w, k)
     classes = labels.class_names or [str(c) for c in range(labels.n_classes)]
     pairs = np.unique(np.stack([item[known], who[known]]), axis=1) if known.any() else np.zeros((2, 0), dtype=np.int64)
     return Annotators(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,8 +29,10 @@ def keep_held_out(learner: Any, folder: RunFolder) -> None:
     folder.write_tensors(FILE, {**said, "held_out": held})
 
 
-def held_out_log_probs(run: Path, n: int) -> tuple[Tensor, Tensor]:
-    """Log-probabilities (N, K) and held out, bool (N,): False where a model speaks that has seen the row.
+def held_out_of(run: Path, n: int) -> tuple[Any, np.ndarray]:
+    """What models said of instances, and held out, bool (N,): False where a model speaks that has seen the row.
+
+    Log-probabilities (N, K), or mean and variance of a number, both (N,).
 
     Args:
         run: a run folder.
@@ -38,6 +41,20 @@ def held_out_log_probs(run: Path, n: int) -> tuple[Tensor, Tensor]:
     Raises:
         InputError: no such file, or another number of instances.
     """
+    found = _read(run, n)
+    held = found["held_out"].bool().numpy()
+    if "log_probs" in found:
+        return found["log_probs"].float().log_softmax(dim=1), held
+    return (found["mean"].double().numpy(), found["variance"].double().numpy()), held
+
+
+def held_out_log_probs(run: Path, n: int) -> tuple[Tensor, Tensor]:
+    """Log-probabilities (N, K) and held out, bool (N,), of a run of classes or tags; see `held_out_of`."""
+    found = _read(run, n)
+    return found["log_probs"].float().log_softmax(dim=1), found["held_out"]
+
+
+def _read(run: Path, n: int) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     path = run / FILE
@@ -49,4 +66,4 @@ def held_out_log_probs(run: Path, n: int) -> tuple[Tensor, Tensor]:
             f"the table of {run} has changed: {len(found['held_out'])} rows were trained on, and {n} are there now. "
             "Fit again"
         )
-    return found["log_probs"].float().log_softmax(dim=1), found["held_out"]
+    return dict(found)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from anygrain.report.page import base, decimal, whole
+from anygrain.report.page import environment
 
 WIDTH = 360.0  # of the picture of intervals, in its own units
 
@@ -17,18 +17,6 @@ def write_comparison(result: Mapping[str, Any], path: Path) -> Path:
     Raises:
         ModuleNotFoundError: jinja2 is missing.
     """
-    try:
-        import jinja2
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("the report needs jinja2; type: pip install 'anygrain[report]'") from error
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("anygrain.report", "template"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(whole=whole, decimal=decimal, base=base)
     rows = result["methods"]
     low = min(row["behind_interval"][0] for row in rows)
     high = max(0.0, max(row["behind_interval"][1] for row in rows))
@@ -41,16 +29,20 @@ def write_comparison(result: Mapping[str, Any], path: Path) -> Path:
         {"low": place(r["behind_interval"][0]), "high": place(r["behind_interval"][1]), "at": place(r["behind"])}
         for r in rows
     ]
-    page = environment.get_template("compare.html.jinja").render(
-        run=result,
-        rows=rows,
-        names=list(rows[0]["measures"]),
-        marks=marks,
-        zero=place(0.0),
-        width=WIDTH,
-        title=path.parent.name,
-        best=next(row for row in rows if row["best"]),
-        as_good=[row["method"] for row in rows if row["as_good"] and not row["best"]],
+    page = (
+        environment()
+        .get_template("compare.html.jinja")
+        .render(
+            run=result,
+            rows=rows,
+            names=list(rows[0]["measures"]),
+            marks=marks,
+            zero=place(0.0),
+            width=WIDTH,
+            title=path.parent.name,
+            best=next(row for row in rows if row["best"]),
+            as_good=[row["method"] for row in rows if row["as_good"] and not row["best"]],
+        )
     )
     partial = path.with_name(f".{path.name}.part")
     partial.write_text(page, encoding="utf-8")
