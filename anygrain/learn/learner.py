@@ -29,7 +29,8 @@ from anygrain.learn import keeping, number, tags
 from anygrain.learn.calibration import CONFIDENCES, confidence_temperature, evidence_score, fit_temperature
 from anygrain.learn.class_prior import with_class_prior
 from anygrain.learn.common_error import common_error
-from anygrain.learn.end_to_end import doubts
+from anygrain.learn.cross_fit import PARTS, split_in_parts
+from anygrain.learn.end_to_end import SHRINK, doubts
 from anygrain.learn.fabric import PRECISIONS, Fabric, OneDevice, fabric_for
 from anygrain.learn.given_x import target_from_sources
 from anygrain.learn.head import Head, make_head
@@ -45,7 +46,7 @@ from anygrain.learn.reading import (
     read_classes,
     shown,
 )
-from anygrain.learn.recipe import Callback, Recipe, RecipeResult, RecipeState, Settings, split_groups
+from anygrain.learn.recipe import Callback, Recipe, RecipeResult, RecipeState, Settings
 from anygrain.learn.started_channels import with_started_channels
 from anygrain.learn.stated_prior import Prior, class_prior_of, shift_to, shifted
 from anygrain.learn.step import Step
@@ -53,8 +54,6 @@ from anygrain.learn.term import Term
 from anygrain.learn.together import kept_together
 from anygrain.learn.trained import fit_trained
 from anygrain.learn.weighting import Weighting
-
-HALVES = 2  # of the rows, in a cross-fit
 
 
 class Learner(ClassifierMixin, BaseEstimator):
@@ -92,9 +91,9 @@ class Learner(ClassifierMixin, BaseEstimator):
         precision: "32", or "bf16-mixed" or "16-mixed" through Lightning, in the training of an encoder.
         cross_fit: whether two more encoders are trained, each on half of the rows, so that `held_out_log_probs_` speaks
             of all rows and not of the tenth that is held out anyway; twice the time. Not with terms, a weighting or a
-            loss that learns. On a
-            frozen encoder, where a loss, terms, a weighting or a procedure was given: whether heads are fitted in that
-            way to halves of the rows as well; without, `held_out_log_probs_` are those of the recipe.
+            loss that learns. On a frozen encoder, where a loss, terms, a weighting or a procedure was given: whether
+            heads are fitted in that way to halves of the rows as well; without, `held_out_log_probs_` are those of the
+            recipe, and with a procedure nothing is held out.
 
     Attributes:
         space_: "classes", or "real" where the labels speak of a number; then there is no `classes_` but
@@ -120,6 +119,11 @@ class Learner(ClassifierMixin, BaseEstimator):
         class_prior_estimate_: (estimate, low, high) of the prior that a `Positive` came without, else None.
         recipe_state_: finished steps, to go on from (`fit(state=...)`).
     """
+
+    temperature_: float
+    posterior_: np.ndarray
+    held_out_log_probs_: np.ndarray
+    held_out_: np.ndarray
 
     def __init__(
         self,
@@ -218,9 +222,10 @@ class Learner(ClassifierMixin, BaseEstimator):
             self.feature_scale_ = root if root > 0 else 1.0
             rows = (encoded / self.feature_scale_).to(device)
             labels, self.class_prior_estimate_ = with_class_prior(labels, rows[labels.rows], self._seed)
+            started = labels.with_own_channels()
             self._fit_fixed(rows, labels, callback, state)
             if self.cross_fit and (self._shaped or self.procedure is not None):
-                self._cross_fit_fixed(rows, labels)
+                self._cross_fit_fixed(rows, started)
         self.log_evidence_heldout_ = evidence_score(
             labels, torch.as_tensor(self.held_out_log_probs_, device=device), self._apart().to(device)
         )
@@ -256,29 +261,34 @@ class Learner(ClassifierMixin, BaseEstimator):
     def _cross_fit_fixed(self, rows: Tensor, labels: Labels) -> None:
         """Held-out log-probabilities of heads that were fitted the same way to the other half of the rows.
 
-        The temperature follows them. Nothing is done where a term speaks of instances by their number, or where a half
-        of the rows says nothing.
+        The temperature follows them. Nothing is done where a term speaks of instances by their number, or where no
+        split leaves something told in both halves.
+
+        Args:
+            rows: features (R, D) of the data rows.
+            labels: as they were before the fit: channels of a half are to see no other rows.
         """
         if any(term.bags() is not None for term in self.terms):
             return
-        group = labels.groups().cpu()
-        if len(group.unique()) < HALVES:
+        told = torch.zeros(len(labels), dtype=torch.bool)
+        told = told.index_fill_(0, labels.rows.cpu()[doubts(labels) < 1], True)
+        split = split_in_parts(labels.groups().cpu(), told, self._seed)
+        if split is None:
             return
-        part = split_groups(group, HALVES, torch.Generator().manual_seed(self._seed)).to(rows.device)
+        part = split.to(rows.device)
         logits = rows.new_zeros(labels.n_instances, labels.n_classes)
-        for held in range(HALVES):
+        for held in range(PARTS):
             twin = copy.copy(self)
             for name in ("loss", "terms", "weighting", "procedure"):
                 setattr(twin, name, copy.deepcopy(getattr(self, name)))
-            rest = copy.deepcopy(labels)[part != held]
-            if bool((doubts(rest) >= 1).all()):
-                return
+            rest = with_started_channels(labels[part != held])
             twin._fit_fixed(rows[part != held], rest, None, None)
             instances = part[labels.rows] == held
             with torch.no_grad():
                 logits[instances] = twin.temperature_ * twin.head_.logits(rows[labels.rows[instances]])
         everyone = torch.ones(labels.n_instances, dtype=torch.bool, device=rows.device)
-        temperature = fit_temperature(labels, logits, everyone, default=1.0)
+        n = int(told.sum())
+        temperature = fit_temperature(labels, logits, everyone, default=1.0) ** (n / (n + SHRINK))
         self.held_out_log_probs_ = (temperature * logits).log_softmax(dim=1).cpu().numpy()
         self.held_out_ = np.ones(labels.n_instances, dtype=bool)
         self.temperature_ = self._temperature_of(rows[labels.rows], labels)
@@ -353,11 +363,11 @@ class Learner(ClassifierMixin, BaseEstimator):
     def _keep(self, found: RecipeResult) -> None:
         """What a fit found, as fitted attributes."""
         self.head_ = found.head.requires_grad_(True).eval()
-        self.temperature_: float = found.temperature
+        self.temperature_ = found.temperature
         self.chosen_, self.history_ = found.chosen, found.history
-        self.posterior_: np.ndarray = found.posterior.cpu().numpy()
-        self.held_out_log_probs_: np.ndarray = found.held_out_log_probs.cpu().numpy()
-        self.held_out_: np.ndarray = found.held_out.cpu().numpy()
+        self.posterior_ = found.posterior.cpu().numpy()
+        self.held_out_log_probs_ = found.held_out_log_probs.cpu().numpy()
+        self.held_out_ = found.held_out.cpu().numpy()
 
     def _fit_loop(self, rows: Tensor, labels: Labels, posterior: Tensor) -> None:
         """The last fit of the head, with the loss, the terms and the weighting that were given."""
