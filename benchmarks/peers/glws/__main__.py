@@ -9,7 +9,8 @@ comes. The ceiling is the same network with the true classes. Both sides are sco
 the temperature that held-out evidence chose; nothing of the test pictures is seen. Where the evidence leaves open which
 class is which, and for confidence differences, the better of both readings is scored, as GLWS does. It trains with
 AdamW at our rate, as SGD of some of its configurations diverged on this network. Scores are the mean of the seeds that
-a side has, with the lowest and the highest; gains are of the seeds that both have.
+a side has, with the lowest and the highest; gains are of the seeds that both have. Results that were kept (`--keep`)
+may be of an earlier state of our code.
 
 Seconds are of processor time, of `--rounds` rounds in each of which plain training with true classes, ours and GLWS
 take their turn; in brackets the part spent on the evidence (posteriors of batches; for GLWS the forward part of its
