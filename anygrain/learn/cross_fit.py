@@ -59,7 +59,7 @@ def cross_fitted(
         name: what the names of the steps begin with.
         before: trainings that were before these, for progress.
     """
-    fold = _parts(labels.groups().cpu(), told, seed)
+    fold = split_in_parts(labels.groups().cpu(), told, seed)
     if fold is None:
         return None
     found: Tensor | None = None
@@ -81,7 +81,7 @@ def cross_fitted(
     return found
 
 
-def _parts(groups: Tensor, told: Tensor, seed: int) -> Tensor | None:
+def split_in_parts(groups: Tensor, told: Tensor, seed: int) -> Tensor | None:
     """Part (rows,) of every row, groups (rows,) whole; None where one group is too large, or one row alone is told."""
     _, group = groups.unique(return_inverse=True)
     known = torch.zeros(int(group.max()) + 1, dtype=torch.bool).index_fill_(0, group[told], True)[group]
