@@ -10,9 +10,10 @@ from torch import Tensor
 
 #: share of wrong labels that any set is taken to have at least: none is known to be clean
 LEAST_NOISE = 0.01
-#: labels that the common share of errors is worth for a class, beside a tenth of its own; errors that the common shares
-#: of where they go are worth
-SHRINK, SHRINK_WHERE = 100.0, 40.0
+#: labels that the common share of errors is worth for a class, beside a tenth of its own
+SHRINK = 100.0
+#: errors that the common shares of where they go are worth: for each class that they may go to, and at most
+SHRINK_WHERE, MOST_WHERE = 4.0, 40.0
 #: smallest log-probability: a model that rules the truth out is not believed that far
 FLOOR = math.log(1e-12)
 #: entries of the table of log-probabilities that sharpness is learnt from
@@ -270,7 +271,8 @@ def _shrunk(counts: Tensor, rate: Tensor, where: Tensor, other: Tensor) -> Tenso
     made, all_of = wrong.sum(dim=-1), counts.sum(dim=-1)
     strength = SHRINK + all_of / 10
     error = (made + strength * rate) / (all_of + strength)
-    to = (wrong + SHRINK_WHERE * where) / (made + SHRINK_WHERE)[..., None]
+    even = min(SHRINK_WHERE * (counts.shape[-1] - 1), MOST_WHERE)
+    to = (wrong + even * where) / (made + even)[..., None]
     return error[..., None] * to + torch.diag_embed(1 - error)
 
 

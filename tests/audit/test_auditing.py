@@ -143,7 +143,7 @@ def test_tags_bags_and_numbers_are_audited_too(made):
     assert (of_bags.records()["row"][:50] == -1).all()
     value = x @ np.ones(6)
     value[9] += 100
-    of_numbers = audit(None, x, Value(torch.from_numpy(value)))
+    of_numbers = audit((x @ np.ones(6), np.ones(150)), x, Value(torch.from_numpy(value)))
     assert of_numbers.prob_wrong.argmax() == 9
     assert of_numbers.posterior is None
     assert set(of_numbers.rows()) >= {"prob_wrong", "outlier"}
