@@ -45,6 +45,17 @@ def with_class_prior(
     return (labels.joined(parts) if isinstance(labels, All) else parts[0]), found
 
 
+def with_known_prior(labels: Labels, estimate: PriorEstimate | None) -> Labels:
+    """Labels whose `Positive` parts without class prior have the one that was estimated, where there is an estimate."""
+    if estimate is None:
+        return labels
+    parts = [
+        part.with_possible_prior(estimate.estimate) if isinstance(part, Positive) and part.prior is None else part
+        for part in _parts(labels)
+    ]
+    return labels.joined(parts) if isinstance(labels, All) else parts[0]
+
+
 def log_labelled_against_rest(features: Tensor, labelled: Tensor, fold: Tensor, penalty: float = 0.01) -> Tensor:
     """Cross-fitted log odds (N,) of being labelled, both sides weighing the same, by linear heads.
 

@@ -27,7 +27,7 @@ from anygrain.labels.identifiability import warn_unidentified
 from anygrain.labels.positive import with_any_prior
 from anygrain.learn import keeping, number, tags
 from anygrain.learn.calibration import CONFIDENCES, confidence_temperature, evidence_score, fit_temperature
-from anygrain.learn.class_prior import with_class_prior
+from anygrain.learn.class_prior import with_class_prior, with_known_prior
 from anygrain.learn.common_error import common_error
 from anygrain.learn.cross_fit import PARTS, split_in_parts
 from anygrain.learn.end_to_end import SHRINK, doubts
@@ -222,10 +222,9 @@ class Learner(ClassifierMixin, BaseEstimator):
             self.feature_scale_ = root if root > 0 else 1.0
             rows = (encoded / self.feature_scale_).to(device)
             labels, self.class_prior_estimate_ = with_class_prior(labels, rows[labels.rows], self._seed)
-            started = labels.with_own_channels()
             self._fit_fixed(rows, labels, callback, state)
             if self.cross_fit and (self._shaped or self.procedure is not None):
-                self._cross_fit_fixed(rows, started)
+                self._cross_fit_fixed(rows, labels, given)
         self.log_evidence_heldout_ = evidence_score(
             labels, torch.as_tensor(self.held_out_log_probs_, device=device), self._apart().to(device)
         )
@@ -258,7 +257,7 @@ class Learner(ClassifierMixin, BaseEstimator):
         else:
             self._fit_recipe(rows, labels, callback, state)
 
-    def _cross_fit_fixed(self, rows: Tensor, labels: Labels) -> None:
+    def _cross_fit_fixed(self, rows: Tensor, labels: Labels, given: Labels) -> None:
         """Held-out log-probabilities of heads that were fitted the same way to the other half of the rows.
 
         The temperature follows them. Nothing is done where a term speaks of instances by their number, or where no
@@ -266,7 +265,8 @@ class Learner(ClassifierMixin, BaseEstimator):
 
         Args:
             rows: features (R, D) of the data rows.
-            labels: as they were before the fit: channels of a half are to see no other rows.
+            labels: as they were learnt from.
+            given: as the user gave them: channels of a half are to see no other rows.
         """
         if any(term.bags() is not None for term in self.terms):
             return
@@ -281,7 +281,7 @@ class Learner(ClassifierMixin, BaseEstimator):
             twin = copy.copy(self)
             for name in ("loss", "terms", "weighting", "procedure"):
                 setattr(twin, name, copy.deepcopy(getattr(self, name)))
-            rest = with_started_channels(labels[part != held])
+            rest = with_known_prior(self._prepared(given[split != held]), self.class_prior_estimate_)
             twin._fit_fixed(rows[part != held], rest, None, None)
             instances = part[labels.rows] == held
             with torch.no_grad():

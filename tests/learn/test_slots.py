@@ -5,8 +5,9 @@ import pytest
 import torch
 from sklearn.datasets import load_iris
 
-from anygrain.labels import Exact
+from anygrain.labels import AnyOf, Bags, Crowd, Exact
 from anygrain.learn import Learner, Procedure, Term, Weighting
+from anygrain.learn.started_channels import with_started_channels
 
 X, Y = load_iris(return_X_y=True)
 
@@ -87,6 +88,46 @@ def test_procedure_of_ones_own():
     assert evidence[-1] > evidence[0]
     assert learner.score(X, Y) > 0.8
     assert "PlainGradient" in learner.chosen_["why"]
+
+
+RUNS = []
+
+
+class Seen(Procedure):
+    """Learns nothing, and remembers the labels that it was given."""
+
+    def run(self, learner, features, labels):
+        RUNS.append(labels)
+
+
+def test_every_half_of_a_cross_fit_has_its_share_of_few_labels():
+    few = torch.full((len(Y),), -1)
+    few[[0, 60, 61, 140]] = torch.tensor([0, 1, 1, 2])
+    for seed in range(5):
+        RUNS.clear()
+        learner = Learner(procedure=Seen(), cross_fit=True, seed=seed).fit(X, Exact(few, 3))
+        assert [int((labels.labels >= 0).sum()) for labels in RUNS] == [4, 2, 2]
+        assert learner.held_out_.all()
+
+
+def test_halves_of_a_cross_fit_start_with_annotators_who_have_not_seen_the_other_rows():
+    votes = Crowd.simulate(
+        torch.as_tensor(Y), 3, generator=torch.Generator().manual_seed(0), n_annotators=3, votes_per_item=2
+    )
+    RUNS.clear()
+    Learner(procedure=Seen(), cross_fit=True).fit(X, votes)
+    assert len(RUNS) == 3
+    for half in RUNS[1:]:
+        assert len(half) == 75
+        alone = with_started_channels(Crowd(half.items, half.annotators, half.votes, 3, 75, n_annotators=3))
+        torch.testing.assert_close(half.channels[0].confusion, alone.channels[0].confusion)
+
+
+def test_a_bag_of_most_rows_is_not_cut_by_a_cross_fit():
+    bags = Bags.from_ids(torch.cat([torch.zeros(100, dtype=torch.long), 1 + torch.arange(50) // 10]))
+    labels = AnyOf(bags, torch.tensor([1, 0, 1, 0, 1, 1]), 2, 3) & Exact(torch.where(torch.arange(150) < 20, 0, -1), 3)
+    learner = Learner(loss=lambda p, q: -(q * p).sum(dim=-1), cross_fit=True, rounds=1, epochs=2).fit(X, labels)
+    assert np.isfinite(learner.predict_proba(X)).all()
 
 
 @pytest.mark.parametrize("head", ["linear", "cosine", "prototype", "quadratic", "mlp"])
