@@ -117,7 +117,8 @@ class ConR(Term):
     number nobody in the batch shares has no part; a batch must hold rare rows for them to be helped.
 
     Args:
-        strength: beta, the factor of the term.
+        strength: beta, the factor of the term. The 4 of the source stands beside absolute errors of years; beside
+            the likelihood here .2 is about as much.
         window: w, as a share of the range.
         temperature: tau.
         slope: e; 1 is the .01 of the source over 100 years.
@@ -133,7 +134,7 @@ class ConR(Term):
 
     def __init__(
         self,
-        strength: float = 1.0,
+        strength: float = 0.2,
         *,
         window: float = 0.05,
         temperature: float = 0.07,
