@@ -24,9 +24,9 @@ def estimate_transition(log_probs: Tensor, posterior: Tensor, surest: float = 0.
 
     .. math:: T_{kj} = \frac{1}{|S_k|} \sum_{i \in S_k} q_{ij}
 
-    with S_k the surest of the rows predicted as k. These rows are taken to be of their class, so what labels say of them is how labels err. A model of another form
-    than the truth may be too sure or not sure enough of them, which anchors' probabilities would show and counts do
-    not. A class that is never predicted keeps its labels.
+    with S_k the surest of the rows predicted as k. These rows are taken to be of their class, so what labels say of
+    them is how labels err. A model of another form than the truth may be too sure or not sure enough of them, which
+    anchors' probabilities would show and counts do not. A class that is never predicted keeps its labels.
 
     Args:
         log_probs: (N, K), of rows that the model was not fitted to.
