@@ -95,6 +95,8 @@ def as_labels(labels: Any, n_classes: int | None) -> Labels | RealLabels:
     values = np.asarray(given)
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
+    if values.dtype.kind == "f" and np.isnan(values).any() and (n_classes or 0) > 2:
+        values = np.where(np.isnan(values), -1.0, values)
     whole = values.dtype.kind in "iu" or (values.dtype.kind == "f" and bool(np.all(values == np.floor(values))))
     if whole and n_classes is not None and values.size and values.min() >= -1 and values.max() < n_classes:
         signs = n_classes == 2 and set(np.unique(values).tolist()) == {-1, 1}

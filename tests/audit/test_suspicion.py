@@ -125,6 +125,8 @@ def test_missing_records_are_never_wrong():
     assert (found["prob_wrong"].to_numpy()[::3] == 0).all()
     assert (found["nats_lost"].to_numpy()[::3] == 0).all()
     assert (found["given"].to_numpy()[::3] == -1).all()
+    with_nan = np.where(truth.numpy() < 0, np.nan, truth.numpy())
+    assert np.array_equal(suspects(log_p, with_nan)["prob_wrong"], found["prob_wrong"])
     kept = truth >= 0
     without = suspects(log_p[kept], truth[kept])
     assert np.allclose(found["prob_wrong"].to_numpy()[kept], without["prob_wrong"], atol=1e-12)
