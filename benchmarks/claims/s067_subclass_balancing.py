@@ -3,8 +3,8 @@
     python benchmarks/claims/s067_subclass_balancing.py
 
 Class sizes fall from 120 to 6 in random order; views are shifted by up to a pixel and noisy; the outer layer is fitted
-to the frozen hidden layer with equal class weights. Balanced accuracy on 50 rows per class. Last, digits merged into three
-classes of 6, 3 and 1: do subclasses find the digits, compared with k-means on pixels?
+to the frozen hidden layer with equal class weights. Balanced accuracy on 50 rows per class. Last, digits merged into
+three classes of 6, 3 and 1: do subclasses find the digits, compared with k-means on pixels?
 """
 
 import numpy as np

@@ -3,8 +3,9 @@
     python benchmarks/claims/s123_disambiguation.py
 
 (a) Five pairs of digits have 40 % of their labels swapped: are the pairs found, and how good is the group accuracy?
-(b) Five labels per digit and 450 rows without; another network, trained on other rows to tell five groups of two digits,
-gives soft labels of all of them as the second target of a small convolutional network. (c) 8 x 8 and 4 x 4 pixels, each read by a perceptron, fused.
+(b) Five labels per digit and 450 rows without; another network, trained on other rows to tell five groups of two
+digits, gives soft labels of all of them as the second target of a small convolutional network.
+(c) 8 x 8 and 4 x 4 pixels, each read by a perceptron, fused.
 """
 
 import numpy as np
