@@ -1,6 +1,7 @@
 """Doubtful labels: losses, terms, weightings and procedures for noise, missing labels and long tails.
 
 Wrong labels: a robust `Loss` (`GeneralizedCrossEntropy`, `ForwardCorrection`, ...) or a `Procedure` with its own loop.
+Few labels: `SelfTraining`; few exact ones beside many weak: `SubPseudoLabels`, `FewShotPrototypes`.
 Skewed classes: `LogitAdjustment`, `ClassBalanced`, `AnyLoss`; skewed numbers: `ConR`. Missing marks: `NonNegativePU`,
 `PUMLC`, `COMIC`. `method("gce")` gives the arguments of a `Learner` by a method's name; `all_methods()` lists them.
 """

@@ -94,7 +94,8 @@ class MergedHead(Head):
         self.register_buffer("log_share", (share / total[group]).clamp(min=1e-30).log())
 
     def logits(self, features: Tensor) -> Tensor:
-        return self.inner(features)[:, self.group] + self.log_share
+        coarse: Tensor = self.inner(features)
+        return coarse[:, self.group] + self.log_share
 
     def penalty(self) -> Tensor:
         return self.inner.penalty()
@@ -202,7 +203,7 @@ class RefinedHead(MergedHead):
         fine = self.base(features)
         inside = torch.nn.functional.one_hot(self.group).to(fine)
         coarse = (fine.exp() @ inside).clamp(min=1e-30).log()
-        return self.inner(features)[:, self.group] + fine - coarse[:, self.group]
+        return (self.inner(features) - coarse)[:, self.group] + fine
 
     def penalty(self) -> Tensor:
         return self.inner.penalty() + self.base.penalty()
