@@ -17,7 +17,7 @@ SHRINK_WHERE, MOST_WHERE = 4.0, 40.0
 #: smallest log-probability: a model that rules the truth out is not believed that far
 FLOOR = math.log(1e-12)
 #: entries of the table of log-probabilities that sharpness is learnt from
-FIT_ENTRIES = 2**19
+FIT_ENTRIES = 2**18
 #: tables up to this size are used whole
 WHOLE = 2**21
 CHUNK = 2**17
