@@ -33,7 +33,8 @@ class CoTeaching(Procedure):
 
     A network fits right labels before wrong ones, so its easy rows are mostly right; that another network picks them
     keeps an error from being confirmed by the one that made it. Composes with every kind of label (an epoch learns the
-    posteriors under both heads of the epoch before), every loss and every head; not with terms or a weighting. Weights are not decayed.
+    posteriors under both heads of the epoch before), every loss and every head; not with terms or a weighting. Weights
+    are not decayed.
 
     Args:
         noise: :math:`\tau`, the share of labels that is taken to be wrong.

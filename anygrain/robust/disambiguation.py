@@ -71,7 +71,9 @@ def merged_classes(confusion: Tensor, threshold: float = 0.5, linkage: Linkage =
         similar[b], similar[:, b] = -torch.inf, -torch.inf
         size[a] += size[b]
         group[group == b] = a
-    return group.unique(return_inverse=True)[1]
+    _, found = group.unique(return_inverse=True)
+    ids: Tensor = found
+    return ids
 
 
 class MergedHead(Head):
@@ -206,7 +208,8 @@ class RefinedHead(MergedHead):
         return (self.inner(features) - coarse)[:, self.group] + fine
 
     def penalty(self) -> Tensor:
-        return self.inner.penalty() + self.base.penalty()
+        both: Tensor = self.inner.penalty() + self.base.penalty()
+        return both
 
 
 class SecondTarget(Term):
@@ -250,7 +253,7 @@ class SecondTarget(Term):
         known = ~target.isnan().any(dim=1)
         if not bool(known.any()):
             return step.features.sum() * 0
-        said = self.second(step.features[known]).log_softmax(dim=1)
+        said: Tensor = self.second(step.features[known]).log_softmax(dim=1)
         return self.weight * cross_entropy(said, target[known]).sum() / len(target)
 
 

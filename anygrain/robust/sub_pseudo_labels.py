@@ -91,7 +91,7 @@ def sub_pseudo_labels(
 
 
 class SubPseudoLabels(Procedure):
-    r"""Pretrains a hidden layer on sub-pseudo labels of many rows with weak labels, then fits classes to few exact ones.
+    r"""Pretrains a hidden layer on sub-pseudo labels of many weakly labelled rows, then fits classes to few exact ones.
 
     Rows with an `Exact` class are the clean set; the others carry weak evidence of any kind, whose likeliest class is
     the weak label. A teacher, fitted to the clean set alone, guesses the class of every row with a weak label; the
