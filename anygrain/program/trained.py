@@ -92,7 +92,10 @@ def learnt_without_labels(learner: Any, features: np.ndarray) -> np.ndarray | No
 
 
 def seen_note(learner: Any, held_out: np.ndarray | None = None) -> list[str]:
-    """A sentence on rows that are scored by a network which was trained on their labels; none where there are none.
+    """A sentence on rows that are scored by a model which was trained on their labels; none where there are none.
+
+    Or one on numbers that are not those of the method: on fixed features a loss, terms or a weighting shape the last
+    fit of the head, and what is held out is of the recipe before, unless heads are cross-fitted with the method.
 
     Args:
         learner: fitted.
@@ -102,7 +105,15 @@ def seen_note(learner: Any, held_out: np.ndarray | None = None) -> list[str]:
 
     apart = learner.held_out_ if held_out is None else held_out
     held, n = int(apart.sum()), len(apart)
-    if held == n or not isinstance(learner.encoder_, TrainableEncoder):
+    fixed = not isinstance(learner.encoder_, TrainableEncoder)
+    if fixed and learner._shaped and (learner.space_ == "tags" or not learner.cross_fit):
+        how = "fit --compare measures" if learner.space_ == "tags" else "learn.cross_fit = true measures"
+        return [
+            f"what is held out was predicted without learn.method, which shapes the last fit alone: {how} the method"
+        ]
+    if held == n or (fixed and learner.procedure is None):
         return []
-    why = "learn.cross_fit = true keeps every row apart once" if not learner.cross_fit else "their sets join most rows"
-    return [f"{number(n - held)} of {number(n)} rows are scored by a network that was trained on their labels: {why}"]
+    why = "learn.cross_fit = true keeps every row apart once"
+    if learner.cross_fit:
+        why = "their sets join most rows" if not fixed else "too few labels, or sets that join most rows"
+    return [f"{number(n - held)} of {number(n)} rows are scored by a model that was trained on their labels: {why}"]

@@ -169,7 +169,7 @@ def test_an_encoder_may_be_trained_with_the_tags(inside: Path) -> None:
     Path("trained.toml").write_text(config + '[encoder]\ntable = "columns"\n[learn]\nepochs = 2\ncross_fit = false\n')
     assert run(["fit", "trained.toml", "--out", "runs/trained", *FAST]) == 0
     metrics = json.loads(Path("runs/trained/metrics.json").read_text())
-    assert any("are scored by a network that was trained on their labels" in w for w in metrics["warnings"])
+    assert any("are scored by a model that was trained on their labels" in w for w in metrics["warnings"])
     assert 0 < metrics["evaluation"]["rows"] < 100
 
 
