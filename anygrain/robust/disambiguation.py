@@ -205,7 +205,8 @@ class RefinedHead(MergedHead):
         fine = self.base(features)
         inside = torch.nn.functional.one_hot(self.group).to(fine)
         coarse = (fine.exp() @ inside).clamp(min=1e-30).log()
-        return (self.inner(features) - coarse)[:, self.group] + fine
+        found: Tensor = (self.inner(features) - coarse)[:, self.group] + fine
+        return found
 
     def penalty(self) -> Tensor:
         both: Tensor = self.inner.penalty() + self.base.penalty()

@@ -98,8 +98,8 @@ def main() -> None:
         + f"; labels right as given {shown(found['purity given'])}",
         interval=f"gain over fine-tuning {shown(gain)}; labels purer by {shown(purer)}",
         came_out=interval(gain)[0] >= 2 and interval(purer)[0] >= 20 and np.mean(found["junk dropped"]) >= 0.7,
-        note="accuracy and purity hold, junk is not dropped: it is relabelled with confidence; a perceptron on pixels in place "
-        "of a small convolutional network",
+        note="accuracy and purity hold, junk is not dropped: it is relabelled with confidence; a perceptron on pixels "
+        "in place of a small convolutional network",
         dry=chosen.dry,
     )
 
