@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -89,8 +90,21 @@ def content_of(data: Any) -> np.ndarray:
         table = np.ascontiguousarray(np.asarray(data))
         parts = [row.tobytes() for row in table.reshape(len(table), -1)]
     else:
-        parts = [v.encode() if isinstance(v, str) else np.asarray(v).tobytes() for v in data]
+        parts = [_bytes(item, at) for at, item in enumerate(data)]
     return np.array([blake2b(p, digest_size=16).digest() for p in parts], dtype="S16")
+
+
+def _bytes(item: Any, at: int) -> bytes:
+    """Content of a text, an image (a file, its bytes, or both), or an array; an empty cell is like no other."""
+    if isinstance(item, dict):
+        item = item["bytes"] or (item["path"] and Path(item["path"]))
+    if item is None:
+        return f"row {at} is empty".encode()
+    if isinstance(item, Path):
+        return item.read_bytes()
+    if isinstance(item, str):
+        return item.encode()
+    return item if isinstance(item, bytes) else np.asarray(item).tobytes()
 
 
 def _near_pairs(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -256,13 +256,14 @@ def records_of(found: Audit, dataset: Given[Any]) -> dict[str, np.ndarray]:
     row = np.concatenate([e.record_row for e in evidence]).astype(np.int64)
     ids = np.append(dataset.ids.astype(object), "")
     source = np.concatenate([e.record_source for e in evidence]).astype(str).astype(object)
+    said_of = np.concatenate([e.record_value for e in evidence]).astype(str).astype(object)
     columns = {
         "row": ids[row],
         "label": np.concatenate([np.full(len(e.record_row), e.name, dtype=object) for e in evidence]),
         "kind": np.concatenate([np.full(len(e.record_row), e.kind, dtype=object) for e in evidence]),
         "source": np.where(np.isin(judged["kind"], ["Tags"]), judged["source"], source),
-        "given": np.concatenate([e.record_value for e in evidence]).astype(str).astype(object),
-        "proposed": _words(judged["proposed"], dataset),
+        "given": said_of,
+        "proposed": np.where(row >= 0, _words(judged["proposed"], dataset), _of_sets(judged, said_of)),
         "probability": judged["probability"],
         "prob_wrong": judged["prob_wrong"],
         "nats_lost": judged["nats_lost"],
@@ -271,6 +272,11 @@ def records_of(found: Audit, dataset: Given[Any]) -> dict[str, np.ndarray]:
     said = np.flatnonzero(found.said & (columns["given"] != ""))
     best = said[np.lexsort((-columns["nats_lost"][said], -columns["prob_wrong"][said]))]
     return {**{name: values[best] for name, values in columns.items()}, "_row": row[best], "_record": best}
+
+
+def _of_sets(judged: Mapping[str, np.ndarray], given: np.ndarray) -> np.ndarray:
+    """What is likely true of sets: what was said, or that it is something else."""
+    return np.where(judged["looks_wrong"], "something else", given).astype(object)
 
 
 def _words(proposed: np.ndarray, dataset: Given[Any]) -> np.ndarray:

@@ -197,3 +197,51 @@ def test_an_audit_is_not_replaced_unasked(folder, capsys):
     (out / "audit.json").write_text("{}")
     assert run(["audit", str(folder / "run"), "--out", str(out)]) == 2
     assert "add --overwrite" in capsys.readouterr().err
+
+
+def test_images_that_stand_twice(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    random = np.random.default_rng(0)
+    truth = np.arange(40) % 2
+    for at in range(40):
+        pixels = random.integers(0, 90, (12, 12), dtype=np.uint8)
+        pixels[:, :6] += np.uint8(140) * truth[at].astype(np.uint8)
+        image.fromarray(pixels).save(tmp_path / f"{at}.png")
+    (tmp_path / "39.png").write_bytes((tmp_path / "0.png").read_bytes())
+    names = np.array(["dark", "bright"])[truth]  # the last is called bright and is a copy of a dark one
+    write_table({"file": [f"{at}.png" for at in range(40)], "class": names}, tmp_path / "rows.csv")
+    config = '[data]\nsource = "rows.csv"\nimages = "file"\n[[labels]]\nkind = "Exact"\ncolumn = "class"\n'
+    (tmp_path / "c.toml").write_text(config, encoding="utf-8")
+    out = tmp_path / "audit"
+    settings = ["--set", "learn.epochs=6", "--set", 'learn.device="cpu"']
+    assert run(["audit", str(tmp_path / "c.toml"), "--out", str(out), *settings]) == 0
+    found = json.loads((out / "audit.json").read_text(encoding="utf-8"))
+    twins = {(pair["first"], pair["second"]): pair for pair in found["duplicates"]["worst"]}
+    assert twins["0", "39"]["exact"]
+    assert twins["0", "39"]["conflict"]
+    assert 'alt="image of row 39"' in (out / "audit.html").read_text(encoding="utf-8")
+
+
+def test_sets_that_are_wrong(tmp_path):
+    """Bags of ten rows, some of one class: one is said to hold no "b" and holds five."""
+    random = np.random.default_rng(0)
+    truth = np.arange(300) % 2
+    bag = np.arange(300) // 10
+    truth[bag % 3 == 0] = 0  # bags of one class, so that shares differ
+    x = np.eye(2)[truth] * 5 + random.normal(size=(300, 2))
+    share = np.array([truth[bag == b].mean() for b in range(30)])
+    share[4] = 0.0
+    write_table({"id": np.arange(300), "bag": bag, "x_0": x[:, 0], "x_1": x[:, 1]}, tmp_path / "rows.csv")
+    write_table({"bag": np.arange(30), "share_a": 1 - share, "share_b": share}, tmp_path / "bags.csv")
+    (tmp_path / "c.toml").write_text(
+        '[data]\nsource = "rows.csv"\nid = "id"\nfeatures = "x_*"\nbag = "bag"\n'
+        '[[labels]]\nkind = "Proportions"\nsource = "bags.csv"\ncolumns = ["share_*"]\n'
+        + LEARN[LEARN.index("[output]") :],
+        encoding="utf-8",
+    )
+    assert run(["audit", str(tmp_path / "c.toml"), "--out", str(tmp_path / "audit")]) == 0
+    first, *others = parquet.read_table(tmp_path / "audit" / "audit.parquet").to_pylist()
+    assert first["row"] == ""
+    assert first["source"].split()[-1] == "4"
+    assert first["proposed"] == "something else"
+    assert sum(line["looks_wrong"] for line in others) <= 1
