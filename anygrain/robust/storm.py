@@ -283,24 +283,27 @@ class Storm(Procedure):
         parameters: Parameters,
         state: AdamState,
         rescalers: nn.ModuleList,
-        batch: tuple[Tensor, Tensor],
-        other: tuple[Tensor, Tensor],
+        batch: tuple[Tensor, Tensor, Tensor],
+        other: tuple[Tensor, Tensor, Tensor],
         loss: Loss,
         rate: float,
     ) -> tuple[Tensor, Parameters, AdamState, Tensor]:
         """The rescaled loss of a second batch after a weighted step on the first, with gradient to the rescaler.
 
+        Args:
+            batch, other: features (B, D), targets (B, K) and weights (B,) that labels were given, of mean 1 over all.
+
         Returns:
             It, the parameters after the step, the optimiser's state, and the weights of the first batch.
         """
-        value, found, classes = self.look(head, parameters, *batch, loss)
+        value, found, classes = self.look(head, parameters, *batch[:2], loss)
         weight = self.weigh(rescalers, found, classes)
-        objective = (weight * value).mean()
+        objective = (weight * batch[2] * value).mean()
         names, tensors = list(parameters), list(parameters.values())
         gradients = torch.autograd.grad(objective, tensors, create_graph=weight.requires_grad)
         moved, state = STEPS[self.step](parameters, dict(zip(names, gradients, strict=True)), state, rate)
-        after, found, classes = self.look(head, moved, *other, loss)
-        meta = (self.weigh(rescalers, found, classes) * after).mean()
+        after, found, classes = self.look(head, moved, *other[:2], loss)
+        meta = (self.weigh(rescalers, found, classes) * other[2] * after).mean()
         return meta, moved, state, weight.detach()
 
     def run(self, learner: Learner, features: Tensor, labels: Labels) -> None:
@@ -314,6 +317,8 @@ class Storm(Procedure):
         seed, k = int(learner.seed), labels.n_classes
         head = fresh_head(learner, features.shape[1], k, seed=seed, like=features)
         targets = EpochTargets(labels, features)
+        share = labels.instance_weight().to(features)
+        share = share / share[targets.rows].mean().clamp(min=1e-12)
         generator = torch.Generator().manual_seed(seed)
         found = features.new_full((len(features),), torch.nan)
         history: list[dict[str, Any]] = []
@@ -331,9 +336,9 @@ class Storm(Procedure):
                 head.train()
                 total, weights = 0.0, []
                 for rows in targets.batches(size, generator):
-                    batch = features[rows], target[rows]
+                    batch = features[rows], target[rows], share[rows]
                     if epoch < self.warm_up:
-                        value = loss(functional_call(head, parameters, batch[:1]), batch[1]).mean()
+                        value = (batch[2] * loss(functional_call(head, parameters, batch[:1]), batch[1])).mean()
                         gradients = torch.autograd.grad(value, list(parameters.values()))
                         moved, state = STEPS[self.step](
                             parameters, dict(zip(parameters, gradients, strict=True)), state, rate
@@ -343,7 +348,7 @@ class Storm(Procedure):
                         drawn = targets.rows[
                             torch.randint(len(targets.rows), (max(len(rows), 2),), generator=generator)
                         ]
-                        other = features[drawn], target[drawn]
+                        other = features[drawn], target[drawn], share[drawn]
                         value, moved, state, weight = self.meta_loss(
                             head, parameters, state, rescalers, batch, other, loss, rate
                         )

@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.distributions import Normal
 
-from anygrain.labels import LabelError, Soft
+from anygrain.labels import Exact, LabelError, Soft
 from anygrain.learn import Learner, Term
 from anygrain.learn.head import Linear, Perceptron
 from anygrain.learn.loss import cross_entropy
@@ -138,7 +138,8 @@ def test_the_meta_gradient_is_that_of_finite_differences(step):
     rescalers = nn.ModuleList([Rescaler()]).double()
 
     def batch(n):
-        return torch.randn(n, 5, dtype=torch.float64), torch.eye(3, dtype=torch.float64)[torch.arange(n) % 3]
+        target = torch.eye(3, dtype=torch.float64)[torch.arange(n) % 3]
+        return torch.randn(n, 5, dtype=torch.float64), target, torch.rand(n, dtype=torch.float64) + 0.5
 
     first, second = batch(6), batch(7)
 
@@ -230,3 +231,11 @@ def test_refusals_are_one_line():
         Storm(floor=1.0)
     with pytest.raises(LabelError, match="does not compose with terms"):
         Learner(procedure=Storm(), terms=[Term()]).fit(X[:50], Y[:50])
+
+
+def test_labels_that_weigh_next_to_nothing_teach_next_to_nothing():
+    wrong = torch.as_tensor(Y[:200]).clone()
+    wrong[100:] = (wrong[100:] + 1) % 10
+    weight = torch.where(torch.arange(200) < 100, 1.0, 1e-6)
+    model = Learner(head="mlp", procedure=Storm(epochs=15)).fit(X[:200], Exact(wrong, 10, weight=weight))
+    assert model.score(X[100:200], Y[100:200]) > 0.6
