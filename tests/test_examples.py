@@ -18,8 +18,8 @@ ROOT = Path(__file__).resolve().parents[1]
 FIT = ROOT / "examples" / "fit"
 
 
-def load(name: str):
-    spec = importlib.util.spec_from_file_location(f"example_{name}", FIT / f"{name}.py")
+def load(name: str, folder: Path = FIT):
+    spec = importlib.util.spec_from_file_location(f"example_{name}", folder / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -124,3 +124,24 @@ def test_the_program_fits_the_tickets_and_predicts_new_ones(tmp_path, capsys):
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "simulated" in page
     assert len(page) < 1_000_000
+
+
+def test_wrong_labels_are_found():
+    example = load("tickets", ROOT / "examples" / "audit")
+    found = example.main()
+    assert found["labels that are wrong"] == example.CHANGED
+    assert abs(found["expected to be wrong"] - example.CHANGED) < 10
+    assert found["of these, wrong"] > 0.75 * example.CHANGED
+    assert found["of these, wrong"] > 0.85 * found["named as wrong"]
+    assert found["average precision"] > found["average precision of 1 - p(label)"]
+    page = (ROOT / "examples" / "audit" / "README.md").read_text(encoding="utf-8")
+    shown = {m[1].strip(): float(m[2]) for m in re.finditer(r"^  (\S.+?) +(\d+\.\d+)$", page, re.M)}
+    assert shown.keys() == found.keys()
+    assert all(abs(shown[name] - value) < max(0.02, 0.1 * value) for name, value in found.items())
+
+
+def test_the_shipped_queries_are_those_of_the_script(tmp_path):
+    example = load("tickets", ROOT / "examples" / "audit")
+    example.write(tmp_path)
+    shipped = ROOT / "examples" / "audit" / "tickets" / "queries.csv"
+    assert (tmp_path / "queries.csv").read_text(encoding="utf-8") == shipped.read_text(encoding="utf-8")
