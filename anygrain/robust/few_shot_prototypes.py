@@ -210,6 +210,7 @@ class FewShotPrototypes(Procedure):
         history: list[dict[str, Any]] = []
         with seeded(seed):
             state = _State(self, learner, head, features, given, trusted, loss, generator)
+            state.weight = labels.instance_weight().to(features)
             first = math.ceil(self.clean_from * epochs)
             for epoch in range(epochs):
                 if epoch >= first:
@@ -245,6 +246,8 @@ class _State:
     ) -> None:
         self.how, self.head, self.features, self.given, self.trusted = how, head, features, given, trusted
         self.loss, self.generator, self.k = loss, generator, head.n_classes
+        #: of the instances, (N,)
+        self.weight = features.new_ones(len(features))
         self.size = how.batch_size if learner.batch_size is None else learner.batch_size
         self.rate = how.learning_rate if learner.learning_rate is None else learner.learning_rate
         self.projector = Projector(features.shape[1]).to(features)
@@ -295,9 +298,10 @@ class _State:
             unit = self.projector(x)
             one_hot = torch.nn.functional.one_hot(y, self.k).to(x)
             own = (u * one_hot).sum(dim=1, keepdim=True)
-            value = self.loss(self.head(x), own * one_hot + (1 - own) * u).mean()  # linear in the target
             cosine = unit @ self.prototypes.T - how.margin * one_hot * trusted[batch, None]
-            value = value + torch.nn.functional.cross_entropy(cosine / self.temperature, y)
+            each = self.loss(self.head(x), own * one_hot + (1 - own) * u)  # linear in the target
+            each = each + torch.nn.functional.cross_entropy(cosine / self.temperature, y, reduction="none")
+            value = self.weight[batch] @ each / self.weight[batch].sum().clamp(min=1e-12)
             value = value + (self.projector.back(unit) - x).square().mean()
             self.stepper.zero_grad()
             value.backward()

@@ -102,7 +102,7 @@ def test_many_wrong_labels_are_found_and_replaced():
     assert purity > 0.6 + 0.2
     assert torch.equal(found.label[trusted], torch.tensor(Y[:500][trusted]))
     assert set(found.decision[trusted].tolist()) == {TRUSTED}
-    assert model.score(X[700:], Y[700:]) > 0.85
+    assert model.score(X[500:], Y[500:]) > 0.8
     assert torch.allclose(procedure.prototypes_.norm(dim=1), torch.ones(10), atol=1e-5)
 
 
