@@ -16,7 +16,7 @@ from anygrain.data.dataset import Columns, Dataset, check_numbers, model_input, 
 from anygrain.data.error import InputError, counted, did_you_mean, quoted, some
 from anygrain.data.exchange import TOOLS, Form, Task, write_tasks
 from anygrain.data.table import Table, check_place, check_writable, read_table, write_table
-from anygrain.program.held_out import held_out_log_probs
+from anygrain.program.held_out import check_same_rows, held_out_log_probs
 from anygrain.program.predict import run_config
 from anygrain.program.screen import Screen
 
@@ -74,6 +74,7 @@ def ask(
     ids = dataset.ids if source is dataset.table else _ids(config, source)
     check_numbers(source, columns, ids)
     data = model_input(source, columns, ids)
+    check_same_rows(run, dataset.ids)
     known = _known(dataset, held_out_log_probs(run, len(dataset))[0])  # this fits the annotators too
     free = torch.from_numpy(dataset.exact() < 0)
     if source is not dataset.table:

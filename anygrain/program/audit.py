@@ -19,7 +19,7 @@ from anygrain.data.kinds.tags import SAID
 from anygrain.data.pictures import image_cells, thumbnail
 from anygrain.data.table import read_table, write_table
 from anygrain.program.fit import versions
-from anygrain.program.held_out import held_out_of
+from anygrain.program.held_out import check_same_rows, held_out_of
 from anygrain.program.look import look
 from anygrain.program.predict import run_config
 from anygrain.program.screen import Screen, seconds
@@ -151,6 +151,7 @@ def _given(
         space = space_of(config)
         dataset = space.read(config)
         dataset = space.soften(dataset) if dataset.conflicts else dataset
+        check_same_rows(source, dataset.ids)
         log_probs, held = held_out_of(source, dataset.labels.n_instances)
         try:
             learner = Learner.load(source)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from anygrain.data.error import InputError
 from anygrain.data.run_folder import RunFolder
+from anygrain.data.table import read_table
 
 FILE = "held_out.safetensors"
 FLOOR = -60.0  # of log-probabilities, which are kept in half precision
@@ -52,6 +53,26 @@ def held_out_log_probs(run: Path, n: int) -> tuple[Tensor, Tensor]:
     """Log-probabilities (N, K) and held out, bool (N,), of a run of classes or tags; see `held_out_of`."""
     found = _read(run, n)
     return found["log_probs"].float().log_softmax(dim=1), found["held_out"]
+
+
+def check_same_rows(run: Path, ids: np.ndarray) -> None:
+    """Check that a table still has the rows of a run, in their order.
+
+    Args:
+        run: a run folder.
+        ids: row ids that are there now, (N,).
+
+    Raises:
+        InputError: other rows, or another order.
+    """
+    known = read_table(run / "labels.parquet").strings("row")
+    n = min(len(known), len(ids))
+    moved = np.flatnonzero(known[:n].astype(str) != ids[:n].astype(str))
+    if len(known) != len(ids) or len(moved):
+        at = int(moved[0]) if len(moved) else n
+        now = f"is {ids[at]} now" if at < len(ids) else "is not there any more"
+        was = f"row {at} was {known[at]} and {now}" if at < len(known) else f"row {at}, {ids[at]}, is new"
+        raise InputError(f"the table of {run} has changed since the fit: {was}. Fit again")
 
 
 def _read(run: Path, n: int) -> dict[str, Tensor]:

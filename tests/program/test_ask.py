@@ -173,3 +173,15 @@ def test_format_without_a_source(folder: Path, capsys: pytest.CaptureFixture[str
     (folder / "bad.toml").write_text(config, encoding="utf-8")
     assert run(["fit", str(folder / "bad.toml"), "--out", str(folder / "bad")]) == 2
     assert "format" in capsys.readouterr().err
+
+
+def test_a_table_whose_rows_moved_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = (folder / "rows.csv").read_text(encoding="utf-8")
+    head, first, *rows = table.splitlines()
+    try:
+        for lines, said in (([*rows, first], "row 0 was r0 and is r1 now"), (rows[:-1], "Fit again")):
+            (folder / "rows.csv").write_text("\n".join([head, *lines]) + "\n", encoding="utf-8")
+            assert run(["ask", str(folder / "first"), "--out", str(folder / "moved.csv")]) == 2
+            assert said in capsys.readouterr().err
+    finally:
+        (folder / "rows.csv").write_text(table, encoding="utf-8")
