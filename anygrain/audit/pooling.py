@@ -57,8 +57,8 @@ def js_divergence(a: Tensor, b: Tensor) -> Tensor:
     """Jensen-Shannon divergence of the rows of a and b, (..., K), in nats: 0 to log 2."""
     half = (a + b) / 2
     log_half = half.clamp(min=SMALL).log()
-    of_a = (torch.special.xlogy(a, a) - a * log_half).sum(dim=-1)
-    of_b = (torch.special.xlogy(b, b) - b * log_half).sum(dim=-1)
+    of_a: Tensor = (torch.special.xlogy(a, a) - a * log_half).sum(dim=-1)
+    of_b: Tensor = (torch.special.xlogy(b, b) - b * log_half).sum(dim=-1)
     return (of_a + of_b) / 2
 
 

@@ -27,7 +27,7 @@ from torch import Tensor
 from anygrain.labels import Exact, LabelError, Labels
 from anygrain.labels.observations import Observations
 from anygrain.learn.calibration import fit_temperature
-from anygrain.learn.end_to_end import doubts
+from anygrain.learn.end_to_end import SHRINK, doubts
 from anygrain.learn.head import Head
 from anygrain.learn.loss import cross_entropy
 from anygrain.learn.procedure import Procedure
@@ -293,7 +293,8 @@ class SelfTraining(Procedure):
                 if bool(kept.any()):
                     apart[fold == f] = logits_of(head_of(rows[kept], target[kept], weight[kept]))[fold == f]
                     seen |= fold == f
-            temperature = fit_temperature(labels, apart, seen & told, default=1.0)
+            n = int((seen & told).sum())
+            temperature = fit_temperature(labels, apart, seen & told, default=1.0) ** (n / (n + SHRINK))
             return (temperature * logits).softmax(dim=1), (head, temperature)
 
         self.outcome_ = self_train(

@@ -3,8 +3,8 @@
     python benchmarks/claims/s131_soft_label_aggregation.py
 
 600 digits, 30 simulated annotators (five spammers, some with favourite mistakes, blurred items misread more often),
-five votes per item. A linear model is trained on each method's soft labels by cross-entropy; log loss and accuracy on clean
-and on shifted (one pixel, blurred) digits, against the hard majority.
+five votes per item. A linear model is trained on each method's soft labels by cross-entropy; log loss and accuracy on
+clean and on shifted (one pixel, blurred) digits, against the hard majority.
 """
 
 import numpy as np

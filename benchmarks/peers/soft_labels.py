@@ -98,9 +98,9 @@ def main() -> None:
     per_crowd = ["| log loss | " + " | ".join(REAL) + " |", "|---" * (len(REAL) + 1) + "|"]
     per_crowd += [f"| {n} | " + " | ".join(f"{v:.3f}" for v in values[at, :, 1]) + " |" for at, n in enumerate(names)]
     remark = (
-        f"Means over {len(REAL)} crowds ({', '.join(REAL)}), ± 1.96 standard errors over crowds; items with gold "
-        "and a vote; probabilities clipped at 1e-12; zero_based_skill, wawa and softmax are weighted counts, aggregate chooses and "
-        f"averages models of annotators by held-out likelihood; rank among {len(names)}."
+        f"Means over {len(REAL)} crowds ({', '.join(REAL)}), ± 1.96 standard errors over crowds; items with gold and a "
+        "vote, clipped at 1e-12. softmax, wawa and zero_based_skill are weighted counts; aggregate chooses "
+        f"and averages models of annotators by held-out likelihood. Rank among {len(names)}."
     )
     text = "\n".join(lines) + "\n\n" + "\n".join(per_crowd)
     write_section("soft_labels", f"## Soft labels of crowds\n\n{text}\n\n{remark}")
