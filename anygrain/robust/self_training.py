@@ -243,7 +243,8 @@ class SelfTraining(Procedure):
         handling: of wrong guesses; `Handling(align=True)` where not given, which takes rows with labels to have the
             class shares of all rows.
         calibrate: whether votes are flattened or sharpened to what rows with labels bear out, by models that did not
-            learn from them; a head that fits few labels perfectly would accept everything at once. Few rows move it little.
+            learn from them; a head that fits few labels perfectly would accept everything at once. Few rows move
+            it little.
         steps: of L-BFGS in every fit.
 
     Attributes:
