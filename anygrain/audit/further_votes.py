@@ -14,7 +14,7 @@ from anygrain.audit.judged import array
 from anygrain.labels import LabelError
 
 #: multiplications that the exact sum may take, and numbers held at a time
-EXACT, CHUNK = 2e9, 2**22
+EXACT, CHUNK = 5e8, 2**22
 #: votes that are looked ahead, and paths that are drawn where that is too many for the exact sum
 MOST, PATHS = 30, 64
 
