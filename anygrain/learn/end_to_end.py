@@ -361,7 +361,7 @@ class ClassEndToEnd(EndToEnd):
         mean = in_batches(encoder.encode, rows, LOOKED_AT, encoder, sample).mean(dim=0)
         if labels.bags or terms:
             tell_apart(head, mean, seed)
-        elif isinstance(head, Head):
+        elif isinstance(head, Head) and labels.pooled_prior is None:  # shares that are known are kept from the start
             tell_apart(head, mean, seed, told_apart(labels))
         self.labels, doubt = labels, doubts(labels)
         told = torch.zeros(len(labels), dtype=torch.bool).index_fill_(0, labels.rows.cpu()[doubt < 1], True)

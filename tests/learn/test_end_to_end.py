@@ -317,6 +317,16 @@ def test_classes_start_apart_as_far_as_evidence_tells_them_apart():
     assert 0 < within < 0.25 * between
 
 
+def test_classes_start_even_where_labels_state_their_shares():
+    labelled = torch.arange(len(Y)) % 3 == 0
+
+    def spread(labels):
+        return float(np.ptp(Learner(encoder=Small(), epochs=0).fit(X, labels).predict_proba(X)[:, 1]))
+
+    assert spread(Positive(labelled, prior=0.5, scenario="case-control")) < 1e-6
+    assert spread(Exact((Y > 0).long(), 2)) > 1e-3
+
+
 def test_channels_of_annotators_are_learnt_on_the_way():
     votes = Crowd.simulate(
         Y, 3, generator=gen(), n_annotators=6, votes_per_item=3, accuracy=torch.tensor([0.95, 0.9, 0.9, 0.9, 0.4, 0.4])
