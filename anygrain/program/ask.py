@@ -12,10 +12,22 @@ import torch
 from torch import Tensor
 
 from anygrain.data.config import Config
-from anygrain.data.dataset import Columns, Dataset, check_numbers, model_input, read_columns, read_dataset, row_ids
+from anygrain.data.dataset import (
+    Columns,
+    Dataset,
+    check_numbers,
+    combined,
+    model_input,
+    read_columns,
+    read_dataset,
+    row_ids,
+)
 from anygrain.data.error import InputError, counted, did_you_mean, quoted, some
 from anygrain.data.exchange import TOOLS, Form, Task, write_tasks
 from anygrain.data.table import Table, check_place, check_writable, read_table, write_table
+from anygrain.labels import Labels
+from anygrain.labels.instance import InstanceLabels
+from anygrain.labels.sampling import SampledRows
 from anygrain.program.held_out import check_same_rows, held_out_log_probs
 from anygrain.program.predict import run_config
 from anygrain.program.screen import Screen
@@ -75,10 +87,16 @@ def ask(
     check_numbers(source, columns, ids)
     data = model_input(source, columns, ids)
     check_same_rows(run, dataset.ids)
-    known = _known(dataset, held_out_log_probs(run, len(dataset))[0])  # this fits the annotators too
+    log_probs, held = held_out_log_probs(run, len(dataset))
+    known = _known(dataset, log_probs, held.bool())  # this fits the annotators too
     free = torch.from_numpy(dataset.exact() < 0)
     if source is not dataset.table:
         known, free = learner.log_probs(data), torch.ones(len(source), dtype=torch.bool)
+    elif (seen := _seen_votes(dataset, held.bool())) and by != "random":
+        screen.line(
+            f"{counted(seen, 'row')} with labels that may be wrong could not be held out: these are believed as the "
+            "model has learnt them, not counted again. learn.cross_fit = true in the fit holds every row out"
+        )
     voters = {name: vote for e in dataset.evidence for name, vote in _annotators(e.labels).items()}
     asked_of = _questions(questions or _usual(voters), config, learner, dataset, voters)
     models = None
@@ -142,21 +160,41 @@ def _annotators(labels: Any) -> dict[str, tuple[Any, int]]:
     return {} if names is None else {name: (labels, at) for at, name in enumerate(names)}
 
 
-def _known(dataset: Dataset, log_probs: Tensor) -> Tensor:
-    """Log-probabilities (N, K) of every row by features and labels; annotators are fitted to what the model says."""
+def _known(dataset: Dataset, log_probs: Tensor, held: Tensor) -> Tensor:
+    """Log-probabilities (N, K) of every row by features and labels; annotators are fitted to what the model says.
+
+    A model that saw a row has its labels in it already: of such a row only what rules classes out is added, which
+    nothing gains from being said twice.
+
+    Args:
+        log_probs: (N, K), what the model says of every row.
+        held: bool (N,), rows that it was not trained on.
+    """
     for evidence in dataset.evidence:
         evidence.labels = copy.copy(evidence.labels).with_own_channels()
     parts = [e.labels for e in dataset.evidence if not e.labels.given_x]
     if not parts:
         return log_probs
-    together = parts[0]
-    for part in parts[1:]:
-        together = together & part
-    posterior = together.posterior(log_probs)
+    together = combined(parts)
+    certain = [part for part in parts if _is_certain(part)]
+    of_seen = combined(certain).posterior(log_probs) if certain else log_probs.exp()
+    posterior = torch.where(held[:, None], together.posterior(log_probs), of_seen)
     for _ in range(ROUNDS if together.channels else 0):
         together.update(posterior, log_probs)
-        posterior = together.posterior(log_probs)
+        posterior = torch.where(held[:, None], together.posterior(log_probs), of_seen)
     return posterior.clamp(min=1e-30).log()
+
+
+def _is_certain(labels: Labels) -> bool:
+    """Whether labels only rule out classes of their rows."""
+    per_row = isinstance(labels, InstanceLabels) and not isinstance(labels, SampledRows)
+    return per_row and getattr(labels, "error", None) == 0
+
+
+def _seen_votes(dataset: Dataset, held: Tensor) -> int:
+    """Rows with labels that may be wrong which the model was trained on."""
+    rows = [e.rows for e in dataset.evidence if not e.labels.given_x and not _is_certain(e.labels)]
+    return int((np.any(rows, axis=0) & ~held.numpy()).sum()) if rows else 0
 
 
 def _usual(voters: dict[str, Any]) -> list[str]:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from anygrain.cli import run
+from anygrain.data.dataset import read_dataset
 from anygrain.data.table import write_table
+from anygrain.program.ask import _known
+from anygrain.program.predict import run_config
 
 TEXTS = {
     "modem": ("the box with the antenna blinks", "no light on the router box", "router restarts all the time"),
@@ -92,6 +98,29 @@ def test_the_better_annotator_is_asked_at_equal_cost(
     assert {r["question"] for r in asked(out)} == {"a vote of w_0"}
     assert run([*how, *questions(100, 1)]) == 0
     assert asked(out)[0]["question"] == "a vote of w_1"
+
+
+def test_votes_that_a_model_has_seen_are_not_counted_again(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of rows not held out the belief is the model's own, within what exact labels leave; of others votes count."""
+    copied = folder / "seen"
+    shutil.copytree(folder / "first", copied)
+    file = copied / "held_out.safetensors"
+    said = load_file(file)
+    how = ["ask", str(copied), "--out", str(folder / "seen.csv"), "--n", "48", "--overwrite"]
+    assert run(how) == 0
+    assert "could not be held out" not in capsys.readouterr().out
+    held = torch.arange(60) % 2 == 0
+    save_file({**said, "held_out": held}, file)
+    assert run(how) == 0
+    assert "20 rows with labels that may be wrong could not be held out" in capsys.readouterr().out  # of 40 with votes
+    dataset = read_dataset(run_config(copied))
+    log_probs = said["log_probs"].float().log_softmax(dim=1)
+    known = _known(dataset, log_probs, held)
+    free = torch.from_numpy(dataset.exact() < 0)
+    torch.testing.assert_close(known[~held & free].exp(), log_probs[~held & free].exp())
+    assert known[~free].exp().max(dim=1).values.min() > 0.999
+    voted = held & free & (torch.arange(60) < 40)
+    assert (known[voted] - log_probs[voted]).abs().max() > 0.1
 
 
 @pytest.mark.parametrize("tool", ["label-studio", "argilla", "doccano"])
