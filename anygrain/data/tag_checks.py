@@ -43,7 +43,7 @@ def _rare(given: np.ndarray, names: tuple[str, ...]) -> list[str]:
 
 def _never_absent(given: np.ndarray, names: tuple[str, ...]) -> list[str]:
     never = (~(given == 0).any(axis=0)).nonzero()[0].tolist()
-    if not never:
+    if not never or len(never) == given.shape[1]:  # a note on all of them stands with the data
         return []
     shown = some(quoted(names[tag]) for tag in never)
     return [f"nothing says that any row lacks {counted(len(never), 'tag')}, so every row will be given it: {shown}"]

@@ -42,8 +42,11 @@ class TagDataset(OfClasses):
         return out
 
 
-def read_tag_dataset(config: Config) -> TagDataset:
+def read_tag_dataset(config: Config, *, marks_alone: bool = False) -> TagDataset:
     """Everything that a configuration of tags names, checked.
+
+    Args:
+        marks_alone: whether the method learns from tags that rows have, where nothing says that a row lacks one.
 
     Raises:
         InputError: the first kind of problem that was found; nothing is trained before all checks are passed. Rows
@@ -66,12 +69,18 @@ def read_tag_dataset(config: Config) -> TagDataset:
     )
     out.conflicts = [*against, *find_tag_conflicts(evidence, out.ids, tags.names)]
     given = out.given()
-    if not (given == 0).any():
+    if marks_alone and not (given == 0).any():
+        out.notes.append(
+            "Nothing says that a row lacks a tag: what is measured and labels.parquet give every row every tag. The "
+            "method is in the model alone: anygrain predict ranks rows by it, and its probabilities have no scale."
+        )
+    elif not (given == 0).any():
         many = counted(int((given == 1).sum()), "label says", "labels say")
         raise InputError(
             f"{some(dict.fromkeys(e.source for e in evidence))}: {many} that a row has a tag, and none that it lacks "
             "one: every row would be given every tag. Expected cells of 0, a column of tags that rows lack "
-            '(absent = "..."), or unlisted = "absent" where lists are complete'
+            '(absent = "..."), unlisted = "absent" where lists are complete, or [learn] method = "pu_mlc" or "comic", '
+            "which learn from such labels"
         )
     return out
 

@@ -21,6 +21,7 @@ from anygrain.data.dataset import Given
 from anygrain.data.error import InputError, counted, quoted
 from anygrain.data.run_folder import fingerprint
 from anygrain.data.table import write_table
+from anygrain.data.tag_dataset import TagDataset
 from anygrain.program.held_evidence import held_out_scores
 from anygrain.program.screen import Screen, seconds
 from anygrain.program.setup import dimensions, method_arguments
@@ -97,6 +98,11 @@ def compare(
     configs = {name: _with_method(config, name) for name in asked}
     for each in configs.values():
         method_arguments(each, dataset)
+    if isinstance(dataset, TagDataset) and not (dataset.given() == 0).any():
+        raise InputError(
+            "nothing says that a row lacks a tag, so held-out labels are predicted best by giving every row every tag: "
+            "nothing can be compared. Expected some tags that rows are known to lack"
+        )
     parts = parts_of(dataset, config.learn.seed)
     taken = seconds(time.monotonic() - began)
     screen.line(

@@ -14,7 +14,7 @@ from anygrain.data.tag_dataset import TagDataset, read_tag_dataset, softened_tag
 from anygrain.learn.tags import FOLDS
 from anygrain.program.measure_tags import MeasuredTags
 from anygrain.program.screen import Screen
-from anygrain.program.setup import dimensions, estimate_images, make_learner
+from anygrain.program.setup import dimensions, estimate_images, learns_from_marks_alone, make_learner
 from anygrain.program.space import Measurement, Space
 from anygrain.program.trained import estimate_trained, is_trained, seen_note, trained_encoder
 
@@ -25,7 +25,7 @@ class TagSpace(Space[TagDataset]):
     name = "tags"
 
     def read(self, config: Config) -> TagDataset:
-        return read_tag_dataset(config)
+        return read_tag_dataset(config, marks_alone=learns_from_marks_alone(config.learn.method))
 
     def soften(self, dataset: TagDataset) -> TagDataset:
         return softened_tags(dataset)

@@ -77,6 +77,17 @@ def method_arguments(config: Config, dataset: Given[Any]) -> dict[str, Any]:
         raise InputError(f"learn.method: {error}") from error
 
 
+def learns_from_marks_alone(method: str) -> bool:
+    """Whether a method learns tags from rows that have them, with none that lacks one; False for one not known."""
+    from anygrain.labels import LabelError
+    from anygrain.robust.methods import read_method
+
+    try:
+        return read_method(method)[0].marks_alone
+    except LabelError:  # said by `method_arguments`
+        return False
+
+
 def image_encoder(config: Config) -> Any:
     """The network for images that a configuration asks for.
 

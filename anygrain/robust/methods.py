@@ -30,6 +30,7 @@ class Method:
         encoders: "fixed features", "a trained encoder", or both.
         kind: the only kind of label that it is for, or "".
         alone: whether terms are the whole objective.
+        marks_alone: whether it learns tags where none is known to be off.
         preset: options of the class that differ from its own defaults.
     """
 
@@ -41,6 +42,7 @@ class Method:
     encoders: tuple[str, ...] = (FIXED, TRAINED)
     kind: str = ""
     alone: bool = False
+    marks_alone: bool = False
     preset: tuple[tuple[str, Any], ...] = ()
 
     @property
@@ -191,6 +193,7 @@ _ALL: tuple[Method, ...] = (
         "pu_mlc.PUMLC",
         (TAGS,),
         alone=True,
+        marks_alone=True,
     ),
     Method(
         "comic",
@@ -199,6 +202,7 @@ _ALL: tuple[Method, ...] = (
         "comic.COMIC",
         (TAGS,),
         alone=True,
+        marks_alone=True,
     ),
     Method(
         "self_training",

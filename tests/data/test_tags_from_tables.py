@@ -160,8 +160,8 @@ def test_who_contradicts_whom(tmp_path: Path) -> None:
             LISTS | {"unlisted": "unknown"},
             {},
             "t.csv: 3 labels say that a row has a tag, and none that it lacks one: every row would be given every tag. "
-            'Expected cells of 0, a column of tags that rows lack (absent = "..."), or unlisted = "absent" where lists '
-            "are complete",
+            'Expected cells of 0, a column of tags that rows lack (absent = "..."), unlisted = "absent" where lists '
+            'are complete, or [learn] method = "pu_mlc" or "comic", which learn from such labels',
         ),
         (
             {"tags": ["night", '["rain"', "rain", ""]},

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from pyarrow import parquet
 from sklearn.datasets import load_digits
+from sklearn.metrics import roc_auc_score
 
 from anygrain.cli import run
 from anygrain.data.error import InputError
@@ -171,6 +173,35 @@ def test_an_encoder_may_be_trained_with_the_tags(inside: Path) -> None:
     metrics = json.loads(Path("runs/trained/metrics.json").read_text())
     assert any("are scored by a model that was trained on their labels" in w for w in metrics["warnings"])
     assert 0 < metrics["evaluation"]["rows"] < 100
+
+
+@pytest.mark.parametrize("method", ["pu_mlc", "comic"])
+def test_tags_are_learnt_from_marks_alone(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Half of the tags that rows have are marked, and none is known to be off: rows are ranked by the truth."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, 3))
+    has = x > 0.5
+    marked = has & (rng.random(has.shape) < 0.5)
+    table: dict[str, Any] = {"id": [f"r{i}" for i in range(300)]} | {f"x{c}": x[:, c] for c in range(3)}
+    table |= {f"is_{c}": ["1" if on else "" for on in marked[:, c]] for c in range(3)}
+    write_table(table, tmp_path / "t.csv")
+    Path("c.toml").write_text(
+        '[data]\nsource = "t.csv"\nid = "id"\ncolumns = ["x*"]\n[[labels]]\nkind = "Tags"\ncolumns = ["is_*"]\n'
+    )
+    assert run(["fit", "c.toml", "--out", "run", *FAST]) == 2
+    assert 'method = "pu_mlc" or "comic"' in capsys.readouterr().err
+    assert run(["fit", "c.toml", "--out", "run", *FAST, "--set", f"learn.method={method}"]) == 0
+    assert "its probabilities have no scale" in capsys.readouterr().out
+    assert run(["predict", "run", "t.csv", "--out", "p.parquet"]) == 0
+    found = parquet.read_table("p.parquet").to_pandas()
+    for c in range(3):
+        assert roc_auc_score(has[:, c], found[f"p_{c}"]) > 0.9
+    compared = ["fit", "c.toml", "--set", f"learn.method={method}", "--compare", "pu_mlc,comic", "--out", "compared"]
+    assert run(compared) == 2
+    assert "nothing can be compared" in capsys.readouterr().err
 
 
 def test_check_and_dry_run_count_tags(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
