@@ -1,8 +1,9 @@
 r"""The temperature of a network where too few rows are told for any to be held out.
 
 Twins are networks that start apart and are told less: of every class a third of its rows is hidden from each, as long
-as one stays. How often a twin names the class that the network names, on rows of which nothing is told, says how far
-its errors are chance; that share is taken for the mean confidence. The evidence of the hidden rows then corrects it:
+as one stays. How often a twin names the class that the network names, on rows of which nothing is told and beyond what
+both would agree on by chance, says how far its errors are chance; that is taken for the mean confidence. The evidence
+of the hidden rows then corrects it:
 
 .. math:: \log t = \log t_0 + \arg\max_m \sum_o \log P(o \mid \mathrm{log\_softmax}(e^m t_0' L')) - \frac{m^2}{2 s^2}
 
@@ -118,10 +119,34 @@ def twin_temperature(
     return float(state.step("temperature", compute)[0]["temperature"])
 
 
+def class_shares(labels: Labels, told: Tensor) -> Tensor:
+    """Shares (K,) of the classes among instances of which something is told, bool (N,), by the evidence alone."""
+    even = torch.zeros(labels.n_instances, labels.n_classes, device=labels.device).log_softmax(dim=1)
+    said = labels.posterior(even)
+    return said[told.to(labels.device)].mean(dim=0) if bool(told.any()) else said.mean(dim=0)
+
+
+def likely_right(named: Tensor, twin: Tensor, shares: Tensor) -> float:
+    r"""How often classes (n,) are right, by how far a twin's (n,) agree with them beyond chance.
+
+    .. math:: b + (1 - b) \frac{a - c}{1 - c}, \qquad b = \sum_k \pi_k p_k, \quad c = \sum_k p_k p'_k
+
+    with a the share of rows on which both agree, p and p' the shares of classes that each names, and pi the shares of
+    the truth. Networks that both name one class for everything agree on all rows and are right by chance alone; where
+    classes are named as often as they are true and all are alike frequent, it is the plain agreement.
+    """
+    k = len(shares)
+    one, two = (torch.bincount(found, minlength=k).double().cpu() / len(found) for found in (named, twin))
+    agreed, chance = float((named == twin).double().mean()), float(one @ two)
+    beyond = (agreed - chance) / (1 - chance) if chance < 1 else 0.0
+    by_chance = float(one @ shares.double().cpu())
+    return by_chance + (1 - by_chance) * min(max(beyond, 0.0), 1.0)
+
+
 def temperature_by(
     logits: Tensor, twins: list[tuple[Tensor, Tensor]], labels: Labels, untold: Tensor
 ) -> tuple[float, float | None]:
-    """Inverse temperature of logits (N, K), and how often twins agree with them where nothing is told.
+    """Inverse temperature of logits (N, K), and how often they are right by their twins, where nothing is told.
 
     Args:
         twins: logits (N, K) of each, and rows whose labels it did not see, bool (rows,).
@@ -132,9 +157,10 @@ def temperature_by(
     around = AROUND_ONE
     guesses = [1.0] * (1 + len(twins))
     if int(alone.sum()) >= FEWEST:
+        shares = class_shares(labels, ~alone)
         named = logits[alone].argmax(dim=1)
-        same = torch.stack([(twin[alone].argmax(dim=1) == named).float().mean() for twin, _ in twins])
-        agreement, around = float(same.mean()), AROUND
+        likely = [likely_right(named, twin[alone].argmax(dim=1), shares) for twin, _ in twins]
+        agreement, around = sum(likely) / len(likely), AROUND
         guesses = [
             min(calibration.confidence_temperature(each[alone], agreement), 1.0)
             for each in (logits, *(twin for twin, _ in twins))

@@ -12,7 +12,7 @@ from anygrain.labels import AnyOf, Bags, Crowd, Exact, LabelError, Positive, Rat
 from anygrain.learn import Learner, RecipeState, number, trained
 from anygrain.learn.calibration import confidence_temperature
 from anygrain.learn.started_channels import with_started_channels
-from anygrain.learn.twins import AROUND, EVERY, FACTORS, hidden_rows, temperature_by, wants_twins
+from anygrain.learn.twins import AROUND, EVERY, FACTORS, hidden_rows, likely_right, temperature_by, wants_twins
 from tests.learn.test_end_to_end import Killed, Shaken, Small
 
 RNG = np.random.default_rng(0)
@@ -87,6 +87,17 @@ def test_the_temperature_is_that_of_the_agreement_where_nothing_was_hidden():
     assert float((found * logits).softmax(dim=1).max(dim=1).values.mean()) == pytest.approx(agreement, abs=1e-4)
     sure, _ = temperature_by(0.1 * logits, [(logits, nobody)], labels, untold)
     assert sure == 1.0  # agreement never makes a network surer
+
+
+def test_agreement_by_chance_is_no_sign_of_being_right():
+    even = torch.full((3,), 1 / 3)
+    constant = torch.zeros(90, dtype=torch.long)
+    assert likely_right(constant, constant, even) == pytest.approx(1 / 3)  # both name one class for everything
+    assert likely_right(constant, constant, torch.tensor([0.9, 0.05, 0.05])) == pytest.approx(0.9)
+    named = torch.arange(90) % 3
+    other = torch.where(torch.arange(90) % 10 < 8, named, (named + 1) % 3)
+    assert likely_right(named, other, even) == pytest.approx(0.8)  # balanced: the plain agreement
+    assert likely_right(named, (named + 1) % 3, even) == pytest.approx(1 / 3)
 
 
 def test_hidden_evidence_moves_the_temperature_as_the_formula_says():
