@@ -19,6 +19,9 @@ class Procedure:
     `learner.objective(step)`, the loss with terms and weighting, `learner.posterior_of(features, labels)` and
     `learner.evaluate(features, labels)`, the mean log-likelihood of evidence. A procedure says in its docstring which
     losses, terms and weightings it composes with.
+
+    Channels of the labels are not fitted to the features, unlike by the recipe: annotators are as their votes alone
+    tell, and `Noisy` errs as it started.
     """
 
     def run(self, learner: Learner, features: Tensor, labels: Labels) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import torch
@@ -152,14 +153,22 @@ class BackwardCorrection(_Corrected):
     It can be negative, and has a high variance where errors are frequent: `ForwardCorrection` is mostly the better one.
     Log-probabilities are held above -20, below which the parts of negative weight would have no end.
 
-    Args, Raises, Source: as `ForwardCorrection`; besides, a matrix that cannot be inverted raises LabelError.
+    Args, Raises, Source: as `ForwardCorrection`; besides, a matrix given that cannot be inverted raises LabelError.
+    One that is estimated warns, and the loss stays cross-entropy.
     """
 
     def _prepared(self, transition: Tensor) -> Tensor:
         if not len(transition):
             return transition
         if not float(torch.linalg.cond(transition.double())) < WORST_CONDITION:
-            raise LabelError("transition cannot be inverted: two classes are labelled alike. Use ForwardCorrection")
+            if self.given:
+                raise LabelError("transition cannot be inverted: two classes are labelled alike. Use ForwardCorrection")
+            warnings.warn(
+                "BackwardCorrection: the estimated transition matrix cannot be inverted, as two classes are labelled "
+                "alike. The loss stays cross-entropy. Use ForwardCorrection, or give transition",
+                stacklevel=2,
+            )
+            return torch.eye(len(transition)).to(transition)
         inverse: Tensor = torch.linalg.inv(transition.double())
         return inverse.to(transition)
 

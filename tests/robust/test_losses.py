@@ -1,14 +1,16 @@
 """Robust losses: formulas by loops in float64, limits, and what corrections are right about."""
 
 import math
+import warnings
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anygrain.labels import LabelError
-from anygrain.learn import cross_entropy
+from anygrain.labels import Exact, LabelError
+from anygrain.learn import Learner, cross_entropy
 from anygrain.robust import (
     BackwardCorrection,
     Bootstrapping,
@@ -167,6 +169,23 @@ def test_backward_correction_is_on_average_the_clean_loss():
     loss = BackwardCorrection(T4)
     each = torch.stack([loss(log_probs, torch.eye(4, dtype=torch.float64)[j].expand(6, 4)) for j in range(4)], dim=1)
     torch.testing.assert_close(each @ T4.T, -log_probs)
+
+
+def test_backward_correction_by_a_singular_estimate_is_cross_entropy(monkeypatch):
+    """An estimate by which two classes are labelled alike: no inverse, one warning, and no error."""
+    estimate = torch.tensor([[1.0, 0, 0], [1, 0, 0], [0, 0, 1]])
+    monkeypatch.setattr("anygrain.robust.transition.estimate_transition", lambda *_: estimate)
+    truth = torch.arange(400) % 3
+    x = torch.randn(400, 3, generator=torch.Generator().manual_seed(0)) + 6 * torch.eye(3)[truth]
+    loss = BackwardCorrection()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        model = Learner(loss=loss, seed=0, epochs=3).fit(x.numpy(), Exact(truth, 3))
+    assert sum("cannot be inverted" in str(w.message) for w in said) == 1
+    log_probs, posterior = batch(3, k=3)
+    torch.testing.assert_close(loss(log_probs, posterior), cross_entropy(log_probs, posterior))
+    plain = Learner(loss=CrossEntropy(), seed=0, epochs=3).fit(x.numpy(), Exact(truth, 3))
+    np.testing.assert_allclose(model.predict_proba(x.numpy()), plain.predict_proba(x.numpy()), atol=1e-5)
 
 
 def test_forward_correction_is_smallest_at_the_truth():

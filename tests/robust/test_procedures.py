@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from anygrain.encoders import Convolutional
-from anygrain.labels import Bags, Candidates, Counts, Exact, LabelError, Noisy, Soft
+from anygrain.labels import Bags, Candidates, Counts, Crowd, Exact, LabelError, Noisy, Soft
 from anygrain.learn import Learner, Term
+from anygrain.learn.started_channels import with_started_channels
 from anygrain.robust import all_methods, method
 from anygrain.robust.methods import find
 
@@ -51,6 +52,21 @@ def test_every_procedure_learns_from_every_kind(name, kind):
     assert np.allclose(probs.sum(axis=1), 1, atol=1e-5)
     assert model.score(X.numpy(), Y.numpy()) > 0.85
     assert bool(model.history_) == (name != "self_training" or kind in ("few", "candidates", "exact and candidates"))
+
+
+@pytest.mark.parametrize("name", ["self_training", "co_teaching"])
+def test_channels_are_those_of_the_votes_alone(name):
+    """As the documentation says: no procedure fits annotators to features, or the errors of `Noisy`."""
+    random = torch.Generator().manual_seed(3)
+    votes = torch.where(
+        torch.rand(N, 3, generator=random) < 0.3, torch.randint(0, K, (N, 3), generator=random), Y[:, None]
+    )
+    items, annotators = torch.arange(N).repeat_interleave(3), torch.arange(3).repeat(N)
+    labels = Crowd(items, annotators, votes.reshape(-1), K, N) & Noisy(votes[:, 0], K)
+    model = Learner(**method(name), **SHORT).fit(X.numpy(), labels)
+    for found, started in zip(model.labels_.channels, with_started_channels(labels).channels, strict=True):
+        for key, value in started.state_dict().items():
+            torch.testing.assert_close(found.state_dict()[key], value, msg=key)
 
 
 def test_sets_are_learnt_from_as_a_whole():
