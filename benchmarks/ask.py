@@ -50,7 +50,13 @@ STRATEGIES = (
 DATA = ("usps", "trec", "newsgroups20")
 COARSE_COST = 0.2
 COARSE_SETS = ("newsgroups20", "trec")
-COARSE_WAYS = ("fine at random", "fine, chosen", "fine or coarse, chosen", "fine or coarse, at random")
+COARSE_WAYS = (
+    "fine at random",
+    "fine or coarse, at random",
+    "fine, chosen",
+    "fine or coarse, chosen",
+    "fine or coarse, chosen for the model",
+)
 
 
 def features_of(name: str, encoder: str, cache: Path) -> dict[str, np.ndarray]:
@@ -137,14 +143,24 @@ def coarse_curve(data: dict[str, np.ndarray], way: str, seed: int) -> list[dict[
         out.append({"labels": cost, **scores(learner, data)})
         if round == ROUNDS:
             return out
-        known = torch.as_tensor(learner.posterior(x, labels)).clamp(min=1e-30).log()
         budget = float(k)
         if "random" in way:
             order = torch.randperm(len(y), generator=generator)
             order = order[~fine[order]]
             which = torch.randint(len(questions), (len(order),), generator=generator)
         else:
-            asked = choose(known, int((~fine).sum()), questions=questions, may_ask=~fine)
+            known = torch.as_tensor(learner.posterior(x, labels)).clamp(min=1e-30).log()
+            models = head_ensemble(learner, x, labels, x, seed=round) if "model" in way else None
+            cheapest = min(q.cost for q in questions)
+            asked = choose(
+                known,
+                min(int(budget / cheapest), int((~fine).sum())),
+                questions=questions,
+                may_ask=~fine,
+                features=torch.from_numpy(learner.transform(x)),
+                models=models,
+                seed=100 * seed + round,
+            )
             order, which = asked.rows, asked.question
         price = torch.tensor([q.cost for q in questions])[which]
         new = ~((which == 1) & coarse[order])
