@@ -301,10 +301,7 @@ class RunFolder:
 
     def write_text(self, name: str, text: str) -> None:
         """A file, whole or not at all."""
-        target = self.path / name
-        part = target.with_name(target.name + ".part")
-        part.write_text(text, encoding="utf-8")
-        part.replace(target)
+        write_whole(self.path / name, text)
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         self.write_text(name, json.dumps(plain(value), ensure_ascii=False, indent=1, allow_nan=False) + "\n")
@@ -355,6 +352,13 @@ class RunFolder:
     def size(self) -> int:
         """Bytes of everything in the folder."""
         return sum(p.stat().st_size for p in self.path.rglob("*") if p.is_file())
+
+
+def write_whole(path: Path, text: str) -> None:
+    """A text to a file, whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
 
 
 def plain(value: Any) -> Any:

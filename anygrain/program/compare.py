@@ -19,9 +19,10 @@ from anygrain.data.config import Config, load_config
 from anygrain.data.conflicts import message
 from anygrain.data.dataset import Given
 from anygrain.data.error import InputError, counted, quoted
-from anygrain.data.run_folder import fingerprint
+from anygrain.data.run_folder import fingerprint, write_whole
 from anygrain.data.table import write_table
 from anygrain.data.tag_dataset import TagDataset
+from anygrain.labels import Positive
 from anygrain.program.held_evidence import held_out_scores
 from anygrain.program.screen import Screen, seconds
 from anygrain.program.setup import dimensions, method_arguments
@@ -141,8 +142,8 @@ def compare(
         **found,
     }
     write_table({o.method: o.evidence for o in outcomes}, folder / "compare.parquet")
-    (folder / "config.toml").write_text(config.to_toml(), encoding="utf-8")
-    (folder / "compare.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_whole(folder / "config.toml", config.to_toml())
+    write_whole(folder / "compare.json", json.dumps(result, indent=1) + "\n")
     _write_page(result, folder, screen)
     _say(result, screen)
     screen.line(f"{folder}: {' '.join(n for n in FILES if (folder / n).exists())}")
@@ -160,7 +161,8 @@ def _check_folder(folder: Path, *, overwrite: bool) -> None:
         return
     if not folder.is_dir():
         raise InputError(f"{folder} is a file. Expected a folder to write, such as --out compared")
-    there = sorted(path.name for path in folder.iterdir())
+    parts = {f"{name}.part" for name in FILES} | {f".{name}.part" for name in FILES}  # of one that was cut off
+    there = sorted(path.name for path in folder.iterdir() if path.name not in parts)
     odd = [name for name in there if name not in FILES]
     if odd:
         raise InputError(f"{folder} holds {odd[0]}, which is no part of a comparison. Choose another folder")
@@ -171,12 +173,15 @@ def _check_folder(folder: Path, *, overwrite: bool) -> None:
 def parts_of(dataset: Given[Any], seed: int) -> np.ndarray:
     """Which part every row with labels is held out in, (N,), whole groups and sets; -1 for rows that never are.
 
+    Where rows are known to be of one class or not (`Positive`), a row without the label is an observation too.
+
     Raises:
         InputError: everything is one group or set.
     """
     from anygrain.learn.recipe import split_groups
 
-    labelled = np.flatnonzero(dataset.labelled)
+    everyone = any(isinstance(e.labels, Positive) for e in dataset.evidence)
+    labelled = np.flatnonzero(dataset.labelled | everyone)
     groups = dataset.labels.groups()[torch.from_numpy(labelled)]
     _, group, size = groups.unique(return_inverse=True, return_counts=True)
     if len(size) < 2 or int(size.max()) > 0.7 * len(labelled):

@@ -1,6 +1,8 @@
 """fit --compare: the same parts for every method, numbers that a hand makes too, a page, and what is refused."""
 
+import contextlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as parquet
@@ -8,9 +10,11 @@ import pytest
 import torch
 
 from anygrain.cli import run
+from anygrain.data.config import load_config
 from anygrain.labels import Crowd, OneCoin
-from anygrain.program.compare import Outcome, parts_of, summary
+from anygrain.program.compare import FILES, Outcome, parts_of, summary
 from anygrain.program.held_evidence import _said
+from anygrain.program.space import space_of
 
 
 def write(path, rows):
@@ -119,6 +123,7 @@ def test_the_paired_interval_sees_small_steady_gains():
 def test_parts_keep_groups_whole_and_leave_rows_without_labels_in():
     class Given:
         labelled = np.arange(40) < 30
+        evidence = ()
 
         class labels:
             @staticmethod
@@ -132,6 +137,47 @@ def test_parts_keep_groups_whole_and_leave_rows_without_labels_in():
     assert set(parts[30:]) == {-1}
     assert set(parts[:30]) == {0, 1, 2}
     assert all(len(set(parts[i : i + 5])) == 1 for i in range(0, 30, 5))
+
+
+def test_rows_without_the_label_are_held_out_where_some_are_known_to_be_positive(tmp_path, monkeypatch):
+    """Evidence of 120 rows, not of the labelled ones alone: a model that says positive everywhere does not win."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    y = np.arange(120) % 2
+    x = rng.normal(size=120) + 3 * y
+    label = np.where((y == 1) & (rng.random(120) < 0.4), "pos", "")
+    write(tmp_path / "t.csv", [("id", "a", "label"), *((i, f"{x[i]:.3f}", label[i]) for i in range(120))])
+    (tmp_path / "c.toml").write_text(
+        'classes = ["neg", "pos"]\n[data]\nsource = "t.csv"\nid = "id"\ncolumns = ["a"]\n[learn]\nrounds = 1\n'
+        'epochs = 3\n[[labels]]\nkind = "Positive"\ncolumn = "label"\ntarget = "pos"\nprior = 0.5\n'
+    )
+    assert run(["fit", "c.toml", "--compare", "default,nnpu", "--out", "out"]) == 0
+    result = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert result["observations"] == 120
+    assert (parts_of(space_of(config := load_config("c.toml")).read(config), 0) >= 0).all()
+
+
+def test_files_of_a_comparison_are_written_whole_or_not_at_all(classes, monkeypatch):
+    """A disk that is full while a text is written leaves what was there before."""
+    monkeypatch.chdir(classes)
+    how = ["fit", "c.toml", "--compare", "default,gce", "--out", "out"]
+    assert run(how) == 0
+    before = {path.name: path.read_bytes() for path in (classes / "out").iterdir()}
+    assert set(before) == set(FILES)
+    write_text = Path.write_text
+
+    def full(path, text, **more):
+        write_text(path, text[: len(text) // 2], **more)
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        with contextlib.suppress(OSError):
+            run([*how, "--overwrite", "--set", "learn.seed=1"])
+    for name in ("compare.json", "config.toml", "compare.html"):
+        assert (classes / "out" / name).read_bytes() == before[name]
+    assert run([*how, "--overwrite"]) == 0  # a part that was left is in nobody's way
+    assert {path.name for path in (classes / "out").iterdir()} == set(FILES)
 
 
 @pytest.mark.parametrize(
