@@ -204,7 +204,7 @@ def _run(
     space.say_result(metrics, dataset, screen)
     folder.finish(seconds=total)
     folder.close()
-    _say_folder(folder, reload_line, total, screen)
+    _say_folder(folder, reload_line, total, space.name, screen)
 
 
 # -- before -----------------------------------------------------------------------------------------------------------
@@ -309,13 +309,15 @@ def _report(folder: RunFolder, screen: Screen) -> None:
         )
 
 
-def _say_folder(folder: RunFolder, reload_line: str, took: float, screen: Screen) -> None:
+def _say_folder(folder: RunFolder, reload_line: str, took: float, space: str, screen: Screen) -> None:
     files = ("labels.parquet", HELD_OUT, "metrics.json", "report.html", "log.jsonl", "conflicts.csv")
     shown = ("config.toml", "model", *files)
     present = [f"{n}/" if n == "model" else n for n in shown if (folder.path / n).exists()]
     screen.line(f"{folder.path}: {' '.join(present)} ({size(folder.size())})  {seconds(took)} in all")
     screen.line(f"again in Python:  {reload_line}")
     screen.line(f"Next:  anygrain report {folder.path} --open   or   anygrain predict {folder.path} TABLE --out FILE")
+    asks = f"   or   anygrain ask {folder.path} --out next.csv" if space == "classes" else ""
+    screen.line(f"       anygrain audit {folder.path}{asks}")
 
 
 def _shell(text: str) -> str:
