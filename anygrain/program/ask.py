@@ -95,7 +95,8 @@ def ask(
     elif (seen := _seen_votes(dataset, held.bool())) and by != "random":
         screen.line(
             f"{counted(seen, 'row')} with labels that may be wrong could not be held out: these are believed as the "
-            "model has learnt them, not counted again. learn.cross_fit = true in the fit holds every row out"
+            "model has learnt them, not counted again"
+            + ("" if config.learn.cross_fit else ". learn.cross_fit = true in the fit holds every row out")
         )
     voters = {name: vote for e in dataset.evidence for name, vote in _annotators(e.labels).items()}
     asked_of = _questions(questions or _usual(voters), config, learner, dataset, voters)
@@ -192,9 +193,9 @@ def _is_certain(labels: Labels) -> bool:
 
 
 def _seen_votes(dataset: Dataset, held: Tensor) -> int:
-    """Rows with labels that may be wrong which the model was trained on."""
+    """Rows with labels that may be wrong, and no exact one, which the model was trained on."""
     rows = [e.rows for e in dataset.evidence if not e.labels.given_x and not _is_certain(e.labels)]
-    return int((np.any(rows, axis=0) & ~held.numpy()).sum()) if rows else 0
+    return int((np.any(rows, axis=0) & ~held.numpy() & (dataset.exact() < 0)).sum()) if rows else 0
 
 
 def _usual(voters: dict[str, Any]) -> list[str]:

@@ -19,7 +19,7 @@ from anygrain.program.measure import Measured
 from anygrain.program.screen import Screen
 from anygrain.program.setup import dimensions, estimate_images, make_learner
 from anygrain.program.space import Measurement, Space
-from anygrain.program.trained import estimate_trained, learnt_without_labels, seen_note, trained_encoder
+from anygrain.program.trained import estimate_trained, is_trained, learnt_without_labels, seen_note, trained_encoder
 
 WIDE_PRIOR = 0.35  # an interval of an estimated class prior that is worth a word
 
@@ -98,7 +98,7 @@ class ClassSpace(Space[Dataset]):
         else:
             held = metrics["held_out"]
             if any(e["kind"] == "Exact" for e in metrics["evidence"]):
-                screen.line("too few exact rows to keep some apart: at least two of half of the classes are needed")
+                screen.line(why_none_apart(dataset))
             screen.line(
                 f"accuracy was not measured; held-out evidence per row {held['evidence_per_row']:.2f} "
                 f"(chance {held['chance']:.2f})"
@@ -153,6 +153,17 @@ class ClassMeasurement(Measurement):
 
     def table(self, places: np.ndarray | None) -> dict[str, Any]:
         return self.measured.table(places)
+
+
+def why_none_apart(dataset: Dataset) -> str:
+    """Why no exact row was held out: procedures and trained encoders hold out by `cross_fit`, the recipe by classes."""
+    from anygrain.robust.methods import read_method
+
+    learn = dataset.config.learn
+    procedure = read_method(learn.method)[0].slot == "procedure"
+    if procedure or is_trained(dataset.config, dataset.columns):
+        return "no exact row was held out" + ("" if learn.cross_fit else ": learn.cross_fit = true holds every row out")
+    return "too few exact rows to keep some apart: at least two of half of the classes are needed"
 
 
 def _learnt(learner: Any, config: Config) -> dict[str, Any]:
