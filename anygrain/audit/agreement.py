@@ -178,7 +178,9 @@ def cohen_columns(
     swap = who[one] > who[two]
     one, two = np.where(swap, two, one), np.where(swap, one, two)
     pair, place = np.unique(who[one] * len(names) + who[two], return_inverse=True)
-    table = np.bincount(place * k * k + vote[one] * k + vote[two], minlength=len(pair) * k * k).reshape(-1, k * k)
+    order = np.argsort(place, kind="stable")
+    cell = (place * k * k + vote[one] * k + vote[two])[order]
+    ends = np.searchsorted(place[order], np.arange(len(pair) + 1))
     apart_by = np.abs(np.arange(k)[:, None] - np.arange(k)[None])
     cost = {"none": (apart_by > 0) * 1.0, "linear": apart_by * 1.0, "quadratic": apart_by**2.0}[weights]
 
@@ -189,18 +191,27 @@ def cohen_columns(
         return _ratio((square * cost).sum(axis=(-2, -1)), chance)
 
     rng = np.random.default_rng(seed)
-    low, high = np.full(len(pair), np.nan), np.full(len(pair), np.nan)
+    n = np.diff(ends)
+    value, low, high = np.full((3, len(pair)), np.nan)
+    # tables of all pairs, or all draws of one, may not fit: K^2 numbers each
     step = max(CHUNK // max(draws * k * k, 1), 1)
-    n = table.sum(axis=1)
+    at_once = max(CHUNK // max(step * k * k, 1), 1)
     for start in range(0, len(pair), step):
-        part = slice(start, start + step)
-        drawn = rng.multinomial(n[part], table[part] / n[part, None], size=(draws, len(n[part])))
-        low[part], high[part] = _ends(kappa(drawn), confidence)
+        stop = min(start + step, len(pair))
+        part = slice(start, stop)
+        inside = cell[ends[start] : ends[stop]] - start * k * k
+        table = np.bincount(inside, minlength=(stop - start) * k * k).reshape(-1, k * k)
+        value[part] = kappa(table)
+        drawn = [
+            kappa(rng.multinomial(n[part], table / n[part, None], size=(min(at_once, draws - first), stop - start)))
+            for first in range(0, draws, at_once)
+        ]
+        low[part], high[part] = _ends(np.concatenate(drawn), confidence)
     return {
         "first": names[pair // max(len(names), 1)],
         "second": names[pair % max(len(names), 1)],
         "items": n,
-        "kappa": kappa(table),
+        "kappa": value,
         "low": low,
         "high": high,
     }

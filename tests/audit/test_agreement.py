@@ -1,11 +1,13 @@
 """Agreement against published examples, scikit-learn, the definitions, and itself."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics import cohen_kappa_score
 
-from anygrain.audit import cohen_kappa, fleiss_kappa, krippendorff_alpha
+from anygrain.audit import agreement, cohen_kappa, fleiss_kappa, krippendorff_alpha
 from anygrain.labels import Crowd, LabelError
 
 M = np.nan
@@ -103,6 +105,33 @@ def test_cohen_is_that_of_scikit_learn(weights):
         assert row.kappa == pytest.approx(theirs, abs=1e-12)
         assert row.items == both.sum()
         assert row.low < row.kappa < row.high
+
+
+def test_cohen_in_parts_is_that_of_the_whole(monkeypatch):
+    """Pairs and draws a few at a time: the same numbers, and no table of all pairs."""
+    rng = np.random.default_rng(2)
+    table = rng.integers(-1, 4, (50, 6))
+    whole = cohen_kappa(table, draws=40)
+    assert len(whole) == 15
+    for chunk in (1, 40 * 16 * 4, 40 * 16 // 3):
+        monkeypatch.setattr(agreement, "CHUNK", chunk)
+        part = cohen_kappa(table, draws=40)
+        assert part[["first", "second", "items", "kappa"]].equals(whole[["first", "second", "items", "kappa"]])
+        assert (part.low < part.kappa).all()
+        assert (part.kappa < part.high).all()
+
+
+def test_cohen_holds_no_table_of_all_pairs(monkeypatch):
+    """300 annotators in a ring, each pair with one item in common and 120 classes: 35 MB of tables."""
+    monkeypatch.setattr(agreement, "CHUNK", 2**16)
+    annotators = torch.cat([torch.arange(300), (torch.arange(300) + 1) % 300])
+    ring = Crowd(torch.arange(300).repeat(2), annotators, torch.arange(600) % 120, 120, 300)
+    tracemalloc.start()
+    found = cohen_kappa(ring, draws=2)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(found) == 300
+    assert peak < 8 * 300 * 120**2 / 4
 
 
 def test_votes_and_tables_say_the_same():
