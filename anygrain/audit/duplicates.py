@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass
 from hashlib import blake2b
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,8 @@ import numpy as np
 #: share of the median distance of a row to its nearest neighbour below which two rows are nearly the same
 NEAR = 0.15
 NEIGHBOURS = 10
+#: words of 64 bits held at a time while rows are compared to the byte
+CHUNK = 2**20
 #: of a class: two rows may be of one class where both think it this possible, compared with their likeliest
 POSSIBLE = 0.5
 
@@ -76,22 +77,63 @@ def find_duplicates(data: Any, features: np.ndarray | None = None, evidence: np.
 
 
 def content_of(data: Any) -> np.ndarray:
-    """A digest of the content of every row, (N,)."""
+    """A key of the content of every row, (N,): the same for rows that are the same to the byte."""
     if hasattr(data, "tocsr"):
-        rows = data.tocsr()
-        rows.sum_duplicates()
-        ends = rows.indptr
-        parts: Sequence[bytes] = [rows.indices[a:b].tobytes() + rows.data[a:b].tobytes() for a, b in pairwise(ends)]
-    elif hasattr(data, "columns"):
+        return _of_sparse(data.tocsr())
+    if hasattr(data, "columns"):
         import narwhals as nw
 
-        parts = [repr(row).encode() for row in nw.from_native(data, eager_only=True).iter_rows()]
-    elif hasattr(data, "shape") and np.asarray(data).dtype.kind != "O":
-        table = np.ascontiguousarray(np.asarray(data))
-        parts = [row.tobytes() for row in table.reshape(len(table), -1)]
-    else:
-        parts = [_bytes(item, at) for at, item in enumerate(data)]
-    return np.array([blake2b(p, digest_size=16).digest() for p in parts], dtype="S16")
+        columns = nw.from_native(data, eager_only=True).iter_columns()
+        return _of_table(np.stack([_codes(column) for column in columns], axis=1))
+    if hasattr(data, "shape") and np.asarray(data).dtype.kind != "O":
+        return _of_table(np.asarray(data))
+    digests = [blake2b(_bytes(item, at), digest_size=16).digest() for at, item in enumerate(data)]
+    return np.array(digests, dtype="S16")
+
+
+def _of_table(table: np.ndarray) -> np.ndarray:
+    """A key of 128 bits for the bytes of every row of (N, ...), (N,): sums of mixed words, each by its place."""
+    n = len(table)
+    rows = np.ascontiguousarray(table.reshape(n, math.prod(table.shape[1:])))
+    width = rows.shape[1] * rows.itemsize
+    words = -(-width // 8)
+    by_place = np.random.default_rng(0).integers(0, 2**63, (words, 2), dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+    out = np.zeros((n, 2), dtype=np.uint64)
+    step = max(CHUNK // max(words, 1), 1)
+    for start in range(0, n if width else 0, step):
+        part = rows[start : start + step].view(np.uint8)
+        padded = np.pad(part, ((0, 0), (0, 8 * words - width))) if width % 8 else part
+        out[start : start + step] = _mixed(padded.view(np.uint64)) @ by_place
+    return out.view(np.dtype((np.void, 16)))[:, 0]
+
+
+def _of_sparse(given: Any) -> np.ndarray:
+    """Two sums of 64 bits over the entries of every row, of numbers that place and value are mixed to, (N,)."""
+    rows = given.copy()
+    rows.sum_duplicates()
+    bits = rows.data.astype(np.float64).view(np.uint64)
+    ends = rows.indptr
+    sums = np.zeros((2, len(ends) - 1), dtype=np.uint64)
+    for out, start in zip(sums, (1, 2), strict=True):
+        mixed = _mixed(bits ^ _mixed(rows.indices.astype(np.uint64) + np.uint64(start << 32)))
+        out[:] = np.diff(np.concatenate([np.zeros(1, dtype=np.uint64), mixed.cumsum(dtype=np.uint64)])[ends])
+    return _of_table(sums.T)
+
+
+def _mixed(values: np.ndarray) -> np.ndarray:
+    """Numbers of 64 bits, each turned into another that looks drawn at random (the finaliser of SplitMix64)."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(values ^ (values >> np.uint64(31)))
+
+
+def _codes(column: Any) -> np.ndarray:
+    """A number of 64 bits for every cell of a column, (N,), the same for cells that are the same."""
+    cells = column.to_numpy()
+    if cells.dtype.kind in "iufb" and cells.itemsize <= 8 and not bool(column.is_null().any()):
+        return np.unique(cells.astype(np.float64) if cells.dtype.kind == "f" else cells, return_inverse=True)[1]
+    known: dict[str, int] = {}
+    return np.array([known.setdefault(repr(cell), len(known)) for cell in column.to_list()], dtype=np.int64)
 
 
 def _bytes(item: Any, at: int) -> bytes:

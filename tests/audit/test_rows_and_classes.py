@@ -4,9 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
-from anygrain.audit import class_overlap, find_duplicates, find_outliers
+from anygrain.audit import class_overlap, duplicates, find_duplicates, find_outliers
 from anygrain.audit.duplicates import content_of
 from anygrain.audit.outliers import outlier_probability
 
@@ -32,6 +34,35 @@ def test_rows_of_the_same_content_are_found_in_every_form(form):
     assert len(np.unique(found.group)) == 6
     assert found.group[1] == found.group[5] == found.group[6]
     assert len(content_of(data)) == 8
+
+
+def same(data):
+    """For every two rows whether their content is the same, (N, N)."""
+    key = content_of(data)
+    return key[:, None] == key[None]
+
+
+@given(seed=st.integers(0, 10_000), width=st.sampled_from([1, 3, 8, 11]), kind=st.sampled_from(["u1", "i2", "f8"]))
+@settings(max_examples=40, deadline=None)
+def test_content_is_the_same_exactly_where_bytes_are(seed, width, kind):
+    """Numbers of few values, so that rows differ by a bit, a sign or the order of columns alone; parts of a table."""
+    table = (np.random.default_rng(seed).integers(0, 3, (30, width)) - (kind != "u1")).astype(kind)
+    table = np.concatenate([table, table[:, ::-1], table[:5]])
+    expected = np.array([[a.tobytes() == b.tobytes() for b in table] for a in table])
+    assert (same(table) == expected).all()
+    assert (same(table[..., None]) == expected).all()
+    assert (same(csr_matrix(table)) == expected).all()
+    assert (same(pd.DataFrame({f"c{j}": column for j, column in enumerate(table.T)})) == expected).all()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(duplicates, "CHUNK", 7)
+        assert (same(table) == expected).all()
+
+
+def test_missing_cells_are_content_too():
+    frame = pd.DataFrame({"a": [1.0, np.nan, 1.0, np.nan, 0.0], "b": ["x", "x", None, "x", "x"]})
+    assert same(frame).sum() == 5 + 2
+    assert same(frame)[1, 3]
+    assert same(np.zeros((3, 0))).all()
 
 
 def test_near_rows_are_found_once_and_groups_join_along_them():
