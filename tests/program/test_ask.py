@@ -199,6 +199,20 @@ def test_bad_requests(folder: Path, arguments: list[str], said: str, capsys: pyt
     assert not (folder / "bad.csv").exists()
 
 
+def test_rows_beside_known_positives_can_be_asked_about(folder: Path) -> None:
+    with open(folder / "truth.csv", encoding="utf-8") as file:
+        truth = [r["truth"] for r in csv.DictReader(file)]
+    known = ["bill" if t == "bill" and i % 2 else "" for i, t in enumerate(truth)]
+    write_table({"id": [f"r{i}" for i in range(60)], "known": known}, folder / "known.csv")
+    labels = '[[labels]]\nkind = "Positive"\nsource = "known.csv"\ncolumn = "known"\ntarget = "bill"\n'
+    head, rest = CONFIG.split("[[labels]]", 1)
+    config = 'classes = ["bill", "other"]\n' + head + labels + rest[rest.index("[learn]") :]
+    (folder / "positive.toml").write_text(config, encoding="utf-8")
+    assert run(["fit", str(folder / "positive.toml"), "--out", str(folder / "positive")]) == 0
+    assert run(["ask", str(folder / "positive"), "--out", str(folder / "positive.csv"), "--n", "5"]) == 0
+    assert len(asked(folder / "positive.csv")) == 5
+
+
 def test_format_without_a_source(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = CONFIG.replace('column = "class"', 'column = "class"\nformat = "argilla"')
     (folder / "bad.toml").write_text(config, encoding="utf-8")
