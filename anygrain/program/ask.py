@@ -25,10 +25,11 @@ from anygrain.data.dataset import (
 from anygrain.data.error import InputError, counted, did_you_mean, quoted, some
 from anygrain.data.exchange import TOOLS, Form, Task, write_tasks
 from anygrain.data.table import Table, check_place, check_writable, read_table, write_table
-from anygrain.labels import Labels, Positive
+from anygrain.labels import Labels
 from anygrain.labels.instance import InstanceLabels
 from anygrain.labels.sampling import SampledRows
 from anygrain.program.held_out import check_same_rows, held_out_log_probs
+from anygrain.program.of_classes import adopt_prior_of
 from anygrain.program.predict import run_config
 from anygrain.program.screen import Screen
 
@@ -172,10 +173,8 @@ def _known(dataset: Dataset, log_probs: Tensor, held: Tensor) -> Tensor:
         held: bool (N,), rows that it was not trained on.
     """
     for evidence in dataset.evidence:
-        labels = copy.copy(evidence.labels).with_own_channels()
-        if isinstance(labels, Positive) and labels.prior is None:  # the fit estimated one, and the model goes by it
-            labels = labels.with_possible_prior(float(log_probs[:, labels.target_class].exp().mean()))
-        evidence.labels = labels
+        evidence.labels = copy.copy(evidence.labels).with_own_channels()
+    adopt_prior_of(dataset, log_probs)
     parts = [e.labels for e in dataset.evidence if not e.labels.given_x]
     if not parts:
         return log_probs

@@ -20,6 +20,7 @@ from anygrain.data.pictures import image_cells, thumbnail
 from anygrain.data.table import read_table, write_table
 from anygrain.program.fit import versions
 from anygrain.program.held_out import check_same_rows, held_out_of
+from anygrain.program.of_classes import adopt_prior_of
 from anygrain.program.look import look
 from anygrain.program.predict import run_config
 from anygrain.program.screen import Screen, seconds
@@ -88,6 +89,8 @@ def audit(
 
     config, space, dataset, log_probs, features, notes = _given(source, probs, settings, screen)
     data = model_input(dataset.table, dataset.columns, dataset.ids)
+    if space.name == "classes":
+        adopt_prior_of(dataset, log_probs)
     with threads_for(float(len(dataset)) * space.width(dataset) * dimensions(dataset, config)):
         found = audit_of(log_probs, data, dataset.labels, features=features, seed=config.learn.seed)
         crowds, rules = judge_crowds(found, confidence=SURE), judge_all_rules(found)

@@ -11,7 +11,7 @@ import torch
 
 from anygrain.data.checks import warnings_for
 from anygrain.data.config import Config
-from anygrain.data.dataset import Dataset, read_dataset, softened
+from anygrain.data.dataset import Dataset, Given, read_dataset, softened
 from anygrain.data.error import counted, number, quoted
 from anygrain.labels import All, Labels, Positive, aggregate
 from anygrain.labels.class_prior import PriorEstimate
@@ -197,6 +197,17 @@ def adopt_prior(dataset: Dataset, estimate: PriorEstimate | None) -> None:
     for evidence in dataset.evidence:
         if estimate is not None and isinstance(evidence.labels, Positive) and evidence.labels.prior is None:
             evidence.labels = evidence.labels.with_possible_prior(estimate.estimate)
+
+
+def adopt_prior_of(dataset: Given[Any], log_probs: Any) -> None:
+    """Give rows known to be positive the class prior that a model goes by: its mean probability (N, K) of their class.
+
+    For a run that is read again, whose fit estimated the prior.
+    """
+    for evidence in dataset.evidence:
+        if isinstance(evidence.labels, Positive) and evidence.labels.prior is None:
+            share = torch.as_tensor(log_probs)[:, evidence.labels.target_class].exp().mean()
+            evidence.labels = evidence.labels.with_possible_prior(float(share))
 
 
 def adopt_channels(given: Sequence[Labels], fitted: Labels) -> None:

@@ -211,6 +211,7 @@ def test_rows_beside_known_positives_can_be_asked_about(folder: Path) -> None:
     assert run(["fit", str(folder / "positive.toml"), "--out", str(folder / "positive")]) == 0
     assert run(["ask", str(folder / "positive"), "--out", str(folder / "positive.csv"), "--n", "5"]) == 0
     assert len(asked(folder / "positive.csv")) == 5
+    assert run(["audit", str(folder / "positive"), "--out", str(folder / "positive_audit")]) == 0
 
 
 def test_format_without_a_source(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
