@@ -217,7 +217,9 @@ def ask(
     n: Annotated[int, typer.Option(help="How many rows.", min=1)] = 50,
     table: Annotated[Path | None, typer.Option(help="Rows to choose from; those of the run when left out.")] = None,
     tool: Annotated[str, typer.Option(help="label-studio, argilla or doccano; a plain table when left out.")] = "",
-    by: Annotated[str, typer.Option(help="How rows are chosen: evidence_gain, margin, badge, ...")] = "evidence_gain",
+    by: Annotated[
+        str, typer.Option(help="How rows are chosen: badge, evidence_gain, margin, ...; found when left out.")
+    ] = "",
     question: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=COST", help="What may be asked: class, a level, an annotator, anybody; repeatable."),

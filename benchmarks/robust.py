@@ -37,6 +37,7 @@ from anygrain.metrics import expected_calibration_error, log_loss, tag_scores
 from anygrain.robust import all_methods, method
 
 TEST_ROWS = 2000
+ENOUGH = 3  # seeds for an interval
 MARKED = 0.4  # of the tags that are on, the share that stays marked
 HEADS = {"storm": "mlp", "sbcl": "mlp", "spl": "mlp"}  # that these methods need
 OTHER_HEADS = ("cross_entropy",)  # with the head of those methods too, to compare with
@@ -376,6 +377,11 @@ def run(starts: Starts, name: str, how: str) -> dict[str, Any]:
 
 # -- tables ------------------------------------------------------------------------------------------------------------
 
+BETTER = "Better than the default, interval above 0"
+WORSE = "**Worse than the default**, interval below 0"
+LOWER = "Lower mean than the default, interval around 0 or too few seeds"
+SAID = (BETTER, WORSE, LOWER)
+
 Done = dict[tuple[str, str, str, int], dict[str, Any]]
 WORDS = {"given": "as given", "off": "unknown is off", "truth": "truth"}
 
@@ -389,7 +395,7 @@ def half_width(values: np.ndarray) -> float:
 
 def shown(values: np.ndarray, sign: str = "") -> str:
     mean = format(float(np.mean(values)), f"{sign}.3f")
-    return mean if len(values) < 2 else f"{mean} ± {half_width(values):.3f}"
+    return mean if len(values) < ENOUGH else f"{mean} ± {half_width(values):.3f}"
 
 
 def table(name: str, done: Done) -> str:
@@ -401,15 +407,12 @@ def table(name: str, done: Done) -> str:
     lines.append("|---|---|" + "---|" * (len(metrics) + 3))
     words = {**WORDS, "kind": about.kind, **({"given": "majority vote"} if about.natural == "kind" else {})}
     first: dict[int, float] = {}
-    refused: dict[str, list[str]] = {}
-    verdicts: dict[str, list[str]] = {"surely better": [], "surely worse": [], "worse on average": []}
+    verdicts: dict[str, list[str]] = {said: [] for said in SAID}
     for method_name, how in cases(name):
         runs = {s: found for (n, m, h, s), found in sorted(done.items()) if (n, m, h) == (name, method_name, how)}
         if not runs:
             continue
-        messages = [found["refused"] for found in runs.values() if "refused" in found]
-        if messages:
-            refused.setdefault(messages[0], []).append(method_name)
+        if any("refused" in found for found in runs.values()):
             continue
         main = {s: found[metrics[0]] for s, found in runs.items()}
         if not first:
@@ -420,31 +423,37 @@ def table(name: str, done: Done) -> str:
         seconds = np.mean([found["seconds"] for found in runs.values()])
         title = f"**{method_name}**" if main is first else method_name
         lines.append(f"| {title} | {words[how]} | {' | '.join(cells)} | {against} | {seconds:.1f} | {len(runs)} |")
-        if main is not first and len(gain) > 1 and how != "truth":
+        if main is not first and len(gain) and how != "truth":
             told = f"{method_name} ({words[how]}, {gain.mean():+.3f})"
-            if gain.mean() - half_width(gain) > 0:
-                verdicts["surely better"].append(told)
-            elif gain.mean() + half_width(gain) < 0:
-                verdicts["surely worse"].append(told)
+            half = half_width(gain) if len(gain) >= ENOUGH else math.inf
+            if gain.mean() - half > 0:
+                verdicts[BETTER].append(told)
+            elif gain.mean() + half < 0:
+                verdicts[WORSE].append(told)
             elif gain.mean() < 0:
-                verdicts["worse on average"].append(told)
+                verdicts[LOWER].append(told)
     lines.append("")
-    said = {
-        "surely better": "Better than the default, interval above 0",
-        "surely worse": "**Worse than the default**, interval below 0",
-        "worse on average": "Worse on average, interval around 0",
-    }
-    lines += [f"- {said[key]}: {', '.join(found) or 'none'}." for key, found in verdicts.items()]
-    lines += [f"- Refused: {', '.join(dict.fromkeys(names))}: {message}" for message, names in refused.items()]
+    lines += [f"- {said}: {', '.join(found) or 'none'}." for said, found in verdicts.items()]
+    return "\n".join(lines)
+
+
+def refusals(done: Done) -> str:
+    """What was refused, and on which sets."""
+    where: dict[tuple[str, str], list[str]] = {}
+    for (name, method_name, _, _), found in done.items():
+        if "refused" in found:
+            where.setdefault((method_name, found["refused"]), []).append(name)
+    lines = ["## Refused", "", "| method | message | sets |", "|---|---|---|"]
+    order = {name: i for i, name in enumerate(SETS)}
+    for (method_name, message), names in sorted(where.items()):
+        lines.append(f"| {method_name} | {message} | {', '.join(sorted(set(names), key=order.__getitem__))} |")
     return "\n".join(lines)
 
 
 def page(done: Done) -> str:
     lines = [
-        "# Methods for doubtful labels, on real noise",
-        "",
-        "Means over seeds ± half width of the 95 % interval; each seed draws training rows, test rows and what of the"
-        " noise is drawn. `default` is the `Learner` without a method, in bold on the labels as one would give them;"
+        "Means over seeds, from three on ± half width of the 95 % interval; each seed draws training rows, test rows and"
+        " what of the noise is drawn. `default` is the `Learner` without a method, in bold on the labels as one would give them;"
         " `default` on the truth is the ceiling, `cross_entropy` on hard labels the plain baseline. *Against default*:"
         " difference of the first score to the bold row, paired by seed. No option of any method was tuned. storm, sbcl"
         ' and spl need `head="mlp"`; `cross_entropy, mlp` is their baseline.',
@@ -452,6 +461,7 @@ def page(done: Done) -> str:
     for name in SETS:
         if any(key[0] == name for key in done):
             lines += ["", table(name, done)]
+    lines += ["", refusals(done)]
     return "\n".join(lines)
 
 
@@ -492,7 +502,10 @@ def main() -> None:
                     out.write(json.dumps({"case": key, "found": done[key]}) + "\n")
                 print(*key, {k: round(v, 3) if isinstance(v, float) else v for k, v in done[key].items()}, flush=True)
     written = [word for word in sys.argv if word != "--tables"]
-    write_section("robust", page(done), argv=written, path=Path(__file__).with_name("ROBUST_RESULTS.md"))
+    path = Path(__file__).with_name("ROBUST_RESULTS.md")
+    if not path.exists():
+        path.write_text("# Methods for doubtful labels, on real noise\n")
+    write_section("robust", page(done), argv=written, path=path)
 
 
 if __name__ == "__main__":

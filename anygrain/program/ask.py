@@ -46,7 +46,7 @@ def ask(
     n: int = 50,
     table: str | Path = "",
     tool: str = "",
-    by: str = "evidence_gain",
+    by: str = "",
     questions: Sequence[str] = (),
     overwrite: bool = False,
 ) -> None:
@@ -62,7 +62,8 @@ def ask(
         n: how many rows.
         table: rows to choose from; those of the run when not given.
         tool: "label-studio", "argilla" or "doccano"; a plain table when not given.
-        by: a strategy of `anygrain.audit.ask`.
+        by: a strategy of `anygrain.audit.ask`; "" is "badge" where only the fine class is asked for, which saved most
+            labels (benchmarks/ASK_RESULTS.md), and "evidence_gain" where votes or coarse answers may be asked for.
         questions: what may be asked and what an answer costs, as NAME=COST: "class", a level of the taxonomy, the name
             of an annotator, or "anybody" for a vote of somebody new.
         overwrite: whether `out` may exist.
@@ -101,6 +102,7 @@ def ask(
         )
     voters = {name: vote for e in dataset.evidence for name, vote in _annotators(e.labels).items()}
     asked_of = _questions(questions or _usual(voters), config, learner, dataset, voters)
+    by = by or ("badge" if [q.name for q in asked_of] == ["fine class"] else "evidence_gain")
     models = None
     if by == "bald":
         trained_on = model_input(dataset.table, dataset.columns, dataset.ids)
@@ -140,7 +142,7 @@ def _check_request(
     if config.space != "classes":
         raise InputError(f"{run} is a model of {config.space}. anygrain ask chooses rows for models of classes")
     usable = [s for s in strategies if s not in ("novel", "distillation")]  # these need more than a run holds
-    if by not in usable:
+    if by and by not in usable:
         raise InputError(f"--by {by} is not known.{did_you_mean(by, usable)} Expected one of {', '.join(usable)}")
     if tool and tool not in TOOLS:
         raise InputError(f"--tool {tool} is not known.{did_you_mean(tool, list(TOOLS))} One of {some(TOOLS)}")

@@ -20,8 +20,8 @@ from anygrain.data.pictures import image_cells, thumbnail
 from anygrain.data.table import read_table, write_table
 from anygrain.program.fit import versions
 from anygrain.program.held_out import check_same_rows, held_out_of
-from anygrain.program.of_classes import adopt_prior_of
 from anygrain.program.look import look
+from anygrain.program.of_classes import adopt_prior_of
 from anygrain.program.predict import run_config
 from anygrain.program.screen import Screen, seconds
 from anygrain.program.setup import dimensions

@@ -18,7 +18,6 @@ from sklearn.model_selection import KFold, cross_val_predict
 from anygrain.audit.ask import choose
 
 LABELLED, POOL, ROUNDS, PER_ROUND = 60, 1200, 4, 50
-PENALTY = 10.0  # inverse; a student as sure of itself as it is right
 WAYS = ("robust", "random", "margin")
 
 
@@ -27,7 +26,7 @@ def student(x: np.ndarray, target: np.ndarray) -> LogisticRegression:
     n, k = target.shape
     rows, weight = np.repeat(np.arange(n), k), target.ravel()
     kept = weight > 1e-6
-    model = LogisticRegression(C=PENALTY, max_iter=300)
+    model = LogisticRegression(max_iter=300)
     return model.fit(x[rows[kept]], np.tile(np.arange(k), n)[kept], sample_weight=weight[kept])
 
 
