@@ -454,8 +454,8 @@ def page(done: Done) -> str:
     lines = [
         "Means over seeds, from three on ± half width of the 95 % interval; each seed draws training rows, test rows"
         " and what of the noise is drawn. `default` is the `Learner` without a method, in bold on the labels as one"
-        " would give them;"
-        " `default` on the truth is the ceiling, `cross_entropy` on hard labels the plain baseline. *Against default*:"
+        " would give them; on the truth it is the ceiling. `cross_entropy` on hard labels is the plain baseline."
+        " *Against default*:"
         " difference of the first score to the bold row, paired by seed. No option of any method was tuned. storm, sbcl"
         ' and spl need `head="mlp"`; `cross_entropy, mlp` is their baseline.',
     ]
