@@ -438,7 +438,7 @@ class ClassLoop(Loop):
                 counts = self.weight[names[n:]] * (posterior[n:].max(dim=1).values >= SURE)
                 share = counts / counts.sum().clamp(min=1e-12)
                 value = value + recognised(seen[n:].detach(), posterior[n:], share) * (counts * other[n:]).mean()
-        if self.pace.penalty and isinstance(self.network.head, Head):
+        if self.pace.penalty and isinstance(self.network.head, Head | TagHead):
             value = value + 0.5 * self.pace.penalty * self.network.head.penalty()
         return value, step
 

@@ -43,6 +43,10 @@ class TagHead(nn.Module):
     log_scale: Tensor
     shift: Tensor
 
+    def penalty(self) -> Tensor:
+        """Squared size of a tag's weights, the mean over tags, as the loss of a batch is: a scalar."""
+        return self.weight.square().sum() / self.n_tags
+
     def scores(self, features: Tensor) -> Tensor:
         """Linear scores (B, L), as fitted."""
         return functional.linear(features, self.weight, self.bias)

@@ -17,7 +17,7 @@ from anygrain.robust.settings import above, distribution
 if TYPE_CHECKING:
     from anygrain.learn.learner import Learner
 
-WORST_CONDITION = 1e4  # of a matrix that is inverted
+WORST_CONDITION = 50.0  # of a matrix that is inverted: errors of estimation grow by it
 
 
 def estimate_transition(log_probs: Tensor, posterior: Tensor, surest: float = 0.5) -> Tensor:

@@ -8,6 +8,7 @@ from anygrain.labels import All, AnyOf, Bags, Counts, Crowd, Exact, LabelError, 
 from anygrain.learn import Learner, Procedure, RecipeState, load
 from anygrain.learn.tag_recipe import TagHead, TagRecipe, calibrate, fit_tag_head, spoken_members
 from anygrain.learn.tags import OF_TAGS, held_out_proba
+from anygrain.robust import GeneralizedCrossEntropy
 
 
 def rows_of(seed, n=600, d=6, length=4):
@@ -174,6 +175,17 @@ def test_penalty_is_the_middle_of_the_weight_decays_that_are_tried():
     recipe = TagRecipe(torch.tensor(x).float(), labels, folds=3, rounds=1, seed=0, penalty=0.2)
     assert recipe.penalties[4] == 0.2
     assert max(recipe.penalties) / min(recipe.penalties) == pytest.approx(100 / 0.03)
+
+
+def test_penalty_is_heard_where_a_loss_shapes_the_head():
+    x, y, _ = rows_of(5, n=200)
+    loss = GeneralizedCrossEntropy()
+    sizes = [
+        float(Learner(loss=loss, penalty=penalty, epochs=60, rounds=1).fit(x, Tags(y)).head_.weight.detach().norm())
+        for penalty in (0.001, 0.3, 30.0)
+    ]
+    assert sizes[0] > 1.2 * sizes[1] > 1.2 * sizes[2]
+    assert sizes[2] < 0.2 * sizes[0]
 
 
 def test_annotators_of_tags_are_learnt_and_those_given_stay_as_they_were():
