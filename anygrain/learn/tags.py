@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from anygrain.encoders.trainable import Inputs, TrainableEncoder
 from anygrain.labels import All, LabelError, Labels, Tags
+from anygrain.labels.identifiability import IdentifiabilityWarning
 from anygrain.learn.calibration import evidence_score
 from anygrain.learn.end_to_end import ClassEndToEnd
 from anygrain.learn.fabric import OneDevice
@@ -65,6 +67,13 @@ def fit(learner: Learner, X: Any, given: Labels, callback: Callback | None, stat
     part = tags_of(given)
     if not bool((part.labels >= 0).any()) and part is given:
         raise LabelError("no tag of any row is known: nothing can be learnt")
+    if part is given and not bool((part.labels == 0).any()) and learner.loss is None and not learner.terms:
+        warnings.warn(
+            "no tag is known to be off anywhere, so that every tag on explains the labels best: give 0 where a tag is "
+            'absent, or use Learner(**anygrain.robust.method("pu_mlc"))',
+            IdentifiabilityWarning,
+            stacklevel=3,
+        )
     for name in OF_CLASSES:
         learner.__dict__.pop(name, None)
     learner.space_, learner.taxonomy_, learner._taxonomy_columns = "tags", None, None

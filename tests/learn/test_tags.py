@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from anygrain.labels import All, AnyOf, Bags, Counts, Crowd, Exact, LabelError, Pairs, Tags
+from anygrain.labels.identifiability import IdentifiabilityWarning
 from anygrain.learn import Learner, Procedure, RecipeState, load
 from anygrain.learn.tag_recipe import TagHead, TagRecipe, calibrate, fit_tag_head, spoken_members
 from anygrain.learn.tags import OF_TAGS, held_out_proba
@@ -175,6 +176,12 @@ def test_penalty_is_the_middle_of_the_weight_decays_that_are_tried():
     recipe = TagRecipe(torch.tensor(x).float(), labels, folds=3, rounds=1, seed=0, penalty=0.2)
     assert recipe.penalties[4] == 0.2
     assert max(recipe.penalties) / min(recipe.penalties) == pytest.approx(100 / 0.03)
+
+
+def test_marks_that_are_all_on_are_warned_of():
+    x, y, _ = rows_of(6, n=60)
+    with pytest.warns(IdentifiabilityWarning, match="no tag is known to be off"):
+        Learner(rounds=1).fit(x, Tags(np.where(y == 1, 1, -1)))
 
 
 def test_penalty_is_heard_where_a_loss_shapes_the_head():
