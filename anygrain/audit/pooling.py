@@ -57,8 +57,9 @@ def js_divergence(a: Tensor, b: Tensor) -> Tensor:
     """Jensen-Shannon divergence of the rows of a and b, (..., K), in nats: 0 to log 2."""
     half = (a + b) / 2
     log_half = half.clamp(min=SMALL).log()
-    of_a: Tensor = (torch.special.xlogy(a, a) - a * log_half).sum(dim=-1)
-    of_b: Tensor = (torch.special.xlogy(b, b) - b * log_half).sum(dim=-1)
+    # a floor inside the logarithm, as its slope at 0 is infinite
+    of_a: Tensor = (a * (a.clamp(min=SMALL).log() - log_half)).sum(dim=-1)
+    of_b: Tensor = (b * (b.clamp(min=SMALL).log() - log_half)).sum(dim=-1)
     return (of_a + of_b) / 2
 
 

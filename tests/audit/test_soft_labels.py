@@ -123,6 +123,14 @@ def test_temperatures_bring_methods_together() -> None:
     assert float(after) < float(before)
 
 
+def test_temperatures_of_certain_tables_are_finite() -> None:
+    certain = torch.eye(3, dtype=torch.double)[torch.arange(60) % 3]
+    soft = tables(7, 1, 60, 3)[0]
+    found = agreeing_temperatures(torch.stack([certain, soft, certain.roll(1, dims=0)]))
+    assert bool(torch.isfinite(found).all())
+    assert bool((found > 0).all())
+
+
 def test_bad_requests() -> None:
     with pytest.raises(LabelError, match='method "ds" is not known'):
         soft_labels(crowd(), ["ds"])
