@@ -23,6 +23,7 @@ from anygrain.data.exchange.reading import (
     as_text,
     parse_json,
     read_lines,
+    read_text,
     row_of,
 )
 from anygrain.data.exchange.task import Answers, Form, Task
@@ -68,10 +69,7 @@ def read(path: Path, key: str = ROW) -> Answers:
         except (zipfile.BadZipFile, UnicodeDecodeError) as error:
             raise InputError(f"{path.name} cannot be read as a zip of UTF-8 files: {error}") from error
         return out
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path.name} is not UTF-8 (byte {error.start}). Save it as UTF-8") from error
+    text = read_text(path)
     who = "" if path.stem == SHARED else path.stem
     _add(_records(text, path.name), path.name, who, key, out)
     return out

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from anygrain.data.error import InputError
+from anygrain.data.table import wrong_encoding
 
 #: what our own tasks carry; such a field names the row
 ROW = "row"
@@ -20,7 +21,7 @@ def read_json(path: Path) -> Any:
     Raises:
         InputError: not UTF-8, or not JSON.
     """
-    return parse_json(_text(path), path.name)
+    return parse_json(read_text(path), path.name)
 
 
 def parse_json(text: str, name: str) -> Any:
@@ -48,11 +49,16 @@ def read_lines(text: str, name: str) -> Iterator[dict[str, Any]]:
         yield found
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The content of a text file.
+
+    Raises:
+        InputError: not UTF-8, with the command that changes it.
+    """
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path.name} is not UTF-8 (byte {error.start}). Save it as UTF-8") from error
+        raise InputError(wrong_encoding(path)) from error
 
 
 def row_of(fields: dict[str, Any], key: str, fallback: Any, where: str) -> str:
