@@ -192,6 +192,13 @@ def test_what_is_no_export_is_refused(tmp_path: Path, tool: str, name: str, cont
     assert "\n" not in str(found.value)
 
 
+@pytest.mark.parametrize(("tool", "name"), [("label-studio", "e.csv"), ("doccano", "e.jsonl"), ("argilla", "e.json")])
+def test_files_in_another_encoding_are_named(tmp_path: Path, tool: str, name: str) -> None:
+    (tmp_path / name).write_bytes('{"text": "é"}'.encode("cp1252"))
+    with pytest.raises(InputError, match=f"{name} is not UTF-8; it looks like Windows-1252"):
+        read_answers(tmp_path / name, tool)
+
+
 def test_pairwise_answers_are_checked(tmp_path: Path) -> None:
     task = {"id": 1, "data": {}, "annotations": [annotation(1, "left", "pairwise")]}
     assert rows(saved(tmp_path / "e.json", [task]), "label-studio") == [("1", "1", "left")]

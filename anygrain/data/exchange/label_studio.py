@@ -7,6 +7,7 @@ Written: a list of tasks, in the order to label, one prediction each, and `data.
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 from xml.sax.saxutils import quoteattr
 
 from anygrain.data.error import InputError, quoted
-from anygrain.data.exchange.reading import PRIORITY, QUESTION, REASON, ROW, as_text, read_json, row_of
+from anygrain.data.exchange.reading import PRIORITY, QUESTION, REASON, ROW, as_text, read_json, read_text, row_of
 from anygrain.data.exchange.task import Answers, Form, Task
 
 MODEL = "anygrain"
@@ -97,8 +98,8 @@ def read(path: Path, key: str = ROW) -> Answers:
         InputError: not such an export, with the first task that is not.
     """
     if path.suffix.lower() == ".csv":
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = [{k: _cell(v) for k, v in row.items()} for row in csv.DictReader(file)]
+        file = io.StringIO(read_text(path), newline="")
+        rows = [{k: _cell(v) for k, v in row.items()} for row in csv.DictReader(file)]
         return _short(rows, path.name, key, in_order=False)
     tasks = read_json(path)
     if not isinstance(tasks, list) or not all(isinstance(t, dict) for t in tasks):
