@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from anygrain.audit.accuracies import accuracies
 from anygrain.audit.by_others import beliefs_by_others, known_without
 from anygrain.audit.judged import array
 from anygrain.audit.suspicion import frame
@@ -31,7 +32,8 @@ class Annotators:
         names: of the annotators.
         class_names: of the classes.
         votes, items: how many they gave, on how many items, (W,).
-        accuracy, accuracy_low, accuracy_high: P(a vote is right) by their channel, with a credible interval, (W,).
+        accuracy, accuracy_low, accuracy_high: P(a vote is right) on items like theirs, with a 95 % credible interval,
+            (W,), which allows for items that everybody mistakes, see `accuracies`.
         confusion: P(vote | class), (W, K, K), rows are the truth.
         agreement: mean probability of their votes by everything but these votes, (W,); NaN without votes.
         overuse: share of their votes for a class less what the others believe of the same items, (W, K).
@@ -143,8 +145,7 @@ def judge_annotators(labels: Crowd, log_probs: Any = None) -> Annotators:
     seen = np.maximum(count, 1)
     prior = array(belief.mean(dim=0)) if own is None else array(belief.mean(dim=0))[own]
     prior = prior / prior.sum()
-    weight = torch.from_numpy(prior)
-    low, high = channel.accuracy_interval(weight)
+    rate = accuracies(labels, channel, log_probs)
     confusion = array(channel.confusion)
     joint = prior[:, None] * confusion
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -158,9 +159,9 @@ def judge_annotators(labels: Crowd, log_probs: Any = None) -> Annotators:
         class_names=tuple(classes if own is None else [classes[c] for c in own.tolist()]),
         votes=count,
         items=np.bincount(pairs[1], minlength=w),
-        accuracy=array(channel.accuracy(weight)),
-        accuracy_low=array(low),
-        accuracy_high=array(high),
+        accuracy=rate.mean,
+        accuracy_low=rate.low,
+        accuracy_high=rate.high,
         confusion=confusion,
         agreement=np.where(count > 0, agree / seen, np.nan),
         overuse=(named - expected) / seen[:, None],
