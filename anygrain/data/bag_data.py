@@ -49,7 +49,8 @@ class ArraysOfBags:
     def __init__(
         self, features: np.ndarray, offsets: np.ndarray, coords: np.ndarray | None, names: Sequence[str]
     ) -> None:
-        self.features, self.offsets, self.coords, self.names = features, offsets, coords, names
+        self.features, self.offsets, self.coords = features, offsets, coords
+        self.names = names
         self.sizes = torch.from_numpy(np.diff(offsets).astype(np.int64))
         self.feature_dim = int(features.shape[1])
         self.has_coords = coords is not None
@@ -270,9 +271,9 @@ class BagData:
         coords = torch.empty(len(features), 2) if self.has_coords else None
         at = 0
         for bag, size in zip(rows.tolist(), sizes.tolist(), strict=True):
-            features[at : at + size] = torch.from_numpy(self._features(bag))
+            features.numpy()[at : at + size] = self._features(bag)
             if coords is not None:
-                coords[at : at + size] = torch.from_numpy(self.coords_of(bag))
+                coords.numpy()[at : at + size] = self.coords_of(bag)
             at += size
         found = {"features": features, "sizes": sizes}
         return found if coords is None else {**found, "coords": coords}

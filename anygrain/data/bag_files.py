@@ -22,8 +22,9 @@ class FilesOfBags:
 
     def __init__(self, folder: Path, names: Sequence[str] | None) -> None:
         self.paths = _paths(folder, names)
-        self.names = [path.stem for path in self.paths]
-        shapes, places = [], []
+        self.names: Sequence[str] = [path.stem for path in self.paths]
+        shapes: list[tuple[int, ...]] = []
+        places = []
         for path in self.paths:
             shape, where = shapes_of(path)
             check_shape(str(path), shape, shapes[0] if shapes else (), str(self.paths[0]))
@@ -133,8 +134,7 @@ def _of_member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, lazi
         file.seek(info.header_offset + 26)
         lengths = file.read(4)
     start = info.header_offset + 30 + int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little")
-    order = "F" if fortran else "C"
-    return np.memmap(path, dtype=dtype, mode="r", offset=start + inside, shape=shape, order=order)
+    return np.memmap(path, dtype, mode="r", offset=start + inside, shape=shape, order="F" if fortran else "C")
 
 
 class _Shape:

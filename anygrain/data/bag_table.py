@@ -31,12 +31,13 @@ class TableOfBags:
             if column not in known:
                 raise InputError(f"{path}: no column {quoted(column)}.{did_you_mean(column, known)}")
         self.has_coords = bool(coords)
-        self.names = [str(v) for v in self.file.read([id])[id].to_pylist()] if id else []
+        self.names: Sequence[str] = [str(v) for v in self.file.read([id])[id].to_pylist()] if id else []
         self._check_types()
         self._kept: tuple[int, pa.Table | None] = (-1, None)
-        sizes, dims = [], set()
+        sizes: list[np.ndarray] = []
+        dims: set[int] = set()
         for group in range(self.file.num_row_groups):
-            lengths, dim = self._shapes(self._group(group), sum(map(len, sizes)))
+            lengths, dim = self._shapes(self._group(group), sum(len(part) for part in sizes))
             sizes.append(lengths)
             dims.update(dim)
         self.sizes = torch.from_numpy(np.concatenate(sizes).astype(np.int64)) if sizes else torch.zeros(0).long()
