@@ -82,14 +82,7 @@ class Audit:
     @property
     def said(self) -> np.ndarray:
         """bool (R,): records that are not missing."""
-        found = []
-        for part in self.judgement.parts:
-            given = part.given
-            missing = (
-                given == "" if given.dtype == object else np.isnan(given) if given.dtype.kind == "f" else given < 0
-            )
-            found.append(~missing)
-        return np.concatenate(found) if found else np.zeros(0, dtype=bool)
+        return self.judgement.said
 
     def records(self) -> dict[str, np.ndarray]:
         """The suspects with what they are about, columns (R,).

@@ -18,6 +18,7 @@ from anygrain.audit.narrowed import judge_narrowed
 from anygrain.audit.noise import CHUNK, Noise
 from anygrain.audit.of_numbers import judge_numbers
 from anygrain.audit.of_sets import doubtful, judge_sets
+from anygrain.audit.rare import spare_rare
 from anygrain.audit.votes import judge_votes
 from anygrain.labels import (
     All,
@@ -64,12 +65,25 @@ class Judgement:
         """P(class | x, all records), (N, K): the likely true class with its probability; None of numbers."""
         return None if self.believe is None else array(self.believe())
 
+    @property
+    def said(self) -> np.ndarray:
+        """bool (R,): records that are not missing."""
+        found = [_told(part.given) for part in self.parts]
+        return np.concatenate(found) if found else np.zeros(0, dtype=bool)
+
     def joined(self, name: str) -> np.ndarray:
         """A field of all parts one after another, (R,); names where the parts' indices mean different things."""
         found = [getattr(p, name) for p in self.parts]
         if name in ("given", "proposed") and (len(found) > 1 or self.parts[0].names is not None):
             found = [named(values, p) for values, p in zip(found, self.parts, strict=True)]
         return np.concatenate(found) if found else np.zeros(0)
+
+
+def _told(given: np.ndarray) -> np.ndarray:
+    """bool (R,): whether anything is given."""
+    if given.dtype == object:
+        return np.asarray(given != "")
+    return ~np.isnan(given) if given.dtype.kind == "f" else given >= 0
 
 
 def named(values: np.ndarray, part: JudgedPart) -> np.ndarray:
@@ -190,7 +204,9 @@ def judge_labels(log_probs: Any, labels: Labels | RealLabels) -> Judgement:
     def believe() -> Tensor:
         return _belief(parts, judged, base, noise) if posterior is None else posterior
 
-    return Judgement(tuple(judged), array(labels.records()[0]), instances_of(parts), believe, noise)
+    instance = instances_of(parts)
+    spared = spare_rare(parts, judged, instance)
+    return Judgement(tuple(spared), array(labels.records()[0]), instance, believe, noise)
 
 
 def _started(labels: Labels) -> list[Labels]:
