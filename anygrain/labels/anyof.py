@@ -13,8 +13,9 @@ from anygrain.labels.counting import any_of, mix_error
 from anygrain.labels.error import LabelError, require, whole_numbers
 from anygrain.labels.frame import as_strings, read_column
 from anygrain.labels.random_bags import random_bags
+from anygrain.labels.segments import Segments
 from anygrain.labels.sets import FLOOR, Events
-from anygrain.labels.target import Target, as_table, split, spread
+from anygrain.labels.target import Target, as_table, read_target, split, spread
 from anygrain.labels.target_sets import TargetSets
 
 YES, NO = ("1", "true", "yes", "y", "t"), ("0", "false", "no", "n", "f")
@@ -74,6 +75,27 @@ class AnyOf(TargetSets):
         sets = (self.present >= 0).nonzero()[:, 0]
         low = self.present[sets].long()
         return Events(sets, as_table(self.target[sets], self.n_classes), low, self.sets.sizes[sets] * low)
+
+    def asked(self) -> dict[str, Any]:
+        return {"target": self._common_target(self.present >= 0)}
+
+    @classmethod
+    def answers_of(cls, n_classes: int, **asked: Any) -> tuple[str, ...]:
+        return ("absent", "present")
+
+    @classmethod
+    def answer_to(cls, log_probs: Tensor, bags: Bags, n_classes: int, **asked: Any) -> Tensor:
+        r""":math:`\prod_{i \in m} (1 - p_i(t))` and what is left to 1, (M, 2)."""
+        log_p = log_probs[bags.members]
+        column = read_target(asked["target"], len(bags), n_classes, log_p.device)[bags.index]
+        either = split(log_p, column)
+        segments = Segments(bags.offsets)
+        silent = torch.ones(len(bags), device=log_p.device)
+        found = [any_of(either, segments, present).log_likelihood for present in (0 * silent, silent)]
+        return torch.stack(found, dim=1).exp()
+
+    def answered(self) -> Tensor:
+        return self.present.long()
 
     @classmethod
     def _read(cls, frame: Any, columns: str) -> Sequence[Tensor]:

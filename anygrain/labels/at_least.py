@@ -34,6 +34,8 @@ class AtLeast(CountRange):
         LabelError: a threshold above the size of its bag, a target outside 0..K-1, tables that do not fit the bags.
     """
 
+    ends = ("low",)
+
     def __init__(self, bags: Bags, least: Tensor, target: Target, n_classes: int, **how: Any):
         low = read_thresholds(least, bags, "least")
         super().__init__(bags, low, torch.full_like(low, -1), target, n_classes, **how)

@@ -34,6 +34,8 @@ class AtMost(CountRange):
         LabelError: a threshold above the size of its bag, a target outside 0..K-1, tables that do not fit the bags.
     """
 
+    ends = ("high",)
+
     def __init__(self, bags: Bags, most: Tensor, target: Target, n_classes: int, **how: Any):
         high = read_thresholds(most, bags, "most")
         super().__init__(bags, torch.full_like(high, -1), high, target, n_classes, **how)

@@ -96,6 +96,23 @@ class Automaton(SetLabels):
             return mix_error(value, message, self.error, len(self.final), index, silent)
         return value.masked_fill(silent, 0.0), message.masked_fill(silent[index][:, None], 0.0)
 
+    def asked(self) -> dict[str, Any]:
+        return {name: getattr(self, name).tolist() for name in ("transition", "initial", "final")}
+
+    @classmethod
+    def answers_of(cls, n_classes: int, **asked: Any) -> tuple[str, ...]:
+        return tuple(str(label) for label in range(len(asked["final"])))
+
+    @classmethod
+    def answer_to(cls, log_probs: Tensor, bags: Bags, n_classes: int, **asked: Any) -> Tensor:
+        """P(the automaton makes label a), (M, A)."""
+        transition, initial, final = (torch.tensor(asked[name]) for name in ("transition", "initial", "final"))
+        labels = cls(bags, bags.sizes.new_full((len(bags),), -1), transition, initial, n_classes, final=final)
+        return chances(labels, "accept", len(final), log_probs)
+
+    def answered(self) -> Tensor:
+        return self.accept
+
     def relabel(self, mapping: Tensor, n_classes: int) -> Self:
         """Classes may be merged where they move the automaton alike; a new class has no way on: it does not occur."""
         mapping = check_mapping(mapping, self.n_classes, n_classes, "Automaton", injective=False).to(self.device)
@@ -159,6 +176,19 @@ def read_labels(labels: Tensor, bags: Bags, n_labels: int) -> Tensor:
     fault = f"has a label outside 0..{n_labels - 1} (-1 says nothing)"
     require((given >= -1) & (given < n_labels), fault, noun="bag")
     return given
+
+
+def chances(labels: SetLabels, name: str, n_labels: int, log_probs: Tensor) -> Tensor:
+    """P(label a | log_probs (N, K)) of every bag, (M, A), where table `name` of the labels holds the label.
+
+    Approximate kinds do not quite sum to 1, so the rows are normalised.
+    """
+    log_p, found = log_probs[labels.sets.members], []
+    for label in range(n_labels):
+        asked = labels._fresh()
+        setattr(asked, name, torch.full((len(labels.sets),), label, device=labels.device))
+        found.append(asked.factor(log_p)[0])
+    return torch.stack(found, dim=1).softmax(dim=1)
 
 
 def drawn_labels(labels: SetLabels, name: str, n_labels: int, classes: Tensor, generator: torch.Generator) -> Tensor:

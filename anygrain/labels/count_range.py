@@ -13,6 +13,7 @@ from anygrain.labels.counting import mix_error, range_counts
 from anygrain.labels.error import LabelError, require, whole_numbers
 from anygrain.labels.frame import read_whole_numbers
 from anygrain.labels.random_bags import random_bags
+from anygrain.labels.segments import Segments
 from anygrain.labels.sets import Events
 from anygrain.labels.target import Target, as_table, count_hits, read_target, split, spread
 from anygrain.labels.target_sets import TargetSets
@@ -76,6 +77,42 @@ class CountRange(TargetSets):
             return None
         sets = (~self.silent).nonzero()[:, 0]
         return Events(sets, as_table(self.target[sets], self.n_classes), self.low[sets], self.high[sets])
+
+    #: ends that are asked for; the other is open
+    ends: tuple[str, ...] = ("low", "high")
+
+    def asked(self) -> dict[str, Any]:
+        said = ~self.silent
+        return {
+            "target": self._common_target(said),
+            **{end: int(self._common(end, said)) for end in self.ends},
+        }
+
+    @classmethod
+    def answers_of(cls, n_classes: int, **asked: Any) -> tuple[str, ...]:
+        return ("no", "yes")
+
+    @classmethod
+    def answer_to(cls, log_probs: Tensor, bags: Bags, n_classes: int, **asked: Any) -> Tensor:
+        """P(the count is outside of the range) and P(it is inside), (M, 2)."""
+        log_p = log_probs[bags.members]
+        column = read_target(asked["target"], len(bags), n_classes, log_p.device)[bags.index]
+        no, yes = split(log_p, column).unbind(dim=1)
+        low = bags.sizes.new_full((len(bags),), asked.get("low", 0))
+        high = torch.minimum(bags.sizes, bags.sizes.new_tensor(asked["high"]) if "high" in asked else bags.sizes)
+        possible = low <= high
+        segments = Segments(bags.offsets)
+        # both tails and the middle at once, so that small probabilities keep their digits
+        lows = torch.stack([torch.zeros_like(low), torch.where(possible, low, 0), (high + 1).clamp(max=bags.sizes)], 1)
+        highs = torch.stack([(low - 1).clamp(min=0), torch.where(possible, high, 0), bags.sizes], 1)
+        found = range_counts(
+            yes[:, None].expand(-1, 3).contiguous(), no[:, None].expand(-1, 3).contiguous(), segments, lows, highs
+        ).log_likelihood.exp()
+        below = torch.where(low > 0, found[:, 0], 0.0)
+        above = torch.where(high < bags.sizes, found[:, 2], 0.0)
+        inside = torch.where(possible, found[:, 1], 0.0)
+        outside = torch.where(possible, below + above, 1.0)
+        return torch.stack([outside, inside], dim=1)
 
     @classmethod
     def _read(cls, frame: Any, columns: str | Sequence[str]) -> Sequence[Tensor]:

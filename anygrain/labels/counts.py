@@ -114,6 +114,15 @@ class Counts(SetLabels):
         prob = (1 - self.error) * right + self.error / self.n_outcomes
         return torch.where(self._silent, torch.ones_like(prob), prob).log()
 
+    def asked(self) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def answer_to(cls, log_probs: Tensor, bags: Bags, n_classes: int, **asked: Any) -> Tensor:
+        r"""Expected counts :math:`\sum_{i \in m} p_i`, (M, K)."""
+        log_p = log_probs[bags.members]
+        return log_p.new_zeros(len(bags), n_classes).index_add(0, bags.index, log_p.exp())
+
     def events(self) -> Events | None:
         if self.error:
             return None

@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from anygrain.labels.automaton import drawn_labels, read_labels
+from anygrain.labels.automaton import chances, drawn_labels, read_labels
 from anygrain.labels.bags import Bags
 from anygrain.labels.counting import mix_error
 from anygrain.labels.counts import count_classes
@@ -89,6 +89,17 @@ class Majority(SetLabels):
         right = chance_to_win(count_classes(classes, self.sets, self.n_classes), self.winner.clamp(min=0))
         prob = (1 - self.error) * right + self.error / self.n_classes
         return torch.where(silent, torch.ones_like(prob), prob).log()
+
+    def asked(self) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def answer_to(cls, log_probs: Tensor, bags: Bags, n_classes: int, **asked: Any) -> Tensor:
+        """P(class k is the most frequent), ties broken evenly, (M, K)."""
+        return chances(cls(bags, bags.sizes.new_full((len(bags),), -1), n_classes), "winner", n_classes, log_probs)
+
+    def answered(self) -> Tensor:
+        return self.winner
 
     def relabel(self, mapping: Tensor, n_classes: int) -> Self:
         mapping = check_mapping(mapping, self.n_classes, n_classes, "Majority", injective=True).to(self.device)

@@ -113,6 +113,11 @@ class Proportions(Counts):
         value = torch.where(weight > 0, weight * share, 0.0).sum(dim=2) + constant
         return torch.where(plan.silent, 0.0, value)
 
+    @classmethod
+    def answer_to(cls, log_probs: Tensor, bags: Bags, n_classes: int, **asked: Any) -> Tensor:
+        r"""Expected shares :math:`\frac1n \sum_{i \in m} p_i`, (M, K)."""
+        return super().answer_to(log_probs, bags, n_classes) / bags.sizes[:, None]
+
     def events(self) -> Events | None:
         return None if self.is_noisy else super().events()
 

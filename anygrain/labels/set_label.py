@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from anygrain.labels.automata import Machine, Tables
-from anygrain.labels.automaton import drawn_labels, merged_moves, read_labels
+from anygrain.labels.automaton import chances, drawn_labels, merged_moves, read_labels
 from anygrain.labels.bags import Bags
 from anygrain.labels.counting import mix_error
 from anygrain.labels.counts import count_classes
@@ -203,6 +203,40 @@ class SetLabel(SetLabels):
         if self.rule == "distinct":  # as many as there can be
             prob = prob.masked_fill((self.label == 0) | (self.label > self._outcomes), 0.0)
         return torch.where(self.label < 0, torch.ones_like(prob), prob).log()
+
+    def asked(self) -> dict[str, Any]:
+        asked: dict[str, Any] = {"rule": self.rule}
+        if self.membership is not None:
+            asked["membership"] = self.membership.tolist()
+        if self.rule == "automaton":
+            asked.update({name: getattr(self, name).tolist() for name in ("transition", "initial", "final")})
+        return asked
+
+    @classmethod
+    def answers_of(cls, n_classes: int, **asked: Any) -> tuple[str, ...] | None:
+        if asked["rule"] == "distinct":
+            return tuple(str(number) for number in range(n_classes + 1))
+        other = asked.get("membership", asked.get("final"))
+        return None if other is None else tuple(str(label) for label in range(len(other)))
+
+    @classmethod
+    def answer_to(cls, log_probs: Tensor, bags: Bags, n_classes: int, **asked: Any) -> Tensor:
+        """P(the rule makes label a), (M, A); of "distinct" A is K + 1, of none to all classes."""
+        rule: Any = asked["rule"]
+        if rule == "automaton":
+            rule = Tables(*(torch.tensor(asked[name]) for name in ("transition", "initial", "final")))
+        table = torch.tensor(asked["membership"], dtype=torch.float64) if "membership" in asked else None
+        labels = cls(bags, bags.sizes.new_full((len(bags),), -1), n_classes, rule, taxonomy=table)
+        if rule != "distinct":
+            return chances(labels, "label", labels._n_labels, log_probs)
+        found = chances(labels, "label", n_classes + 1, log_probs)
+        number = torch.arange(n_classes + 1, device=found.device)
+        possible = (number > 0) & (number <= bags.sizes[:, None])
+        found = torch.where(possible, found, 0.0)
+        return found / found.sum(dim=1, keepdim=True)
+
+    def answered(self) -> Tensor:
+        return self.label
 
     def relabel(self, mapping: Tensor, n_classes: int) -> Self:
         """By rule: classes of one coarse class, or that move an automaton alike, may be merged; the highest class needs

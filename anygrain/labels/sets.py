@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from anygrain.labels.bags import Bags
 from anygrain.labels.base import Labels
+from anygrain.labels.error import LabelError
 from anygrain.labels.of_sets import OfSets
 
 #: log-probability that stands in for a hard zero where a kind is differentiated
@@ -109,6 +110,42 @@ class SetLabels(OfSets, Labels):
         Sets of the same members are merged by them: as factors of their own they would be a loop.
         """
         return None
+
+    # -- the question that is asked of a bag --------------------------------------------------------------------------
+
+    def asked(self) -> dict[str, Any]:
+        """What is asked of every bag, as JSON can hold it: what `answer_to` takes beside bags.
+
+        Raises:
+            LabelError: a kind whose sets have no answer of their own; bags that are asked different things.
+        """
+        raise LabelError(f"{type(self).__name__} asks nothing of a bag that could be answered for other bags")
+
+    @classmethod
+    def answers_of(cls, n_classes: int, **asked: Any) -> tuple[str, ...] | None:
+        """Names of the columns of `answer_to`; None where they are the classes."""
+        return None
+
+    @classmethod
+    def answer_to(cls, log_probs: Tensor, bags: Bags, n_classes: int, **asked: Any) -> Tensor:
+        """The answer for every bag, (M, C), for log_probs (N, K) of its instances and what was `asked`."""
+        raise LabelError(f"{cls.__name__} asks nothing of a bag that could be answered for other bags")
+
+    def answers(self, log_probs: Tensor, bags: Bags | None = None) -> Tensor:
+        """What these labels would say of bags whose instances have log_probs (N, K): (M, C).
+
+        Probabilities of the possible answers; of shares and counts of classes their expectation. The answer is the
+        truth about a bag: an `error` of those who tell is left out.
+
+        Args:
+            log_probs: of the instances of the bags, normalised.
+            bags: other bags; those of the labels when not given.
+        """
+        return self.answer_to(log_probs, self.sets if bags is None else bags, self.n_classes, **self.asked())
+
+    def answered(self) -> Tensor:
+        """column of `answers` that every bag was said to be, (M,); -1 where nothing is said or no column is meant."""
+        return torch.full((len(self.sets),), -1, device=self.device)
 
     def infer(self, log_probs: Tensor) -> tuple[Tensor, Tensor]:
         from anygrain.labels.all import All

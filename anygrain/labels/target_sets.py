@@ -9,6 +9,7 @@ from typing import Any, Self
 from torch import Tensor
 
 from anygrain.labels.bags import Bags
+from anygrain.labels.error import LabelError
 from anygrain.labels.instance import check_error, check_mapping
 from anygrain.labels.segments import Segments
 from anygrain.labels.sets import SetLabels
@@ -65,6 +66,28 @@ class TargetSets(SetLabels):
         new.target = merge_target(self.target, mapping.to(self.device), self.n_classes, n_classes)
         new.n_classes, new.class_names = n_classes, None
         return new
+
+    def _common(self, name: str, said: Tensor) -> Tensor:
+        """The row of a table that all bags that say something, bool (M,), have in common; () or (K,).
+
+        Raises:
+            LabelError: bags that differ.
+        """
+        table = getattr(self, name)[said if bool(said.any()) else slice(None)]
+        if len(table) == 0:
+            raise LabelError(f"{type(self).__name__} has no bag, so that nothing is asked")
+        if not bool((table == table[0]).all()):
+            raise LabelError(
+                f"bags of {type(self).__name__} differ in their {name}: other bags have no answer to all of it; make "
+                "labels with one for all bags"
+            )
+        row: Tensor = table[0]
+        return row
+
+    def _common_target(self, said: Tensor) -> list[int]:
+        """The target classes of all bags that say something, bool (M,)."""
+        row = self._common("target", said)
+        return [int(row)] if row.ndim == 0 else row.nonzero()[:, 0].tolist()
 
     @classmethod
     def _read(cls, frame: Any, columns: Any) -> Sequence[Tensor]:
