@@ -88,11 +88,13 @@ def aggregate(
     r"""Fit the channels of labels and the class prior by EM, without features.
 
     .. math:: \max_{\theta, \pi} \sum_i w_i \log \sum_k \pi_k P(o_i \mid y_i = k, \theta) + \log p(\theta) +
-              \sum_k \log \pi_k
+              \sum_k (1 + h N \tilde\pi_k) \log \pi_k
 
-    Channels start as they are: new ones at their prior, so the first posterior is a weighted majority. In a first
-    phase each step also learns the penalty (pooled parameters, strength of shrinkage) by marginal likelihood; then the
-    penalty stands and the objective never falls. Channels are fitted in place.
+    with h the `share_hold` of the channels, 0 but for rules that depend on each other, and :math:`\tilde\pi` the shares
+    of `Exact` labels beside them, even ones where there are none. Channels start as they are: new ones at their prior,
+    so the first posterior is a weighted majority. In a first phase each step also learns the penalty (pooled
+    parameters, strength of shrinkage) by marginal likelihood; then the penalty stands and the objective never falls.
+    Channels are fitted in place.
 
     *Votes.* Models of annotators that take the votes on an item as independent are far too sure of items that are hard
     for everybody, and which of them is right most often differs from crowd to crowd without a trace in the likelihood.
@@ -244,12 +246,19 @@ def _fit(
     weight = None if labels.weight is None else labels.weight.double()
     instance_weight = None if labels.weight is None else labels.instance_weight().to(dtype)
 
+    even = _shares_given(labels)
+    rows = float(labels.n_instances if instance_weight is None else instance_weight.sum())
+
+    def hold() -> Tensor:
+        """Pseudo-rows of every class (K,): one each, and those that dependent sources are worth."""
+        return 1 + sum(c.share_hold for c in channels) * rows * even
+
     def m_step(posterior: Tensor) -> None:
         nonlocal shares
         labels.update(posterior)
         if not known:
             weighted = posterior if instance_weight is None else posterior * instance_weight[:, None]
-            total = weighted.sum(dim=0, dtype=torch.float64) + 1
+            total = weighted.sum(dim=0, dtype=torch.float64) + hold()
             shares = total / total.sum()
 
     def total_of(value: Tensor) -> Tensor:
@@ -258,7 +267,7 @@ def _fit(
     def penalised(value: Tensor) -> Tensor:
         penalty = sum((c.log_prior().double() for c in channels), torch.zeros((), dtype=torch.float64))
         total = total_of(value)
-        return total + penalty.to(total) + (0 if known else shares.log().sum())
+        return total + penalty.to(total) + (0 if known else hold() @ shares.log())
 
     was_settled = [c.prior_is_settled for c in channels]
     value, posterior = _e_step(labels, shares.log().to(dtype))
@@ -321,6 +330,15 @@ def _pool(
     names = [type(crowds[0].channel).__name__, "OneCoin"]
     pool = dict(zip(names, share.tolist(), strict=False))
     return dataclasses.replace(own.result(pool=pool), posterior=posterior)
+
+
+def _shares_given(labels: Labels) -> Tensor:
+    """Class shares (K,) of `Exact` labels, with one row more for every class; even without any."""
+    count = torch.ones(labels.n_classes, dtype=torch.float64, device=labels.device)
+    for part in _parts(labels):
+        if isinstance(part, Exact):
+            count += torch.bincount(part.labels[part.labels >= 0], minlength=labels.n_classes)
+    return count / count.sum()
 
 
 def _gold(labels: Labels) -> Tensor | None:

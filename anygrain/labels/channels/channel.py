@@ -68,6 +68,11 @@ class Channel(nn.Module, ABC):
     joint_records: bool = False
     prior_is_settled: bool = False
 
+    @property
+    def share_hold(self) -> float:
+        """Pseudo-rows per row that hold the class shares to what is known without this channel; 0: it tells them."""
+        return 0.0
+
     @abstractmethod
     def log_prob(self, records: Records) -> Tensor:
         """log P(record | y = k), shape (R, K); 0 for a missing record.

@@ -35,7 +35,9 @@ class LabellingFunction(Channel):
     :math:`\delta` the mean over rules of :math:`\sum_s \rho_{rs}^2` beyond chance, abstentions get the weight
     d = 1 / (1 + 100 :math:`\delta`), the votes of rule r the weight :math:`u_r = 1 / (1 + \sum_s \rho_{rs}^+)` (the
     design effect), and :math:`3 (1 / d - 1)^2` pseudo-rows per row hold every table to its first estimate; without this
-    EM turns groups of rules that fire together into classes. Independent rules have d = u = 1: the plain model.
+    EM turns groups of rules that fire together into classes. As many hold the class shares, which `aggregate` estimates
+    beside it: how often rules fire for a class says more of the rules than of the class. Independent rules have
+    d = u = 1: the plain model.
 
     `learn_prior` sets the weights, and its first call takes the first estimate; `update` is the exact M-step of the
     weighted objective. Unseen rules (-1) get the pooled table, and their silence says nothing.
@@ -203,7 +205,11 @@ class LabellingFunction(Channel):
         self.independence = 1 / (1 + excess / TOLERATED)
         beyond = (residual - 3 / total.sqrt()).clamp(min=0).sum(dim=1)
         self.vote_weight = 1 / (1 + (1 - self.independence) * beyond)
-        self.held = self.first * (HOLD * (1 / self.independence - 1).square())
+        self.held = self.first * self.share_hold
+
+    @property
+    def share_hold(self) -> float:
+        return float(HOLD * (1 / self.independence - 1).square())
 
     def _explained(self, residual: Tensor) -> Tensor:
         """The part of the residual correlations (R, R) that the model accounts for."""
