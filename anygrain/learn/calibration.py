@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from anygrain.labels import All, Labels, SetLabels
+from anygrain.learn.given_x import as_judged
 
 #: confidences that `predict(level="auto")` has a threshold for
 CONFIDENCES = (0.0, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.97, 0.98, 0.99, 0.999)
 #: inverse temperatures tried, from flatter to sharper
 TEMPERATURES = tuple(float(t) for t in torch.logspace(-1, 2.585, 8, base=2.0))
+FLATTEST = 0.02  # where the flattest of them is the best, flatter ones are tried down to here
 
 
 def told(labels: Labels) -> Labels | None:
@@ -45,29 +50,77 @@ def observed(labels: Labels, instances: Tensor) -> Tensor:
     return torch.cat([~missing, free])
 
 
-def fit_temperature(labels: Labels, logits: Tensor, instances: Tensor, *, default: float) -> float:
+def place_in(confidence: Tensor, rows: Tensor, share: Tensor) -> Tensor:
+    """Place of some rows, indices (n,), among all rows by confidence, (n,): 0 the least sure, 1 the surest.
+
+    Args:
+        confidence: of all rows, (N,).
+        rows: indices, (n,).
+        share: how many rows each row stands for, (N,).
+    """
+    order = confidence.argsort()
+    total = torch.cat([share.new_zeros(1), share[order].cumsum(dim=0)])
+    ordered = confidence[order].contiguous()
+    below = total[torch.searchsorted(ordered, confidence[rows].contiguous())]
+    upto = total[torch.searchsorted(ordered, confidence[rows].contiguous(), right=True)]
+    return (below + upto) / (2 * total[-1])
+
+
+def unlike_all(place: Tensor, weight: Tensor) -> float:
+    r"""How far labelled rows are from a sample of all rows, 0: as far as chance goes, to 1.
+
+    .. math:: \Big(1 - \frac{4}{z^2}\Big)_+, \qquad z = \frac{\bar u - 1/2}{\sqrt{\sum_i w_i^2 / 12}}
+
+    with u the place of a row among all rows by how sure a model is that has not seen it. It is uniform for rows at
+    random, and not for rows that were labelled because they are hard, or easy.
+
+    Args:
+        place: u, (n,), by `place_in`.
+        weight: w, how many rows each stands for, (n,), with sum 1.
+    """
+    z = (float(weight @ place) - 0.5) / math.sqrt(float(weight.square().sum()) / 12)
+    return 1 - 4 / z**2 if abs(z) > 2 else 0.0
+
+
+def fit_temperature(
+    labels: Labels,
+    logits: Tensor,
+    instances: Tensor,
+    *,
+    default: float,
+    through: Callable[[Tensor], Tensor] | None = None,
+) -> float:
     r"""The inverse temperature that makes held-out evidence likeliest.
 
     .. math:: t = \arg\max_t \sum_o \log P(o \mid \mathrm{log\_softmax}(t L))
 
     over observations among some instances, bool (N,), with out-of-fold logits L (N, K). `default` where no evidence
-    tells temperatures apart.
+    tells temperatures apart. Where heads judged the target of sources that saw x, it is they who are predicted. `through` turns log-probabilities of true classes into those of classes as labels give
+    them, both (N, K), where the labels do not say themselves how they err.
     """
-    part = told(labels)
+    part = told(as_judged(labels))
     if part is None or not bool(instances.any()):
         return default
-    scores = torch.tensor([evidence_score(part, (t * logits).log_softmax(dim=1), instances) for t in TEMPERATURES])
-    if float(scores.max() - scores.min()) < 1e-4:
+
+    def score(t: float) -> float:
+        log_probs = (t * logits).log_softmax(dim=1)
+        return evidence_score(part, log_probs if through is None else through(log_probs), instances)
+
+    tried, scores = list(TEMPERATURES), [score(t) for t in TEMPERATURES]
+    if max(scores) - min(scores) < 1e-4:
         return default
-    best = int(scores.argmax())
-    if best in (0, len(TEMPERATURES) - 1):
-        return TEMPERATURES[best]
+    step = tried[1] / tried[0]
+    while scores[0] > scores[1] and tried[0] > FLATTEST:  # a network that has learnt its rows by heart
+        tried.insert(0, tried[0] / step)
+        scores.insert(0, score(tried[0]))
+    best = max(range(len(tried)), key=lambda i: scores[i])
+    if best in (0, len(tried) - 1):
+        return tried[best]
     # the top of the parabola through the best three, in log t
-    low, mid, high = (float(s) for s in scores[best - 1 : best + 2])
+    low, mid, high = scores[best - 1 : best + 2]
     bend = low - 2 * mid + high
     shift = 0.0 if bend >= 0 else 0.5 * (low - high) / bend
-    step = TEMPERATURES[best + 1] / TEMPERATURES[best]
-    return float(TEMPERATURES[best] * step**shift)
+    return float(tried[best] * step**shift)
 
 
 def confidence_temperature(logits: Tensor, wanted: float) -> float:

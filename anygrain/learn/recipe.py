@@ -19,13 +19,20 @@ import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from itertools import combinations
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from anygrain.labels import All, Exact, Labels, Pairs
-from anygrain.learn.calibration import confidence_temperature, evidence_score, fit_temperature
+from anygrain.learn.calibration import (
+    confidence_temperature,
+    evidence_score,
+    fit_temperature,
+    place_in,
+    unlike_all,
+)
 from anygrain.learn.evidence import Evidence
 from anygrain.learn.graph import Graph, neighbour_graph
 from anygrain.learn.head import Head, fit_head
@@ -37,6 +44,7 @@ Callback = Callable[[int, int, dict[str, Any]], None]
 HEAD_TRACK, GRAPH_TRACK = "head", "graph"
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the graph track in the pool
 HARDLY = 0.2  # ambiguity of evidence that hardly tells classes apart: exact labels do, and are the better start
+ENOUGH = 5000  # rows to see how often heads agree
 START_SHARPNESS = 5.0  # of a first head on the posteriors of groups of rows, which are flat
 
 
@@ -130,6 +138,20 @@ class RecipeResult:
     held_out: Tensor
     chosen: dict[str, Any]
     history: list[dict[str, Any]]
+
+
+class HeldOut(NamedTuple):
+    """Exact labels that were held out in turn.
+
+    Attributes:
+        rows: instances, (n,).
+        log_probs: of heads that have not seen them, at their best temperature, (n, K).
+        confidence: that a model should have in all rows, on average.
+    """
+
+    rows: Tensor
+    log_probs: Tensor
+    confidence: float
 
 
 def log(probs: Tensor) -> Tensor:
@@ -244,6 +266,9 @@ class Recipe:
         self._graph = graph
         self.stated = pooled_prior(labels)
         self.few, self.anchors = self._anchors()
+        #: rows that no anchor speaks of, as many as are needed to see how often heads agree
+        rest = (~self.anchors).nonzero()[:, 0]
+        self.untold = rest[torch.randperm(len(rest), generator=generator).to(rest.device)[:ENOUGH]]
         self.shrink: float | None = None
         self.done = 0
         self.total = 0
@@ -528,7 +553,21 @@ class Recipe:
                 smoothing = 5 if name == GRAPH_TRACK and r == 0 else 0
                 log_probs, posterior, _ = self.round(evidence, posterior, heads, anchors, smoothing=smoothing)
             found[name] = log_probs
-        return {name: log_probs[out] for name, log_probs in found.items()}
+        # the rows without an anchor stand beside these, which stand for all exact labels
+        surest = found["exact only"].max(dim=1).values
+        share = (~self.anchors).to(surest) + out.to(surest) * float(self.anchors.sum()) / max(int(out.sum()), 1)
+        kept = {name: log_probs[out] for name, log_probs in found.items()}
+        kept["place"] = place_in(surest, out.nonzero()[:, 0], share)
+        pools = self.candidates({name: log_probs[self.untold] for name, log_probs in found.items()})
+        kept["said"] = torch.stack([logits.argmax(dim=1) for logits in pools.values()])
+        return kept
+
+    def candidates(self, by_name: dict[str, Tensor]) -> dict[Any, Tensor]:
+        """Logits (n, K) of what may be chosen: exact only, and pools by the weight of the graph track."""
+        found: dict[Any, Tensor] = {"exact only": by_name["exact only"]}
+        if GRAPH_TRACK not in by_name:
+            return {**found, 0.0: by_name[HEAD_TRACK]}
+        return {**found, **{w: (1 - w) * by_name[HEAD_TRACK] + w * by_name[GRAPH_TRACK] for w in WEIGHTS}}
 
     def told(self) -> bool:
         """Whether rows without an anchor carry evidence, beyond being there."""
@@ -608,7 +647,7 @@ class Recipe:
         self.total = len(names) * self.settings.rounds + 1 + (folds if comparable else 0)
         self.shrink = self.size_reliability()
         chosen: dict[str, Any] = {"chosen": "evidence", "why": "too few exact labels to hold some out"}
-        own: Tensor | None = None
+        held_out: HeldOut | None = None
         if comparable:
             parts = []
             for fold in range(folds):
@@ -619,23 +658,27 @@ class Recipe:
                 parts.append(self.step(f"without {fold + 1}", compute))
             order = torch.cat([(self.exact_fold == fold).nonzero()[:, 0] for fold in range(folds)])
             by_name = {name: torch.cat([p[name] for p in parts]) for name in ["exact only", *names]}
-            chosen, own = self._weigh(order, by_name)
+            chosen, held_out = self._weigh(order, by_name, parts)
         elif GRAPH_TRACK in names:
             chosen["graph_weight"] = self.graph_weight_from_evidence()
         log_probs = {name: self.run_track(name) for name in names}
         posterior = self.pool(log_probs, chosen.get("graph_weight", 0.0))
-        held_out = None
-        if own is not None:
-            held_out = (order, own)
         return self._finish(posterior, chosen, held_out)
 
-    def _weigh(self, order: Tensor, by_name: dict[str, Tensor]) -> tuple[dict[str, Any], Tensor]:
+    def _weigh(
+        self, order: Tensor, by_name: dict[str, Tensor], parts: Sequence[dict[str, Tensor]]
+    ) -> tuple[dict[str, Any], HeldOut]:
         """Compare candidates on held-out exact labels, at instances `order` (n,).
 
         Candidates are scored by the log-probability of the held-out class, given all other evidence, each at its best
         temperature, classes weighted by their estimated size. Of the pools within half a standard error of the best the
         one with least weight on the graph is taken. Exact only wins where unlabelled rows alone do not put the pool
         ahead by two standard errors, and, where these rows carry evidence, when the pool is behind by two.
+
+        Args:
+            order: held-out instances, (n,).
+            by_name: logits (n, K) of every candidate.
+            parts: what `without` found, for every fold.
         """
         evidence = Evidence(without_exact(self.labels, self.exact_fold >= 0), self.features.dtype)
         truth = self.given[order]
@@ -646,12 +689,7 @@ class Recipe:
         seen = torch.bincount(truth, minlength=self.k).clamp(min=1)
         weight = share[truth] / seen[truth]
         weight = weight / weight.sum()
-        candidates: dict[Any, Tensor] = {"exact only": by_name["exact only"]}
-        if GRAPH_TRACK in by_name:
-            for w in WEIGHTS:
-                candidates[w] = (1 - w) * by_name[HEAD_TRACK] + w * by_name[GRAPH_TRACK]
-        else:
-            candidates[0.0] = by_name[HEAD_TRACK]
+        candidates = self.candidates(by_name)
         scores, scaled, accuracy = {}, {}, {}
         full = self.uniform.clone()
         for name, logits in candidates.items():
@@ -689,27 +727,36 @@ class Recipe:
             "held_out_accuracy": accuracy[taken],
             "held_out_accuracy_exact_only": accuracy["exact only"],
         }
-        return chosen, scaled[taken if chosen["chosen"] == "evidence" else "exact only"]
+        name = taken if chosen["chosen"] == "evidence" else "exact only"
+        confidence = float(weight @ scaled[name].exp().max(dim=1).values)
+        unlike = unlike_all(torch.cat([part["place"] for part in parts]), weight)
+        if unlike and len(self.untold):
+            said = torch.stack([part["said"][list(candidates).index(name)] for part in parts])
+            agreement = float(torch.stack([a == b for a, b in combinations(said, 2)]).to(weight).mean())
+            chosen.update(unlike_other_rows=unlike, agreement=agreement)
+            confidence = (1 - unlike) * confidence + unlike * agreement
+        return chosen, HeldOut(order, scaled[name], confidence)
 
-    def _calibrate(self, logits: Tensor, learnt: Tensor, held: tuple[Tensor, Tensor] | None) -> tuple[Tensor, float]:
+    def _calibrate(self, logits: Tensor, learnt: Tensor, held: HeldOut | None) -> tuple[Tensor, float]:
         """Held-out log-probabilities (N, K) and the temperature of the head that stays, from cross-fitted logits.
 
         The evidence of rows that are no anchors decides; where it says nothing, the temperature is the one at which
-        the mean confidence on all rows is the accuracy on exact labels held out.
+        the mean confidence on all rows is that on exact labels held out. Where these are unlike the other rows (people
+        label what is hard, or what is at hand), they tell little of them: then it is how often heads that lack one
+        fold of exact labels each agree on rows without any.
         """
         rows = ~self.anchors if self.few else torch.ones_like(self.anchors)
         temperature = fit_temperature(self.evidence.view, logits, rows, default=math.nan)
         if math.isnan(temperature) and held is not None:
-            wanted = float(held[1].exp().max(dim=1).values.mean())
-            temperature = confidence_temperature(logits, wanted)
+            temperature = confidence_temperature(logits, held.confidence)
         elif math.isnan(temperature):
             temperature = 1.0
         log_probs = (temperature * logits).log_softmax(dim=1)
         if held is not None:
-            log_probs[held[0]] = held[1]
+            log_probs[held.rows] = held.log_probs
         return log_probs, temperature
 
-    def _finish(self, posterior: Tensor, chosen: dict[str, Any], held: tuple[Tensor, Tensor] | None) -> RecipeResult:
+    def _finish(self, posterior: Tensor, chosen: dict[str, Any], held: HeldOut | None) -> RecipeResult:
         """The head that stays, its temperature and the held-out log-probabilities."""
         steps = self.settings.final_steps
         rows = torch.ones_like(self.anchors)
