@@ -3,10 +3,12 @@
 `encoder_for` picks one for the data at hand: columns are standardised, texts become hashed TF-IDF with an SVD, mixed
 tables are read column by column. Better features for text: `Pretrained("folder or name")`, with `anygrain[text]`.
 Images go through a network that is trained with the head: `Convolutional`, or the deeper and slower `Residual`; so do,
-where asked, texts through `Transformer` or `HuggingFace("folder")` and data frames through `Columns`.
+where asked, texts through `Transformer` or `HuggingFace("folder")` and data frames through `Columns`. Bags of instances
+are rows of a `BagEncoder`; `anygrain.encoders.bags` has its aggregators.
 """
 
 from anygrain.encoders.augment_images import ImageAugmentation
+from anygrain.encoders.bags import BagEncoder
 from anygrain.encoders.choose import encoder_for, encoder_from
 from anygrain.encoders.columns import Columns
 from anygrain.encoders.encoder import Encoder
@@ -21,6 +23,7 @@ from anygrain.encoders.timm_model import Timm
 from anygrain.encoders.transformer import Transformer
 
 __all__ = [
+    "BagEncoder",
     "Columns",
     "Convolutional",
     "Encoder",

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from anygrain.encoders.bags import BagEncoder
 from anygrain.encoders.columns import Columns
 from anygrain.encoders.encoder import Encoder
 from anygrain.encoders.frame import Frame
@@ -35,6 +36,7 @@ ENCODERS: dict[str, type[Encoder]] = {
     "transformer": Transformer,
     "columns": Columns,
     "hugging_face": HuggingFace,
+    "bags": BagEncoder,
 }
 
 

@@ -92,6 +92,16 @@ class Frame(Encoder):
             blocks.append(self.text(self._texts(columns)))
         return torch.cat(blocks, dim=1)
 
+    def feature_columns(self) -> list[tuple[str, ...]]:
+        """Columns that every feature comes from, D of them: one, or all that are read as text."""
+        widths = {"number": 2, "date": len(in_time(np.zeros(1))[0])}
+        found: list[tuple[str, ...]] = []
+        for name, role in self.columns or []:
+            if role != "text":
+                found += [(name,)] * (len(self.values[name]) if role == "category" else widths[role])
+        texts = tuple(name for name, role in self.columns or [] if role == "text")
+        return found + [texts] * self.text.feature_dim
+
     def _texts(self, columns: dict[str, Any]) -> list[str]:
         return texts_of(columns, (name for name, role in self.columns or [] if role == "text"))
 

@@ -20,6 +20,8 @@ class Inputs(Protocol):
     """Rows of data ready for a network: a length, and the arrays of some rows on the CPU.
 
     Reading may happen when rows are asked for (pictures that lie in files), so that memory does not grow with them.
+    Inputs whose rows differ much in size (bags) also have `costs`, (rows,): the share of each row in what may go
+    through a network at once; see `parts_of`.
     """
 
     def __len__(self) -> int: ...
@@ -127,17 +129,30 @@ def in_batches(
     compute: Callable[[Arrays], Tensor], rows: Inputs, size: int, network: torch.nn.Module, on: Tensor | None = None
 ) -> Tensor:
     """What `compute` gives for all rows, or those in `on` (R,), size at a time, in evaluation mode, on the CPU."""
-    chosen = torch.arange(len(rows)) if on is None else on
+    chosen = torch.arange(len(rows)) if on is None else on.cpu()
     device = next(network.parameters()).device
     was_training = network.training
     network.eval()
     try:
         with torch.no_grad():
-            found = (compute(to_device(rows[part], device)).cpu() for part in chosen.split(size))
+            found = (compute(to_device(rows[part], device)).cpu() for part in parts_of(rows, chosen, size))
             parts = [part if part.dtype == torch.float64 else part.float() for part in found]
     finally:
         network.train(was_training)
     return torch.cat(parts)
+
+
+def parts_of(rows: Inputs, chosen: Tensor, size: int) -> list[Tensor]:
+    """Chosen rows (R,), in order, in parts of at most `size` that can go through a network at once.
+
+    Where rows have costs, those of a part come to at most 1 without its last row: a row is never cut.
+    """
+    costs: Tensor | None = getattr(rows, "costs", None)
+    if costs is None or len(chosen) == 0:
+        return list(chosen.split(size))
+    own = costs[chosen]
+    _, many = torch.unique_consecutive((own.cumsum(0) - own).floor(), return_counts=True)
+    return [part for group in chosen.split(many.tolist()) for part in group.split(size)]
 
 
 def to_device(arrays: Arrays, device: torch.device) -> Arrays:

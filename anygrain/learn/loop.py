@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from anygrain.encoders.trainable import Arrays, Augmentation, Inputs, TrainableEncoder, in_batches, seeded, to_device
+from anygrain.encoders.trainable import (
+    Arrays,
+    Augmentation,
+    Inputs,
+    TrainableEncoder,
+    in_batches,
+    parts_of,
+    seeded,
+    to_device,
+)
 from anygrain.labels import LabelError, Labels
 from anygrain.labels.base import Batch
 from anygrain.labels.observations import Observations
@@ -99,7 +108,8 @@ class Pace:
 
     Attributes:
         epochs: passes over the observations.
-        batch_size: instances at once; a set more than twice as large is trained in parts of this size.
+        batch_size: instances at once; a set more than twice as large is trained in parts of this size, and smaller ones
+            where rows are large, see `parts_of`.
         learning_rate: of Adam, or the highest where `decay` is set.
         penalty: factor of head.penalty() / 2 in the objective.
         weight_decay: of AdamW.
@@ -250,8 +260,7 @@ class Loop(ABC):
         self, batch: Batch, silent: Tensor, epoch: int, generator: torch.Generator, *, group: int, moves: bool
     ) -> tuple[float, Step | RealStep | None]:
         """Gradients of one of `group` batches, added to those that are there; `moves`: the parameters follow."""
-        size = self.pace.batch_size
-        parts = list(torch.arange(len(batch.instances)).split(size)) if len(batch.instances) > 2 * size else []
+        parts = self._parts(batch)
         value = 0.0
         step: Step | RealStep | None = None
         if len(parts) < 2:
@@ -276,6 +285,14 @@ class Loop(ABC):
             self.optimizer.zero_grad()
             self.after_move()
         return value, step
+
+    def _parts(self, batch: Batch) -> list[Tensor]:
+        """Which instances of a batch, by their place in it, go through the network together."""
+        n, size = len(batch.instances), self.pace.batch_size
+        size = size if n > 2 * size else max(n, 1)
+        own = self.row_of[self.name_of[batch.instances.cpu()]]
+        sizes = [len(part) for part in parts_of(self.rows, own, size)]
+        return list(torch.arange(n).split(sizes))
 
     def weight_of(self, batch: Batch) -> Tensor:
         """Of the instances of a batch, (B,)."""

@@ -1,0 +1,211 @@
+"""Bags of instances as rows, read by a network that is trained with the head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from anygrain.encoders.bags.aggregator import Aggregator
+from anygrain.encoders.bags.bag_noise import BagNoise
+from anygrain.encoders.bags.named import aggregator_named, check_options
+from anygrain.encoders.bags.pooled import Pooled
+from anygrain.encoders.bags.re_embedding import ReEmbedding
+from anygrain.encoders.trainable import Arrays, Augmentation, TrainableEncoder, Training, in_batches, seeded
+from anygrain.labels import LabelError
+
+if TYPE_CHECKING:
+    from anygrain.data.bag_data import BagData
+
+AT_ONCE = 1 << 24  # numbers of instances that go through the network together: 64 megabytes
+LARGEST_BATCH = 16  # bags
+
+
+class BagRows:
+    """Bags, read when asked for, and what each costs.
+
+    Args:
+        data: the bags.
+
+    Attributes:
+        costs: (M,), share of a bag in what may go through the network at once.
+    """
+
+    def __init__(self, data: BagData) -> None:
+        self.data = data
+        self.costs = data.sizes.double() * data.feature_dim / AT_ONCE
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, rows: Tensor) -> Arrays:
+        return self.data.read(rows)
+
+
+class BagEncoder(TrainableEncoder):
+    r"""A bag to its features: a layer for every instance, attention among instances if wanted, and an aggregator.
+
+    .. math:: z = \mathrm{aggregate}(\{h_i\}), \qquad h_i = \mathrm{gelu}(W \tilde x_i + b), \qquad
+        \tilde x = (x - \mu) / \sigma
+
+    with means and deviations of all instances, learnt without labels, a pass over bags that need not fit into memory. A
+    linear head on z reads `Pooled.instances` as well: that is how a model of bags answers for instances.
+
+    A batch has at most 16 bags, fewer where they are large: with 64 megabytes of instances it is trained in parts whose
+    gradients are added. Bags are never cut, so that memory is bounded by the largest of them.
+
+    Args:
+        aggregator: "mean", "max", "log_sum_exp", "noisy_or", "attention", "dsmil", "clam", "transformer", "trans_mil",
+            "mamba", "set_transformer" or "deep_sets".
+        hidden: features of h.
+        dropout: share of h that is dropped in training.
+        reembedding: settings of a `ReEmbedding` in front of the aggregator, {} for its own; None for none.
+        feature_count: features of an instance; learnt.
+        bag_size: mean instances of a bag; learnt.
+        options: of the aggregator.
+
+    Raises:
+        LabelError: an aggregator or an option of it that is not known; bags of another number of features.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(
+        self,
+        aggregator: str = "attention",
+        hidden: int = 128,
+        dropout: float = 0.25,
+        reembedding: Mapping[str, Any] | None = None,
+        feature_count: int | None = None,
+        bag_size: float = 1.0,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        check_options(aggregator, options)
+        if hidden < 1:
+            raise LabelError(f"hidden is {hidden}; expected 1 or more")
+        self.aggregator_name, self.hidden, self.dropout, self.options = aggregator, hidden, dropout, options
+        self.reembedding_options = None if reembedding is None else dict(reembedding)
+        self.feature_count, self.bag_size = feature_count, bag_size
+        self.feature_dim = aggregator_named(aggregator, hidden, options).feature_dim
+
+    def config(self) -> dict[str, Any]:
+        return {
+            "aggregator": self.aggregator_name,
+            "hidden": self.hidden,
+            "dropout": self.dropout,
+            "reembedding": self.reembedding_options,
+            "feature_count": self.feature_count,
+            "bag_size": self.bag_size,
+            **self.options,
+        }
+
+    @property
+    def training_defaults(self) -> Training:  # type: ignore[override]
+        """Batches of so many bags as go through the network at once on the average, at most 16."""
+        cost = self.bag_size * (self.feature_count or 1) / AT_ONCE
+        size = max(1, min(LARGEST_BATCH, int(1 / max(cost, 1e-9))))
+        return Training(learning_rate=1e-3, batch_size=size, steps=1500, weight_decay=0.05)
+
+    def learn(self, data: Any, seed: int = 0) -> BagEncoder:
+        bags = require_bags(data)
+        self.feature_count, self.bag_size = bags.feature_dim, float(bags.sizes.double().mean())
+        with seeded(seed):
+            self.build()
+            self.aggregator.learn(bags.sizes)
+        # deviations from one instance: sums of squares of far-away numbers would lose their digits
+        start: Tensor | None = None
+        total, square = torch.zeros(2, bags.feature_dim, dtype=torch.float64)
+        for part in bags.instances():
+            features = part["features"].double()
+            start = features[0] if start is None else start
+            total, square = total + (features - start).sum(dim=0), square + (features - start).square().sum(dim=0)
+        assert start is not None
+        mean = total / bags.n_instances
+        deviation = (square / bags.n_instances - mean.square()).clamp(min=0).sqrt()
+        mean = mean + start
+        constant = deviation <= 1e-6 * mean.abs()  # float32 knows no less
+        self.mean = mean.float()
+        self.scale = torch.where(constant, 0, 1 / torch.where(constant, 1, deviation)).float()
+        return self
+
+    def build(self) -> None:
+        count = self.feature_count
+        if count is None:
+            raise LabelError("the encoder has seen no bags yet: call learn(data)")
+        self.register_buffer("mean", torch.zeros(count))
+        self.register_buffer("scale", torch.ones(count))
+        self.enter = nn.Linear(count, self.hidden)
+        self.drop = nn.Dropout(self.dropout)
+        again = self.reembedding_options
+        self.reembedding = None if again is None else ReEmbedding(self.hidden, **again)
+        self.aggregator: Aggregator = aggregator_named(self.aggregator_name, self.hidden, self.options)
+
+    def inputs(self, data: Any) -> BagRows:
+        bags = require_bags(data)
+        if bags.feature_dim != self.feature_count:
+            raise LabelError(
+                f"the bags have {bags.feature_dim} features; expected the {self.feature_count} that the model has seen"
+            )
+        return BagRows(bags)
+
+    def augmentation(self) -> Augmentation:
+        return BagNoise()
+
+    def learning_rates(self, rate: float) -> list[dict[str, Any]]:
+        """Weights, and without decay what is no matrix: shifts, norms, the decays of state-space models."""
+        named = [(name, p) for name, p in self.named_parameters() if p.requires_grad]
+        bare = {name for name, p in named if p.ndim < 2 or name.endswith("log_a")}
+        return [
+            {"params": [p for name, p in named if name not in bare], "lr": rate},
+            {"params": [p for name, p in named if name in bare], "lr": rate, "weight_decay": 0.0},
+        ]
+
+    def seen(self, arrays: Arrays) -> Tensor:
+        """h (E, hidden) of "features" (E, d), "sizes" (B,) and, where there are places, "coords" (E, 2)."""
+        ready = (arrays["features"] - self.mean) * self.scale
+        hidden: Tensor = self.drop(nn.functional.gelu(self.enter(ready)))
+        return hidden if self.reembedding is None else self.reembedding(hidden, arrays["sizes"], arrays.get("coords"))
+
+    def pool(self, arrays: Arrays) -> Pooled:
+        """Bags, instances and attention of a batch, with gradient."""
+        found: Pooled = self.aggregator(self.seen(arrays), arrays["sizes"], arrays.get("coords"))
+        return found
+
+    def encode(self, arrays: Arrays) -> Tensor:
+        """Features (B, D) of a batch."""
+        return self.pool(arrays).bag
+
+    def instances(self, data: Any) -> Tensor:
+        """Instances (N, D) of all bags in the space of bags, in their order, on the CPU."""
+        rows = self.inputs(data)
+        return in_batches(lambda arrays: self.pool(arrays).instances, rows, LARGEST_BATCH, self)
+
+    def attention(self, data: Any) -> Tensor:
+        """Attention (N,) of the instances of all bags, in their order, on the CPU.
+
+        Raises:
+            LabelError: an aggregator that has none.
+        """
+
+        def of(arrays: Arrays) -> Tensor:
+            found = self.pool(arrays).attention
+            if found is None:
+                raise LabelError(f'the aggregator "{self.aggregator_name}" has no attention')
+            return found
+
+        return in_batches(of, self.inputs(data), LARGEST_BATCH, self)
+
+
+def require_bags(data: Any) -> BagData:
+    """Raises LabelError where something else than `BagData` was given."""
+    from anygrain.data.bag_data import BagData
+
+    if not isinstance(data, BagData):
+        raise LabelError(
+            f"X is {type(data).__name__}; expected bags, such as BagData.from_arrays(list of (n, d) arrays)"
+        )
+    return data

@@ -1,0 +1,162 @@
+r"""The selective scan of a state-space model, in plain torch or by the compiled kernel.
+
+.. math:: x_t = e^{\Delta_t A} \odot x_{t-1} + (\Delta_t u_t) \otimes B_t, \qquad y_t = x_t C_t + D \odot u_t
+
+with x of C channels times s states, from x = 0 at the first instance of every bag. Bags stand one after another: the
+decay of a first instance is 0, so that one scan serves all of them without padding.
+
+Source: Gu and Dao, Mamba: Linear-Time Sequence Modeling with Selective State Spaces, 2023.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from anygrain.encoders.bags.segments import first_of
+from anygrain.labels.segments import Segments
+
+AT_ONCE = 1 << 23  # states that are held together: 32 megabytes of float32
+
+
+def selective_scan(u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor, sizes: Tensor) -> Tensor:
+    """Outputs y (E, C) of instances in order, bag after bag.
+
+    On a GPU with `mamba_ssm` installed by its kernel, else by `chunked_scan`, whose time is linear in E and whose
+    memory beside inputs and outputs is bounded.
+
+    Args:
+        u: (E, C).
+        delta: (E, C), above 0.
+        a: (C, s), below 0.
+        b, c: (E, s).
+        d: (C,).
+        sizes: (B,), instances of every bag.
+    """
+    kernel = compiled_kernel() if u.is_cuda else None
+    if kernel is not None:
+        return scan_by(kernel, u, delta, a, b, c, d, sizes)
+    return chunked_scan(u, delta, a, b, c, sizes) + d * u
+
+
+def compiled_kernel() -> Callable[..., Any] | None:
+    """`selective_scan_fn` of mamba_ssm, or None where it is not installed."""
+    if importlib.util.find_spec("mamba_ssm") is None:
+        return None
+    kernel: Callable[..., Any] = importlib.import_module("mamba_ssm.ops.selective_scan_interface").selective_scan_fn
+    return kernel
+
+
+def scan_by(
+    kernel: Callable[..., Any], u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor, sizes: Tensor
+) -> Tensor:
+    """By a kernel of (B, C, L) sequences: bags of similar size are laid side by side, what fills them up comes last."""
+    out = torch.zeros_like(u)
+    for block in Segments(torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])).blocks:
+        laid = [block.lay(part, 0.0).transpose(1, 2).contiguous() for part in (u, delta, b, c)]
+        found = kernel(laid[0], laid[1], a, laid[2], laid[3], D=d).transpose(1, 2)
+        if block.index is None:
+            whole: Tensor = found.reshape(u.shape)
+            return whole
+        index = block.index.flatten() if block.filled is None else block.index[block.filled]
+        out = out.index_copy(0, index, found.flatten(0, 1) if block.filled is None else found[block.filled])
+    return out
+
+
+def chunked_scan(u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor, sizes: Tensor) -> Tensor:
+    """The scan without D, chunk by chunk; arguments as in `selective_scan`."""
+    starts = torch.zeros(len(u), dtype=torch.bool, device=u.device)
+    starts[first_of(sizes)] = True
+    out: Tensor = ChunkedScan.apply(u, delta, a, b, c, starts)  # type: ignore[no-untyped-call]
+    return out
+
+
+class ChunkedScan(torch.autograd.Function):
+    """States are written down for one chunk at a time, in the gradient as well; between chunks (C, s) is kept."""
+
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor, starts: Tensor) -> Tensor:
+        states, before = [], torch.zeros_like(a)
+        out = torch.empty_like(u)
+        for part in chunks(len(u), a.numel()):
+            states.append(before)
+            decay = decays(delta[part], a, starts[part])
+            found = linear_scan(decay, inputs(u[part], delta[part], b[part]), before)
+            out[part] = torch.einsum("tcs,ts->tc", found, c[part])
+            before = found[-1].clone()
+        ctx.save_for_backward(u, delta, a, b, c, starts, torch.stack(states))
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = gradients
+        u, delta, a, b, c, starts, states = ctx.saved_tensors
+        grad_u, grad_delta, grad_b, grad_c = (torch.empty_like(part) for part in (u, delta, b, c))
+        grad_a, after = torch.zeros_like(a), torch.zeros_like(a)
+        for part, before in reversed(list(zip(chunks(len(u), a.numel()), states, strict=True))):
+            decay = decays(delta[part], a, starts[part])
+            found = linear_scan(decay, inputs(u[part], delta[part], b[part]), before)
+            grad_c[part] = torch.einsum("tcs,tc->ts", found, grad[part])
+            # of the states, from the last to the first: what they give, and what they leave to the next
+            given = grad[part][:, :, None] * c[part][:, None]
+            given[-1] += after
+            kept = torch.cat([decay[1:], decay[:1]])
+            back = linear_scan(kept.flip(0), given.flip(0), torch.zeros_like(a), first_decays=False).flip(0)
+            after = decay[0] * back[0]
+            through = torch.cat([before[None], found[:-1]]).mul_(decay).mul_(back)  # of the exponents delta a
+            pushed = torch.einsum("tcs,ts->tc", back, b[part])
+            grad_delta[part] = torch.einsum("tcs,cs->tc", through, a) + pushed * u[part]
+            grad_a += torch.einsum("tcs,tc->cs", through, delta[part])
+            grad_u[part] = pushed * delta[part]
+            grad_b[part] = torch.einsum("tcs,tc->ts", back, delta[part] * u[part])
+        return grad_u, grad_delta, grad_a, grad_b, grad_c, None
+
+
+def chunks(n: int, states: int) -> list[slice]:
+    """Parts of n instances whose states are held together."""
+    length = max(16, AT_ONCE // states)
+    return [slice(at, min(at + length, n)) for at in range(0, n, length)]
+
+
+def decays(delta: Tensor, a: Tensor, starts: Tensor) -> Tensor:
+    """(T, C, s), 0 where a bag starts."""
+    return torch.exp(delta[:, :, None] * a).masked_fill_(starts[:, None, None], 0)
+
+
+def inputs(u: Tensor, delta: Tensor, b: Tensor) -> Tensor:
+    """(T, C, s)."""
+    return (delta * u)[:, :, None] * b[:, None]
+
+
+def linear_scan(decay: Tensor, given: Tensor, before: Tensor, first_decays: bool = True) -> Tensor:
+    r""":math:`x_t = d_t x_{t-1} + g_t` (T, ...) of decays and inputs (T, ...), from `before` (...).
+
+    About :math:`\sqrt T` stretches are scanned side by side, then each gets what the ones before it leave, through the
+    products of its decays. No product is divided by, so that none that underflows does harm.
+
+    Args:
+        first_decays: False: the first decay is not looked at, and nothing comes before.
+    """
+    steps = len(decay)
+    length = max(1, round(steps**0.5))
+    many = -(-steps // length)
+    if not first_decays:
+        decay = torch.cat([torch.zeros_like(decay[:1]), decay[1:]])
+    if many * length > steps:  # what fills up comes last and is cut off
+        filled = decay.new_zeros(many * length - steps, *decay.shape[1:])
+        decay, given = torch.cat([decay, filled]), torch.cat([given, filled])
+    shape = (many, length, *decay.shape[1:])
+    decay, found = decay.view(shape), given.reshape(shape).clone()
+    product = decay.clone()
+    for t in range(1, length):
+        found[:, t].addcmul_(decay[:, t], found[:, t - 1])
+        product[:, t] *= product[:, t - 1]
+    for m in range(many):
+        found[m].addcmul_(product[m], before)
+        before = found[m, -1]
+    return found.flatten(0, 1)[:steps]
