@@ -1,18 +1,21 @@
 """Methods for doubtful labels, by name, on labels that people, rules and workers really got wrong.
 
     ANYGRAIN_DATA=... python benchmarks/robust.py --cache FOLDER [--data cifar10_human,weak_trec] [--seeds 3]
+        [--methods gce,forward] [--again storm,default/kind]
 
 For every set, method and seed: accuracy, balanced accuracy, log loss and calibration on rows with true labels (of tags:
 mean average precision, log loss and calibration). Each seed draws the training rows, and what of the noise is drawn.
 The first row of a table is the default `Learner` on the labels as one would give them; "truth" is the same with clean
 labels, the ceiling; `cross_entropy` on hard labels is the plain baseline. Every finished case is a line of
-FOLDER/robust.jsonl, so a stopped run goes on where it was; the tables go to ROBUST_RESULTS.md.
+FOLDER/robust.jsonl, so a stopped run goes on where it was; --again forgets what was found for methods that have changed
+since ("default/kind" for one kind of labels alone), in this run. The tables go to ROBUST_RESULTS.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import dataclasses
 import json
 import math
 import sys
@@ -31,17 +34,25 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent / "peers"))
 from results import write_section
 
+from anygrain.encoders import Convolutional
 from anygrain.labels import Crowd, Exact, LabelError, Labels, Noisy, Rules, Tags
 from anygrain.learn import Learner
 from anygrain.metrics import expected_calibration_error, log_loss, tag_scores
-from anygrain.robust import all_methods, method
+from anygrain.robust import SecondTarget, all_methods, method
 
 TEST_ROWS = 2000
 ENOUGH = 3  # seeds for an interval
+PICTURES = 8000  # training rows of a network
 MARKED = 0.4  # of the tags that are on, the share that stays marked
 HEADS = {"storm": "mlp", "sbcl": "mlp", "spl": "mlp"}  # that these methods need
 OTHER_HEADS = ("cross_entropy",)  # with the head of those methods too, to compare with
 WITH_KIND = ("cross_entropy", "gce", "label_smoothing", "symmetric", "co_teaching", "rcal")  # beside `Crowd`
+NETWORK = "cifar10_network"
+TRAINED = ("label_smoothing", "gce", "bootstrapping", "symmetric", "forward", "mixup", "co_teaching_term")
+ON_FEATURES = ("cross_entropy", "co_teaching", "self_training", "rcal", "disambiguation")  # of the default network
+TRUSTED = 5  # rows of every class whose true label is known, for the methods that need some
+WITH_TRUSTED = ("default", "spl", "fopro")
+EPOCHS = 20  # of a network
 
 Arrays = dict[str, np.ndarray]
 
@@ -55,6 +66,7 @@ class Task:
         truth, truth_test: classes, or tags (N, L).
         given: hard labels as they came, -1 for none; tags: marks, -1 where there is none.
         kind: the same evidence as the kind of label that knows how it errs, or None.
+        other, other_given: rows and labels of another network, or None.
     """
 
     x: np.ndarray
@@ -63,6 +75,19 @@ class Task:
     truth_test: np.ndarray
     given: np.ndarray
     kind: Callable[[], Labels] | None = None
+    other: np.ndarray | None = None
+    other_given: np.ndarray | None = None
+
+    @property
+    def trained(self) -> bool:
+        """Whether rows are pictures, for a network that is trained with its head."""
+        return self.x.ndim > 2
+
+    def learner(self, seed: int, **how: Any) -> Learner:
+        """Of the recipe, or of a small network."""
+        if self.trained:
+            how = {"encoder": Convolutional(widths=(32, 64, 128)), "epochs": EPOCHS, **how}
+        return Learner(seed=seed, **how)
 
 
 @dataclass(frozen=True)
@@ -133,6 +158,36 @@ def draw_cifar(data: Arrays, seed: int, column: str) -> Task:
         data["y_test"][test],
         given,
         lambda: Noisy(torch.from_numpy(given), 10),
+    )
+
+
+def load_pictures() -> Arrays:
+    """Pictures of 16 x 16, (N, 16, 16, 3) bytes."""
+    root = sets.folder("cifar10_human")
+    columns = ["image", "label", "worse_label", "random_label1"]
+    train = pq.read_table(root / "train.parquet", columns=columns).slice(0, 2 * PICTURES).to_pandas()
+    test = pq.read_table(root / "test.parquet", columns=["image", "label"]).slice(0, 3000).to_pandas()
+    x, x_test = (
+        (255 * sets.pixels(part.image, 16)).round().astype(np.uint8).reshape(len(part), 16, 16, 3)
+        for part in (train, test)
+    )
+    named = {c: train[c].to_numpy().astype(int) for c in columns[1:]}
+    return {"x": x, "x_test": x_test, **named, "y_test": test.label.to_numpy().astype(int)}
+
+
+def draw_pictures(data: Arrays, seed: int) -> Task:
+    train, test, _ = rows_of(data, seed, PICTURES)
+    given = data["worse_label"][train]
+    rest = np.setdiff1d(np.arange(len(data["x"])), train)
+    return Task(
+        data["x"][train],
+        data["x_test"][test],
+        data["label"][train],
+        data["y_test"][test],
+        given,
+        lambda: Noisy(torch.from_numpy(given), 10),
+        data["x"][rest],
+        data["random_label1"][rest],
     )
 
 
@@ -248,8 +303,18 @@ SETS: dict[str, Set] = {
         lambda data, seed: draw_cifar(data, seed, "worse_label"),
         "given",
         "CIFAR-10N, the worse of three human answers: 40 % of the labels are wrong. 3,000 training pictures, 2,000 for"
-        " test; frozen features (100 principal components of 16 x 16 pixels, 400 random Fourier features) in place of a"
-        " trained network, which is too slow here: the ceiling is low.",
+        " test; frozen features (100 principal components of 16 x 16 pixels, 400 random Fourier features): the ceiling"
+        " is low.",
+        "`Noisy`",
+    ),
+    NETWORK: Set(
+        load_pictures,
+        draw_pictures,
+        "given",
+        f"The same labels, {PICTURES:,} training pictures of 16 x 16, and a small network of three convolutions that is"
+        f" trained with its head for {EPOCHS} epochs. *On its features*: a method for fixed features, on those of the"
+        " network of the first row. `second_target`: the soft labels of a network like the first row's, trained on as"
+        " many other pictures and the first human answer to each (17 % wrong), are the target of a second layer.",
         "`Noisy`",
     ),
     "clinc150": Set(
@@ -302,13 +367,16 @@ def cases(name: str) -> list[tuple[str, str]]:
         own = [("pu_mlc", "given"), ("comic", "given")]
         off = [(m, "off") for m in names if m not in ("pu_mlc", "comic")]
         return [("default", "off"), ("default", "given"), ("default", "truth"), *own, *off]
+    if name == NETWORK:
+        out = [("default", "given"), ("default", "kind"), ("default", "truth"), *((m, "given") for m in TRAINED)]
+        return [*out, ("second_target", "given"), *((m, "features") for m in ON_FEATURES)]
     other = "given" if SETS[name].natural == "kind" else "kind"
     out = [("default", SETS[name].natural), ("default", other), ("default", "truth"), ("cross_entropy", "given")]
     out += [(f"{m}, mlp", "given") for m in OTHER_HEADS]
     out += [(m, "given") for m in names if m != "cross_entropy"]
     if name == "crowd_labelme":  # methods beside the kind that knows the workers
         out += [(m, "kind") for m in WITH_KIND]
-    return out
+    return [*out, *((m, "trusted") for m in WITH_TRUSTED)]
 
 
 def labels_of(task: Task, how: str) -> Labels:
@@ -319,7 +387,19 @@ def labels_of(task: Task, how: str) -> Labels:
         assert task.kind is not None
         return task.kind()
     n_classes = int(max(task.truth.max(), task.truth_test.max())) + 1
+    if how == "trusted":
+        few = torch.from_numpy(first_of_classes(task.truth, TRUSTED))
+        return Exact(few, n_classes) & Noisy(torch.from_numpy(task.given), n_classes)
     return Exact(torch.from_numpy(task.truth if how == "truth" else task.given), n_classes)
+
+
+def first_of_classes(truth: np.ndarray, n: int) -> np.ndarray:
+    """The classes (N,) of the first n rows of every class, -1 elsewhere."""
+    order = np.argsort(truth, kind="stable")
+    count = np.bincount(truth)
+    place = np.empty(len(truth), dtype=int)
+    place[order] = np.arange(len(truth)) - np.repeat(count.cumsum() - count, count)
+    return np.where(place < n, truth, -1)
 
 
 def scores(learner: Learner, task: Task) -> dict[str, float]:
@@ -338,38 +418,63 @@ def scores(learner: Learner, task: Task) -> dict[str, float]:
 
 
 class Starts:
-    """The recipe's part of a fit, which methods on the same labels and seed share, and what it took."""
+    """What methods on the same labels and seed share, and the seconds that it took."""
 
     def __init__(self, task: Task, seed: int) -> None:
         self.task, self.seed = task, seed
         self.found: dict[str, tuple[Learner, float]] = {}
+        self.inner: Starts | None = None
 
     def default(self, how: str) -> tuple[Learner, float]:
-        """The default `Learner` on these labels, and its seconds."""
+        """The default `Learner` on these labels."""
         if how not in self.found:
             began = time.process_time()
-            learner = Learner(seed=self.seed).fit(self.task.x, labels_of(self.task, how))
+            learner = self.task.learner(self.seed).fit(self.task.x, labels_of(self.task, how))
             self.found[how] = learner, time.process_time() - began
         return self.found[how]
+
+    def on_features(self) -> Starts:
+        """The same rows as the default network on the given labels sees them."""
+        if self.inner is None:
+            network, _ = self.default("given")
+            x, x_test = (network.transform(x) for x in (self.task.x, self.task.x_test))
+            self.inner = Starts(dataclasses.replace(self.task, x=x, x_test=x_test), self.seed)
+        return self.inner
+
+    def second_target(self) -> SecondTarget:
+        """Soft labels of another network."""
+        other = self.task.learner(self.seed + 1000).fit(self.task.other, self.task.other_given)
+        return SecondTarget(torch.from_numpy(other.predict_proba(self.task.x)))
 
 
 def run(starts: Starts, name: str, how: str) -> dict[str, Any]:
     """Scores of one fit, or {"refused": the message}."""
+    if how == "features":
+        return run(starts.on_features(), name, "given")
     plain, _, head = name.partition(", ")
     head = head or HEADS.get(plain, "linear")
-    task, labels, known = starts.task, labels_of(starts.task, how), all_methods()[plain]
-    try:
-        known.check("tags" if task.truth.ndim == 2 else "classes", trained=False, kinds=(type(labels).__name__,))
+    task, labels = starts.task, labels_of(starts.task, how)
+    began = time.process_time()
+    if plain == "second_target":
+        arguments: dict[str, Any] = {"terms": [starts.second_target()]}
+    else:
+        known = all_methods()[plain]
+        try:
+            space = "tags" if task.truth.ndim == 2 else "classes"
+            known.check(space, trained=task.trained, kinds=(type(labels).__name__,))
+        except LabelError as error:
+            return {"refused": str(error)}
         arguments = method(plain)
-        if not arguments:
-            learner, seconds = starts.default(how)
-            return {**scores(learner, task), "seconds": seconds}
-        state, before = None, 0.0
-        if "procedure" not in arguments and head == "linear" and task.truth.ndim == 1:
-            default, before = starts.default(how)
-            state = copy.deepcopy(default.recipe_state_)
+    if not arguments:
+        learner, seconds = starts.default(how)
+        return {**scores(learner, task), "seconds": seconds}
+    state, before = None, 0.0
+    if "procedure" not in arguments and head == "linear" and task.truth.ndim == 1 and not task.trained:
+        default, before = starts.default(how)
+        state = copy.deepcopy(default.recipe_state_)
         began = time.process_time()
-        learner = Learner(head=head, seed=starts.seed, **arguments).fit(task.x, labels, state=state)
+    try:
+        learner = task.learner(starts.seed, head=head, **arguments).fit(task.x, labels, state=state)
     except LabelError as error:
         return {"refused": str(error)}
     return {**scores(learner, task), "seconds": time.process_time() - began + before}
@@ -383,7 +488,13 @@ LOWER = "Lower mean than the default, interval around 0 or too few seeds"
 SAID = (BETTER, WORSE, LOWER)
 
 Done = dict[tuple[str, str, str, int], dict[str, Any]]
-WORDS = {"given": "as given", "off": "unknown is off", "truth": "truth"}
+WORDS = {
+    "given": "as given",
+    "off": "unknown is off",
+    "truth": "truth",
+    "features": "on its features",
+    "trusted": "trusted & `Noisy`",
+}
 
 
 def half_width(values: np.ndarray) -> float:
@@ -457,7 +568,8 @@ def page(done: Done) -> str:
         " would give them; on the truth it is the ceiling. `cross_entropy` on hard labels is the plain baseline."
         " *Against default*:"
         " difference of the first score to the bold row, paired by seed. No option of any method was tuned. storm, sbcl"
-        ' and spl need `head="mlp"`; `cross_entropy, mlp` is their baseline.',
+        ' and spl need `head="mlp"`; `cross_entropy, mlp` is their baseline. *Trusted & `Noisy`*: beside the given'
+        f" labels, which are taken to be noisy, the true class of {TRUSTED} training rows of every class.",
     ]
     for name in SETS:
         if any(key[0] == name for key in done):
@@ -466,24 +578,56 @@ def page(done: Done) -> str:
     return "\n".join(lines)
 
 
+def names_in(text: str) -> set[str]:
+    """Methods, or method/labels, of a list in words.
+
+    Raises:
+        SystemExit: a method that is not known.
+    """
+    found = {word.strip() for word in text.split(",")} - {""}
+    odd = sorted({word.partition("/")[0] for word in found} - {*all_methods(), "second_target"})
+    if odd:
+        raise SystemExit(f"no method is called {', '.join(odd)}; see `anygrain methods`")
+    return found
+
+
+def named(method_name: str, labels: str, names: set[str]) -> bool:
+    """Whether a case is among names: "gce", "default/kind"; a method with every head goes by its own name."""
+    plain = method_name.partition(", ")[0]
+    return plain in names or f"{plain}/{labels}" in names
+
+
+def line_of(key: tuple[str, str, str, int], found: dict[str, Any]) -> str:
+    return json.dumps({"case": key, "found": found}) + "\n"
+
+
+def found_before(file: Path) -> Done:
+    """Finished cases of earlier runs."""
+    lines = file.read_text().splitlines() if file.exists() else []
+    cases_of = [json.loads(line) for line in lines]
+    return {tuple(case["case"]): case["found"] for case in cases_of}
+
+
 def main() -> None:
     warnings.filterwarnings("ignore")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--data", default=",".join(SETS))
     parser.add_argument("--methods", default="", help="only these, separated by commas")
+    parser.add_argument("--again", default="", help="methods, or method/labels, whose found cases are not to be used")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no case after so long")
+    parser.add_argument("--dry", action="store_true", help="write no tables")
     parser.add_argument("--tables", action="store_true", help="fit nothing, write the tables")
     how = parser.parse_args()
     torch.set_num_threads(1)
     how.cache.mkdir(parents=True, exist_ok=True)
     file = how.cache / "robust.jsonl"
-    done: Done = {}
-    for line in file.read_text().splitlines() if file.exists() else []:
-        case = json.loads(line)
-        done[tuple(case["case"])] = case["found"]
-    began, wanted = time.monotonic(), set(how.methods.split(",")) - {""}
+    done = found_before(file)
+    began, wanted, again = time.monotonic(), names_in(how.methods), names_in(how.again)
+    if again:
+        done = {key: found for key, found in done.items() if not named(key[1], key[2], again)}
+        file.write_text("".join(line_of(key, found) for key, found in done.items()))
     loaded: dict[str, Arrays] = {}
     for name in how.data.split(","):
         for seed in range(0 if how.tables else how.seeds):
@@ -491,7 +635,7 @@ def main() -> None:
             for method_name, labels in cases(name):
                 key = (name, method_name, labels, seed)
                 refused = "refused" in done.get((name, method_name, labels, 0), {})
-                if key in done or refused or (wanted and method_name not in wanted):
+                if key in done or refused or (wanted and not named(method_name, labels, wanted)):
                     continue
                 if time.monotonic() - began > 60 * how.minutes:
                     break
@@ -500,8 +644,10 @@ def main() -> None:
                 starts = Starts(SETS[name].draw(loaded[name], seed), seed) if starts is None else starts
                 done[key] = run(starts, method_name, labels)
                 with file.open("a") as out:
-                    out.write(json.dumps({"case": key, "found": done[key]}) + "\n")
+                    out.write(line_of(key, done[key]))
                 print(*key, {k: round(v, 3) if isinstance(v, float) else v for k, v in done[key].items()}, flush=True)
+    if how.dry:
+        return
     written = [word for word in sys.argv if word != "--tables"]
     path = Path(__file__).with_name("ROBUST_RESULTS.md")
     if not path.exists():

@@ -1,7 +1,8 @@
 """Doubtful labels: losses, terms, weightings and procedures for noise, missing labels and long tails.
 
 Wrong labels: a robust `Loss` (`GeneralizedCrossEntropy`, `ForwardCorrection`, ...) or a `Procedure` with its own loop.
-Few labels: `SelfTraining`; few exact ones beside many weak: `SubPseudoLabels`, `FewShotPrototypes`.
+Few labels: `SelfTraining`, `LabelPropagation` and relatives; few exact ones beside many weak: `SubPseudoLabels`,
+`FewShotPrototypes`.
 Skewed classes: `LogitAdjustment`, `ClassBalanced`, `AnyLoss`; skewed numbers: `ConR`. Missing marks: `NonNegativePU`,
 `PUMLC`, `COMIC`. `method("gce")` gives the arguments of a `Learner` by a method's name; `all_methods()` lists them.
 """
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from anygrain.robust.bootstrapping import Bootstrapping
     from anygrain.robust.class_balanced import ClassBalanced
     from anygrain.robust.co_teaching import CoTeaching
+    from anygrain.robust.co_training import CoTraining
     from anygrain.robust.comic import COMIC
     from anygrain.robust.con_r import ConR, contrastive_regularizer, density_weights
     from anygrain.robust.cross_entropy import CrossEntropy
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from anygrain.robust.few_shot_prototypes import Decisions, FewShotPrototypes
     from anygrain.robust.focal import Focal
     from anygrain.robust.generalized_cross_entropy import GeneralizedCrossEntropy
+    from anygrain.robust.label_propagation import LabelPropagation
     from anygrain.robust.label_smoothing import LabelSmoothing
     from anygrain.robust.logit_adjustment import LogitAdjustment
     from anygrain.robust.methods import Method, all_methods, method
@@ -33,7 +36,9 @@ if TYPE_CHECKING:
     from anygrain.robust.subclass_balancing import SubclassBalancing, SubclassContrast, subclass_balancing_loss
     from anygrain.robust.symmetric_cross_entropy import SymmetricCrossEntropy
     from anygrain.robust.thresholds import Adaptive, Curriculum, Fixed, MarginBound, PlugInError, Threshold, TopPerClass
+    from anygrain.robust.transductive_svm import TransductiveSVM
     from anygrain.robust.transition import BackwardCorrection, ForwardCorrection, estimate_transition
+    from anygrain.robust.tri_training import TriTraining
 
 __all__ = [
     "COMIC",
@@ -44,6 +49,7 @@ __all__ = [
     "Bootstrapping",
     "ClassBalanced",
     "CoTeaching",
+    "CoTraining",
     "ConR",
     "CrossEntropy",
     "Curriculum",
@@ -56,6 +62,7 @@ __all__ = [
     "GeneralizedCrossEntropy",
     "Handling",
     "KeepRepresentation",
+    "LabelPropagation",
     "LabelSmoothing",
     "LogitAdjustment",
     "MarginBound",
@@ -76,6 +83,8 @@ __all__ = [
     "SymmetricCrossEntropy",
     "Threshold",
     "TopPerClass",
+    "TransductiveSVM",
+    "TriTraining",
     "all_methods",
     "contrastive_regularizer",
     "density_weights",
@@ -95,6 +104,7 @@ _FILES = {
     "COMIC": "comic",
     "ClassBalanced": "class_balanced",
     "CoTeaching": "co_teaching",
+    "CoTraining": "co_training",
     "ConR": "con_r",
     "CrossEntropy": "cross_entropy",
     "Curriculum": "thresholds",
@@ -107,6 +117,7 @@ _FILES = {
     "GeneralizedCrossEntropy": "generalized_cross_entropy",
     "Handling": "self_training",
     "KeepRepresentation": "representation_calibration",
+    "LabelPropagation": "label_propagation",
     "LabelSmoothing": "label_smoothing",
     "LogitAdjustment": "logit_adjustment",
     "MarginBound": "thresholds",
@@ -128,6 +139,8 @@ _FILES = {
     "SymmetricCrossEntropy": "symmetric_cross_entropy",
     "Threshold": "thresholds",
     "TopPerClass": "thresholds",
+    "TransductiveSVM": "transductive_svm",
+    "TriTraining": "tri_training",
     "all_methods": "methods",
     "contrastive_regularizer": "con_r",
     "density_weights": "con_r",

@@ -15,7 +15,7 @@ from anygrain.learn.procedure import Procedure
 from anygrain.learn.step import Step
 from anygrain.learn.term import Term
 from anygrain.robust.fresh import alone, fit_with, fresh_head, takes_only
-from anygrain.robust.self_training import folds_of, told_rows
+from anygrain.robust.votes import folds_of, told_rows
 
 if TYPE_CHECKING:
     from anygrain.learn.learner import Learner

@@ -14,7 +14,7 @@ strong view once their weak one is believed with .95, and the weights are averag
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -26,23 +26,20 @@ from torch import Tensor
 
 from anygrain.labels import Exact, LabelError, Labels
 from anygrain.labels.observations import Observations
-from anygrain.learn.calibration import fit_temperature
-from anygrain.learn.end_to_end import SHRINK, doubts
-from anygrain.learn.head import Head
-from anygrain.learn.loss import cross_entropy
 from anygrain.learn.procedure import Procedure
 from anygrain.learn.reading import read_classes
-from anygrain.learn.recipe import split_groups
-from anygrain.robust.fresh import alone, fit_with, fresh_head, takes_only
-from anygrain.robust.thresholds import Round, Threshold, confidence, threshold_from
+from anygrain.robust.fresh import alone, takes_only
+from anygrain.robust.thresholds import Measure, Round, Threshold, confidence, threshold_from
+from anygrain.robust.votes import HeadVotes, folds_of, told_rows
 
 if TYPE_CHECKING:
     from anygrain.learn.learner import Learner
 
 #: fits a fresh model to rows (R,), their targets (R, K) and weights (R,): gives probabilities (N, K) and the model
 Fit = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Any]]
+#: votes (V, U, K) of V learners: the votes that each of them is taught, and where it is taught at all, bool (V, U)
+Teach = Callable[[Tensor], tuple[Tensor, Tensor]]
 SURE, SETTLING = 0.999, 5  # belief of a label that leaves nothing open; E-steps before round 1 where some does
-FOLDS = 3  # of rows with labels, for votes by models that did not learn from them
 
 
 @dataclass
@@ -50,7 +47,8 @@ class Handling:
     r"""What is done about wrong guesses.
 
     Attributes:
-        weigh: whether a guess counts as much as it was sure, times `weight`.
+        weigh: whether a guess counts as much as it was sure, times `weight`; or by which measure of `confidence`,
+            "probability" where it is True.
         weight: of a guess beside a label.
         ramp: rounds over which the weight rises to `weight`; 0 or 1 for none.
         smoothing: share of a guess that is spread over all classes.
@@ -63,7 +61,7 @@ class Handling:
             :math:`-\log \sum_a p_a P(\hat y \mid a)`.
     """
 
-    weigh: bool = False
+    weigh: bool | Measure = False
     weight: float = 1.0
     ramp: int = 0
     smoothing: float = 0.0
@@ -86,7 +84,9 @@ class Handling:
             target = target / target.sum(dim=1, keepdim=True)
         target = (1 - self.smoothing) * target + self.smoothing / votes.shape[1]
         weight = votes.new_full((len(votes),), self.weight * min(1.0, number / max(self.ramp, 1)))
-        return target, weight * confidence(votes) if self.weigh else weight
+        if not self.weigh:
+            return target, weight
+        return target, weight * confidence(votes, "probability" if self.weigh is True else self.weigh)
 
 
 @dataclass
@@ -95,113 +95,145 @@ class Outcome:
 
     Attributes:
         target: (N, K) what every row was learnt with last; rows that were not accepted have their last votes.
+        weight: (N,) how much every row counted.
         accepted: bool (N,), guesses that were learnt from.
         probs: (N, K) of the last model.
-        model: the last model.
+        model: the last model; a list of them where there are several learners. Target, weight and probabilities are
+            then what they have in common: means, of probabilities geometric ones.
         history: one dict per round: how many guesses, of which classes, how many are new.
     """
 
     target: Tensor
+    weight: Tensor
     accepted: Tensor
     probs: Tensor
     model: Any
     history: list[dict[str, Any]] = field(default_factory=list)
 
+    @property
+    def rows(self) -> Tensor:
+        """Instances that were learnt from, (R,)."""
+        return (self.weight > 0).nonzero()[:, 0]
 
-def told_rows(labels: Labels) -> Tensor:
-    """Instances of which something is said, bool (N,)."""
-    return (doubts(labels) < 1).to(labels.device)
+
+def to_itself(votes: Tensor) -> tuple[Tensor, Tensor]:
+    """Every learner is taught its own guesses."""
+    return votes, torch.ones_like(votes[:, :, 0], dtype=torch.bool)
 
 
-def folds_of(labels: Labels, target: Tensor, told: Tensor, generator: torch.Generator) -> Tensor:
-    """Fold (N,) of instances with labels: sets whole, or, where there are none, classes spread; -1 elsewhere."""
-    if labels.structure.n_sets:
-        fold = split_groups(labels.groups()[labels.rows].cpu(), FOLDS, generator).to(target.device)
-        return torch.where(told, fold, -1)
-    rows = told.nonzero()[:, 0]
-    rows = rows[torch.randperm(len(rows), generator=generator).to(rows.device)]
-    rows = rows[torch.argsort(target[rows].argmax(dim=1), stable=True)]
-    fold = torch.full((len(told),), -1, device=target.device)
-    fold[rows] = torch.arange(len(rows), device=target.device) % FOLDS
-    return fold
+def together(probs: Tensor) -> Tensor:
+    """Normalised geometric mean (N, K) of the probabilities (V, N, K) of several learners."""
+    if len(probs) == 1:
+        return probs[0]
+    return probs.clamp(min=1e-30).log().mean(dim=0).softmax(dim=1)
 
 
 def self_train(
-    labels: Labels, fit: Fit, threshold: Threshold, *, rounds: int, handling: Handling, seed: int, dtype: torch.dtype
+    labels: Labels,
+    fits: Fit | Sequence[Fit],
+    threshold: Threshold,
+    *,
+    rounds: int,
+    handling: Handling,
+    seed: int,
+    dtype: torch.dtype,
+    teach: Teach = to_itself,
 ) -> Outcome:
-    """The loop, with any model.
+    """The loop, with any model, or with several that teach each other.
 
     Args:
         labels: of N instances.
-        fit: see `Fit`.
+        fits: see `Fit`; one for each of V learners.
+        teach: see `Teach`.
 
     Raises:
         LabelError: nothing is told of any row.
     """
+    one = not isinstance(fits, Sequence)
+    learners: Sequence[Fit] = [fits] if not isinstance(fits, Sequence) else fits
     told = told_rows(labels)
     if not bool(told.any()):
         raise LabelError("no row has any evidence: self-training starts from rows with labels")
-    target = alone(labels, dtype)
-    fold = folds_of(labels, target, told, torch.Generator().manual_seed(seed))
+    number_of, track = len(learners), range(len(learners))
+    target = alone(labels, dtype).expand(number_of, -1, -1).clone()
+    fold = folds_of(labels, target[0], told, torch.Generator().manual_seed(seed))
     given = labels.instance_weight().to(dtype)
-    taken, weight = told.clone(), torch.where(told, given, 0.0)
+    taken = told.expand(number_of, -1).clone()
+    weight = torch.where(taken, given, 0.0)
     untold = (~told).nonzero()[:, 0]
     history: list[dict[str, Any]] = []
 
-    def learn(rows: Tensor) -> tuple[Tensor, Any]:
-        return fit(rows, target[rows], weight[rows])
+    def learn(use: Tensor) -> tuple[Tensor, list[Any]]:
+        """Probabilities (V, N, K) and models, each fitted to what it was taught of rows in use, bool (N,)."""
+        rows = [(taken[v] & use).nonzero()[:, 0] for v in track]
+        found = [learners[v](rows[v], target[v, rows[v]], weight[v, rows[v]]) for v in track]
+        return torch.stack([probs for probs, _ in found]), [model for _, model in found]
 
-    probs, model = learn(taken.nonzero()[:, 0])
-    if bool((target[told].amax(dim=1) < SURE).any()):  # labels that leave classes open settle first
+    def settle(probs: Tensor) -> None:
+        """Rows with labels are learnt with what these say under the learners' common belief."""
+        target[:, told] = labels.posterior(together(probs).clamp(min=1e-30).log())[told]
+
+    everyone = torch.ones_like(told)
+    probs, models = learn(everyone)
+    if bool((target[0, told].amax(dim=1) < SURE).any()):  # labels that leave classes open settle first
         for _ in range(SETTLING):
-            target[told] = labels.posterior(probs.clamp(min=1e-30).log())[told]
-            probs, model = learn(taken.nonzero()[:, 0])
+            settle(probs)
+            probs, models = learn(everyone)
     for number in range(1, rounds + 1):
         if not len(untold):
             break
-        votes, held_out, transition = probs[untold], None, None
+        votes, taught = teach(probs[:, untold])
+        truth = target[0, told]
         if handling.align:
-            votes = aligned(votes, target[told].mean(dim=0))
+            votes = torch.stack([aligned(v, truth.mean(dim=0)) for v in votes])
+        apart = torch.zeros_like(probs)
         if threshold.needs_held_out or handling.correct:
-            held_out = probs.clone()
             for f in fold[told].unique().tolist():
-                held_out[fold == f] = learn((taken & (fold != f)).nonzero()[:, 0])[0][fold == f]
-            held_out = held_out[told]
-            transition = guesses_given_truth(held_out, target[told])
-        accepted = threshold(Round(votes, number, held_out, target[told]))
-        before = taken[untold]
-        if not threshold.refresh:
-            accepted &= ~before
+                apart[:, fold == f] = learn(fold != f)[0][:, fold == f]
+        held_out, heard = teach(apart[:, told])
+        before = taken[:, untold]
+        accepted, same = torch.zeros_like(before), torch.ones_like(before)
+        for v in track:
+            seen, held = taught[v], (held_out[v, heard[v]], truth[heard[v]])
+            asked = threshold.needs_held_out or handling.correct
+            transition = guesses_given_truth(*held) if handling.correct else None
+            if bool(seen.any()):
+                about = Round(votes[v, seen], number, held[0] if asked else None, held[1])
+                accepted[v, seen] = threshold(about)
+            if not threshold.refresh:
+                accepted[v] &= ~before[v]
+            guess, counts = handling.of_round(votes[v], number, transition)
+            same[v] = target[v, untold].argmax(dim=1) == votes[v].argmax(dim=1)
+            if threshold.refresh:
+                taken[v, untold], weight[v, untold] = accepted[v], 0.0
+            chosen = untold[accepted[v]]
+            taken[v, chosen], target[v, chosen] = True, guess[accepted[v]]
+            weight[v, chosen] = counts[accepted[v]] * given[chosen]
         new = accepted & ~before
-        guess, counts = handling.of_round(votes, number, transition)
-        same = target[untold].argmax(dim=1) == votes.argmax(dim=1)
         settled = not bool(new.any()) and (
             not threshold.refresh or bool(((accepted == before) & same)[accepted | before].all())
         )
-        if threshold.refresh:
-            taken[untold], weight[untold] = accepted, 0.0
-        chosen = untold[accepted]
-        taken[chosen], target[chosen] = True, guess[accepted]
-        weight[chosen] = counts[accepted] * given[chosen]
-        classes = torch.bincount(votes[accepted].argmax(dim=1), minlength=votes.shape[1])
         history.append(
             {
                 "step": f"round {number}",
                 "track": "self-training",
                 "round": number,
-                "accepted": int(taken[untold].sum()),
-                "new": int(new.sum()),
-                "by_class": classes.tolist(),
-                "mean_confidence": float(confidence(votes).mean()),
+                "accepted": int(taken[:, untold].any(dim=0).sum()),
+                "new": int(new.any(dim=0).sum()),
+                "by_class": torch.bincount(votes.argmax(dim=2)[accepted], minlength=votes.shape[2]).tolist(),
+                "mean_confidence": float(confidence(votes.flatten(0, 1)).mean()),
             }
         )
         if settled:
             break
-        target[told] = labels.posterior(probs.clamp(min=1e-30).log())[told]
-        probs, model = learn(taken.nonzero()[:, 0])
-    left = ~taken
-    target[left] = probs[left]
-    return Outcome(target, taken & ~told, probs, model, history)
+        settle(probs)
+        probs, models = learn(everyone)
+    share = weight / weight.sum(dim=0).clamp(min=1e-30)
+    common = (share[:, :, None] * target).sum(dim=0)
+    mean = weight.mean(dim=0)
+    believed = together(probs)
+    common[mean == 0] = believed[mean == 0]
+    return Outcome(common, mean, taken.any(dim=0) & ~told, believed, models[0] if one else models, history)
 
 
 def aligned(votes: Tensor, share: Tensor, steps: int = 50) -> Tensor:
@@ -253,6 +285,9 @@ class SelfTraining(Procedure):
     Source: Amini et al., Self-Training: A Survey, 2022.
     """
 
+    #: whether what takes part is one head of all features, which stays
+    own_head = True
+
     def __init__(
         self,
         threshold: Threshold | str | None = None,
@@ -267,48 +302,42 @@ class SelfTraining(Procedure):
         self.threshold = threshold_from("curriculum" if threshold is None else threshold)
         self.handling = Handling(align=True) if handling is None else handling
         self.rounds, self.calibrate, self.steps = rounds, calibrate, steps
+        self.finds_temperature = calibrate and self.own_head
+
+    def learners(self, learner: Learner, features: Tensor, labels: Labels) -> Sequence[Fit]:
+        """What takes part."""
+        return [HeadVotes(learner, features, labels, calibrate=self.calibrate, steps=self.steps)]
+
+    def teach(self, votes: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Teach`."""
+        return to_itself(votes)
 
     def run(self, learner: Learner, features: Tensor, labels: Labels) -> None:
         takes_only(self, learner, "loss")
-        loss = cross_entropy if learner.loss is None else learner.loss
-        told = told_rows(labels)
-        fold = folds_of(labels, alone(labels, features.dtype), told, torch.Generator().manual_seed(int(learner.seed)))
-
-        def head_of(rows: Tensor, target: Tensor, weight: Tensor) -> Head:
-            head = fresh_head(learner, features.shape[1], labels.n_classes, like=features)
-            head.start(features[rows], target)
-            return fit_with(head, features[rows], target, weight, loss, penalty=learner.penalty, steps=self.steps)
-
-        def logits_of(head: Head) -> Tensor:
-            with torch.no_grad():
-                return head.logits(features)
-
-        def fit(rows: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Any]:
-            head = head_of(rows, target, weight)
-            logits = logits_of(head)
-            if not self.calibrate:
-                return logits.softmax(dim=1), (head, 1.0)
-            apart, seen = torch.zeros_like(logits), torch.zeros_like(told)
-            for f in fold[told].unique().tolist():
-                kept = fold[rows] != f
-                if bool(kept.any()):
-                    apart[fold == f] = logits_of(head_of(rows[kept], target[kept], weight[kept]))[fold == f]
-                    seen |= fold == f
-            n = int((seen & told).sum())
-            temperature = fit_temperature(labels, apart, seen & told, default=1.0) ** (n / (n + SHRINK))
-            return (temperature * logits).softmax(dim=1), (head, temperature)
-
+        found = self.learners(learner, features, labels)
         self.outcome_ = self_train(
             labels,
-            fit,
+            found,
             self.threshold,
             rounds=self.rounds,
             handling=self.handling,
             seed=int(learner.seed),
             dtype=features.dtype,
+            teach=self.teach,
         )
-        learner.head_, learner.temperature_ = self.outcome_.model
-        learner.history_ = self.outcome_.history
+        self.keep(learner, features, labels)
+        told = int(told_rows(labels).sum())
+        start = {"step": "labels", "track": "self-training", "round": 0, "told": told}
+        learner.history_ = [start, *self.outcome_.history]
+
+    def keep(self, learner: Learner, features: Tensor, labels: Labels) -> None:
+        """Sets the head that stays: the one that took part, or one of all features that learns what was taught."""
+        if self.own_head:
+            learner.head_, learner.temperature_ = self.outcome_.model[0]
+            return
+        rows = self.outcome_.rows
+        whole = HeadVotes(learner, features, labels, calibrate=False, steps=self.steps)
+        learner.head_ = whole.head(rows, self.outcome_.target[rows], self.outcome_.weight[rows])
 
 
 class SelfTrainingClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
