@@ -149,7 +149,7 @@ def fit(
     out: Annotated[Path, typer.Option(help="The run folder to write.")],
     settings: Settings = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, train nothing, write nothing.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run or comparison.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run that is there.")] = False,
     compare: Annotated[
         str, typer.Option(metavar="A,B,C", help="Compare methods on held-out rows instead: default,gce,...")
@@ -159,8 +159,6 @@ def fit(
     if compare:
         from anygrain.program.compare import compare as compare_verb
 
-        if resume:
-            raise typer.BadParameter("--resume is not for --compare: start it again with --overwrite")
         compare_verb(
             config,
             compare,
@@ -168,6 +166,7 @@ def fit(
             settings or [],
             _screen(),
             command=_command(),
+            resume=resume,
             overwrite=overwrite,
             dry_run=dry_run,
         )

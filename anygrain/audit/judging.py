@@ -217,7 +217,7 @@ def _started(labels: Labels) -> list[Labels]:
         warnings.simplefilter("ignore", IdentifiabilityWarning)
         for part in parts:
             if isinstance(part, Crowd | Rules):
-                aggregate(part)
+                aggregate(part, pool=False)
     return parts
 
 

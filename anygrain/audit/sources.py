@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,11 +13,10 @@ from torch import Tensor
 
 from anygrain.audit.agreement import Agreement, fleiss_kappa, krippendorff_alpha
 from anygrain.audit.annotators import Annotators, judge_annotators, table_of
-from anygrain.audit.auditing import Audit
 from anygrain.audit.further_votes import VotesNeeded, votes_needed
 from anygrain.audit.judging import OTHERS
 from anygrain.audit.rules import JudgedRules, judge_rules
-from anygrain.labels import All, Crowd, Exact, IdentifiabilityWarning, Labels, Ordinal, Rules, aggregate
+from anygrain.labels import All, Crowd, Exact, IdentifiabilityWarning, Labels, Ordinal, RealLabels, Rules, aggregate
 
 #: of fitting annotators to what is known beside their votes
 ROUNDS = 10
@@ -39,37 +40,52 @@ class JudgedCrowd:
     needed: VotesNeeded | None
 
 
-def judge_crowds(found: Audit, *, confidence: float = 0.95) -> list[JudgedCrowd]:
-    """Every `Crowd` of an audit; annotators are fitted to what the model and the other labels say.
+def judge_crowds(labels: Labels | RealLabels, log_probs: Any, *, confidence: float = 0.95) -> list[JudgedCrowd]:
+    """Every `Crowd` among labels; annotators are fitted to what the model and the other labels say.
 
     Args:
+        labels: all of them.
+        log_probs: of a model that did not see them, (N, K), or None.
         confidence: of an item that needs no more votes.
     """
-    parts = _parts(found)
     out = []
-    for at, part in enumerate(parts):
-        if not isinstance(part, Crowd):
-            continue
-        rest = _beside(parts, at, found.log_probs)
-        own = _fitted(part, rest)
+    for at, own, rest in fitted_crowds(labels, log_probs):
         # of items that nobody voted on the model alone is no ground to say how many votes they need
         belief = (rest + own.log_evidence(torch.float64)).softmax(dim=1)
         needed = None
         if own._columns is None and own.n_classes > 1:
             needed = votes_needed(belief, table_of(own).pooled, confidence=max(confidence, 1.001 / own.n_classes))
-        level = "ordinal" if isinstance(part.channel, Ordinal) else "nominal"
+        level = "ordinal" if isinstance(own.channel, Ordinal) else "nominal"
         out.append(
-            JudgedCrowd(at, judge_annotators(own, rest), krippendorff_alpha(part, level), fleiss_kappa(part), needed)
+            JudgedCrowd(at, judge_annotators(own, rest), krippendorff_alpha(own, level), fleiss_kappa(own), needed)
         )
     return out
 
 
-def judge_all_rules(found: Audit) -> dict[int, JudgedRules]:
-    """Every `Rules` of an audit, by its place in the labels."""
-    parts = _parts(found)
+def fitted_crowds(labels: Labels | RealLabels, log_probs: Any) -> Iterator[tuple[int, Crowd, Tensor]]:
+    """Place of every `Crowd`, it with annotators fitted to everything beside its votes, and that, (N, K) in logs.
+
+    Args:
+        labels, log_probs: as for `judge_crowds`.
+    """
+    parts = _parts(labels)
+    for at, part in enumerate(parts):
+        if isinstance(part, Crowd):
+            rest = _beside(parts, at, log_probs)
+            yield at, _fitted(part, rest), rest
+
+
+def judge_all_rules(labels: Labels | RealLabels, posterior: Any) -> dict[int, JudgedRules]:
+    """Every `Rules` among labels, by its place.
+
+    Args:
+        labels: all of them.
+        posterior: P(class | all), (N, K).
+    """
+    parts = _parts(labels)
     out = {}
     for at, part in enumerate(parts):
-        if isinstance(part, Rules) and found.posterior is not None:
+        if isinstance(part, Rules):
             exact = np.full(part.n_instances, -1)
             for other in parts:
                 if isinstance(other, Exact) and other.labels.shape == exact.shape:
@@ -77,8 +93,8 @@ def judge_all_rules(found: Audit) -> dict[int, JudgedRules]:
             own = part.with_own_channels()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", IdentifiabilityWarning)
-                aggregate(own)
-            out[at] = judge_rules(own, found.posterior, exact)
+                aggregate(own, pool=False)
+            out[at] = judge_rules(own, posterior, exact)
     return out
 
 
@@ -87,27 +103,26 @@ def _fitted(part: Crowd, rest: Tensor) -> Crowd:
     own = part.to("cpu").with_own_channels()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", IdentifiabilityWarning)
-        aggregate(own)
+        aggregate(own, pool=False)
     for _ in range(ROUNDS):
         own.update((rest + own.log_evidence(torch.float64)).softmax(dim=1))
     return own
 
 
-def _beside(parts: list[Labels], at: int, log_probs: np.ndarray | None) -> Tensor:
+def _beside(parts: Sequence[Labels], at: int, log_probs: Any) -> Tensor:
     """Log-probabilities (N, K) by the model and all kinds of label but one."""
     part = parts[at]
     n, k = part.n_instances, part.n_classes
     base = torch.full((n, k), -float(np.log(k)), dtype=torch.float64)
     if log_probs is not None:
-        base = torch.from_numpy(log_probs).double()
+        base = torch.as_tensor(log_probs).double().cpu()
     others = [p.to("cpu").with_error(OTHERS) for i, p in enumerate(parts) if i != at and not p.given_x]
     if not others:
         return base
     return (others[0] if len(others) == 1 else All(*others)).posterior(base).clamp(min=1e-30).log()
 
 
-def _parts(found: Audit) -> list[Labels]:
-    labels = found.labels
+def _parts(labels: Labels | RealLabels) -> Sequence[Labels]:
     if not isinstance(labels, Labels):
         return []
-    return list(labels.parts) if isinstance(labels, All) else [labels]
+    return labels.parts if isinstance(labels, All) else [labels]

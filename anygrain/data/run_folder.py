@@ -164,7 +164,7 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 from anygrain.data.error import InputError, counted, some
 from anygrain.data.table import check_place
@@ -181,6 +181,7 @@ WRITTEN = (
     "tensorboard",
     "mlflow",
     "conflicts.csv",
+    "audit",
     ".lock",
     ".state",
 )
@@ -193,7 +194,16 @@ class RunFolder:
         path: the folder; made when the context is entered.
         config: the configuration, as TOML; a fit goes on only with the same one.
         data: what the configuration read, as a short text that changes when the data do.
+
+    Attributes:
+        noun: what the folder holds, in messages.
+        written: names of all that it may hold.
+        result: the file that is there once it is finished.
     """
+
+    noun: ClassVar[str] = "run"
+    written: ClassVar[tuple[str, ...]] = WRITTEN
+    result: ClassVar[str] = "metrics.json"
 
     def __init__(self, path: str | Path, config: str, data: str):
         self.path = Path(path)
@@ -216,10 +226,11 @@ class RunFolder:
         present = sorted(p.name for p in path.iterdir()) if path.exists() else []
         if not present:
             return "new"
-        strange = [name for name in present if name not in WRITTEN and not name.endswith(".part")]
+        strange = [name for name in present if name not in self.written and not name.endswith(".part")]
         if strange:
             raise InputError(
-                f"{path} holds {counted(len(strange), 'file')} that no run wrote: {some(strange)}. Choose another --out"
+                f"{path} holds {counted(len(strange), 'file')} that no {self.noun} wrote: {some(strange)}. Choose "
+                "another --out"
             )
         if _is_locked(path / ".lock"):
             raise InputError(f"{path} is in use by another fit. Wait for it, or choose another --out")
@@ -227,21 +238,24 @@ class RunFolder:
         if overwrite:
             return "overwrite"
         if progress is None:
-            if not (path / "metrics.json").exists():
+            if not (path / self.result).exists():
                 raise InputError(
-                    f"{path} holds the rest of a run that stopped early. Add --overwrite to start again, or choose "
-                    "another --out"
+                    f"{path} holds the rest of a {self.noun} that stopped early. Add --overwrite to start again, or "
+                    "choose another --out"
                 )
             if resume:
                 return "finished"
-            raise InputError(f"{path} holds a finished run. Add --overwrite to replace it, or choose another --out")
+            raise InputError(
+                f"{path} holds a finished {self.noun}. Add --overwrite to replace it, or choose another --out"
+            )
         same = progress["config"] == self.config
         at = f"step {progress['done']} of {progress['total']}" if progress.get("total") else "before its first step"
         if not resume:
             what = "same config" if same else "another config"
             go_on = "Add --resume to continue, --overwrite" if same else "Add --overwrite"
             raise InputError(
-                f"{path} holds an unfinished run ({at}, {what}). {go_on} to start again, or choose another --out"
+                f"{path} holds an unfinished {self.noun} ({at}, {what}). {go_on} to start again, or choose another "
+                "--out"
             )
         if not same:
             raise InputError(
@@ -279,7 +293,7 @@ class RunFolder:
         self.log("resumed" if how == "resume" else "started")
 
     def _clear(self) -> None:
-        for name in WRITTEN:
+        for name in self.written:
             target = self.path / name
             if name == ".lock":
                 continue

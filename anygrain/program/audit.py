@@ -15,14 +15,14 @@ import numpy as np
 from anygrain.data.config import Config, load_config
 from anygrain.data.dataset import Given, model_input, row_ids
 from anygrain.data.error import InputError, counted, did_you_mean, quoted, some
-from anygrain.data.kinds.tags import SAID
 from anygrain.data.pictures import image_cells, thumbnail
 from anygrain.data.table import read_table, write_table
 from anygrain.program.fit import versions
-from anygrain.program.held_out import check_same_rows, held_out_of
+from anygrain.program.held_out import check_same_rows, held_out_of, said_of
 from anygrain.program.look import look
-from anygrain.program.of_classes import adopt_prior_of
+from anygrain.program.of_classes import adopt_prior, adopt_prior_of
 from anygrain.program.predict import run_config
+from anygrain.program.records import Records, records_of
 from anygrain.program.screen import Screen, seconds
 from anygrain.program.setup import dimensions
 from anygrain.program.space import Space, space_of
@@ -89,12 +89,11 @@ def audit(
 
     config, space, dataset, log_probs, features, notes = _given(source, probs, settings, screen)
     data = model_input(dataset.table, dataset.columns, dataset.ids)
-    if space.name == "classes":
-        adopt_prior_of(dataset, log_probs)
     with threads_for(float(len(dataset)) * space.width(dataset) * dimensions(dataset, config)):
         found = audit_of(log_probs, data, dataset.labels, features=features, seed=config.learn.seed)
-        crowds, rules = judge_crowds(found, confidence=SURE), judge_all_rules(found)
-    records = records_of(found, dataset)
+        crowds = judge_crowds(found.labels, found.log_probs, confidence=SURE)
+        rules = judge_all_rules(found.labels, found.posterior)
+    records = columns_of(records_of(found.judgement, dataset), dataset)
     folder.mkdir(parents=True, exist_ok=True)
     _write(found, crowds, rules, records, dataset, folder, names)
     result = {
@@ -167,7 +166,10 @@ def _given(
             space = space_of(config)
             dataset = space.read(config)
             dataset = space.soften(dataset) if dataset.conflicts else dataset
-            return config, space, dataset, probabilities(probs, dataset, space), None, notes
+            theirs = probabilities(probs, dataset, space)
+            if space.name == "classes":
+                adopt_prior_of(dataset, theirs)
+            return config, space, dataset, theirs, None, notes
         seen = look(config, screen)
         space, dataset = seen.space, seen.dataset
         learner, data = space.learner(config, dataset)
@@ -179,12 +181,10 @@ def _given(
             warnings.simplefilter("ignore")
             learner.fit(data, dataset.labels, callback=lambda done, total, facts: steps.update(done, total))
         held = np.asarray(learner.held_out_)
-        log_probs = (
-            (learner.held_out_mean_, learner.held_out_variance_)
-            if learner.space_ == "real"
-            else learner.held_out_log_probs_
-        )
+        log_probs = said_of(learner)
         features = learner.transform(data)
+    if space.name == "classes":
+        adopt_prior(dataset, learner.class_prior_estimate_)
     unseen = int((~np.asarray(held)).sum())
     if unseen:
         of = counted(len(held), "row")
@@ -253,44 +253,26 @@ def probabilities(path: Path, dataset: Given[Any], space: Space[Any]) -> Any:
 # -- what was found ---------------------------------------------------------------------------------------------------
 
 
-def records_of(found: Audit, dataset: Given[Any]) -> dict[str, np.ndarray]:
-    """Every label that says something, the most suspect first: columns of audit.parquet."""
-    evidence = dataset.evidence
-    judged = found.records()
-    row = np.concatenate([e.record_row for e in evidence]).astype(np.int64)
+def columns_of(records: Records, dataset: Given[Any]) -> dict[str, np.ndarray]:
+    """The columns of audit.parquet: every label that says something, the most suspect first."""
+    best = records.order
     ids = np.append(dataset.ids.astype(object), "")
-    source = np.concatenate([e.record_source for e in evidence]).astype(str).astype(object)
-    said_of = np.concatenate([e.record_value for e in evidence]).astype(str).astype(object)
+    kinds = np.array([e.kind for e in dataset.evidence], dtype=object)
+    names = np.array([e.name for e in dataset.evidence], dtype=object)
     columns = {
-        "row": ids[row],
-        "label": np.concatenate([np.full(len(e.record_row), e.name, dtype=object) for e in evidence]),
-        "kind": np.concatenate([np.full(len(e.record_row), e.kind, dtype=object) for e in evidence]),
-        "source": np.where(np.isin(judged["kind"], ["Tags"]), judged["source"], source),
-        "given": said_of,
-        "proposed": np.where(row >= 0, _words(judged["proposed"], dataset), _of_sets(judged, said_of)),
-        "probability": judged["probability"],
-        "prob_wrong": judged["prob_wrong"],
-        "nats_lost": judged["nats_lost"],
-        "looks_wrong": judged["looks_wrong"],
+        "row": ids[records.row],
+        "label": names[records.part],
+        "kind": kinds[records.part],
+        "source": np.where(records.tag == "", records.source, records.tag),
+        "given": records.value,
+        "proposed": records.proposed,
+        "probability": records.probability,
+        "prob_wrong": records.wrong,
+        "nats_lost": records.nats,
+        "looks_wrong": records.looks_wrong,
+        "_row": records.row,
     }
-    said = np.flatnonzero(found.said & (columns["given"] != ""))
-    best = said[np.lexsort((-columns["nats_lost"][said], -columns["prob_wrong"][said]))]
-    return {**{name: values[best] for name, values in columns.items()}, "_row": row[best], "_record": best}
-
-
-def _of_sets(judged: Mapping[str, np.ndarray], given: np.ndarray) -> np.ndarray:
-    """What is likely true of sets: what was said, or that it is something else."""
-    return np.where(judged["looks_wrong"], "something else", given).astype(object)
-
-
-def _words(proposed: np.ndarray, dataset: Given[Any]) -> np.ndarray:
-    """What is proposed, in words."""
-    if proposed.dtype.kind in "iu":
-        names: list[str] = [*(SAID[1:] if _of_tags(dataset) else dataset.classes.names), ""]  # type: ignore[attr-defined]
-        return np.asarray(np.array(names, dtype=object)[proposed])
-    if proposed.dtype.kind == "f":
-        return np.array([f"{v:.4g}" for v in proposed.tolist()], dtype=object)
-    return proposed.astype(str).astype(object)
+    return {name: values[best] for name, values in columns.items()}
 
 
 def summary(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 import time
 import warnings
 from collections.abc import Sequence
@@ -16,22 +17,24 @@ import numpy as np
 import torch
 
 from anygrain.data.config import Config, load_config
-from anygrain.data.conflicts import message
 from anygrain.data.dataset import Given
 from anygrain.data.error import InputError, counted, quoted
-from anygrain.data.run_folder import fingerprint, write_whole
+from anygrain.data.run_folder import RunFolder
 from anygrain.data.table import write_table
 from anygrain.data.tag_dataset import TagDataset
 from anygrain.labels import Positive
+from anygrain.program.fit import Stopped, resumed_by
 from anygrain.program.held_evidence import held_out_scores
+from anygrain.program.interrupt import stop_if_asked
+from anygrain.program.look import fingerprint_of, read_checked
 from anygrain.program.screen import Screen, seconds
 from anygrain.program.setup import dimensions, method_arguments
-from anygrain.program.space import Space, space_of
+from anygrain.program.space import Space
 from anygrain.program.threads import threads_for
 
 FORMAT = "anygrain-compare-1"
 PARTS = 3  # rows are held out in turn
-FILES = ("compare.json", "compare.parquet", "compare.html", "config.toml")
+FILES = ("compare.json", "compare.parquet", "compare.html", "config.toml", "log.jsonl")
 
 
 @dataclass
@@ -55,6 +58,58 @@ class Outcome:
     seconds: float
 
 
+class CompareFolder(RunFolder):
+    """The folder of a comparison; methods that are finished are kept in it while others are not.
+
+    What an earlier comparison wrote stays until the new one replaces it.
+    """
+
+    noun = "comparison"
+    written = (*FILES, ".lock", ".state")
+    result = "compare.json"
+
+    def _clear(self) -> None:
+        shutil.rmtree(self.state, ignore_errors=True)
+
+    def discard(self) -> None:
+        self.close()
+        self._clear()
+        if not (self.path / self.result).exists():
+            (self.path / "log.jsonl").unlink(missing_ok=True)
+            self.path.rmdir()
+
+    def keep(self, number: int, name: str, outcome: Outcome | str) -> None:
+        """Keep what came of a method: an outcome, or why it was left out."""
+        if isinstance(outcome, str):
+            self.keep_step(number, {"none": torch.zeros(0)}, {"method": name, "left_out": outcome})
+            return
+        tensors = {"evidence": outcome.evidence}
+        tensors |= {f"truth.{at}": values for at, values in enumerate(outcome.truth.values())}
+        tensors["measures"] = np.array(list(outcome.measures.values()), dtype=np.float64)
+        facts = {
+            "method": name,
+            "says": outcome.says,
+            "truth": list(outcome.truth),
+            "measures": list(outcome.measures),
+            "seconds": outcome.seconds,
+        }
+        self.keep_step(number, {n: torch.from_numpy(np.ascontiguousarray(v)) for n, v in tensors.items()}, facts)
+
+    def kept(self) -> dict[str, Outcome | str]:
+        """What was kept, by method."""
+        found: dict[str, Outcome | str] = {}
+        for tensors, facts in self.steps():
+            name = facts["method"]
+            if "left_out" in facts:
+                found[name] = facts["left_out"]
+                continue
+            arrays = {key: t.numpy() for key, t in tensors.items()}
+            truth = {name: arrays[f"truth.{at}"] for at, name in enumerate(facts["truth"])}
+            measures = dict(zip(facts["measures"], arrays["measures"].tolist(), strict=True))
+            found[name] = Outcome(name, facts["says"], arrays["evidence"], truth, measures, facts["seconds"])
+        return found
+
+
 def compare(
     config_path: str | Path,
     names: str,
@@ -63,6 +118,7 @@ def compare(
     screen: Screen,
     *,
     command: str,
+    resume: bool = False,
     overwrite: bool = False,
     dry_run: bool = False,
 ) -> None:
@@ -76,10 +132,8 @@ def compare(
 
     Raises:
         InputError: bad input, a method that is not known or not for these labels, a folder in use; nothing was written.
+        Stopped: interrupted after it had begun; methods that are finished are kept.
     """
-    from anygrain.labels import LabelError
-    from anygrain.robust.methods import read_method
-
     began = time.monotonic()
     asked = [name.strip() for name in names.split(",") if name.strip()]
     config = load_config(config_path, settings)
@@ -88,14 +142,12 @@ def compare(
         raise InputError(f"--compare names {quoted(twice)} twice")
     if len(asked) < 2:
         raise InputError(f"--compare {names!r} is one method. Expected two or more, such as --compare default,gce")
-    folder = Path(out)
-    _check_folder(folder, overwrite=overwrite)
-    space = space_of(config)
-    dataset = space.read(config)
-    if dataset.conflicts:
-        if config.learn.conflicts == "stop":
-            raise InputError(message(dataset.conflicts))
-        dataset = space.soften(dataset)
+    folder = CompareFolder(out, config.to_toml(), fingerprint_of(config))
+    how = folder.check(resume=resume, overwrite=overwrite)
+    if how == "finished":
+        screen.line(f"{folder.path} is finished already: {folder.path / 'compare.html'} shows it")
+        return
+    space, dataset = read_checked(config, screen)
     configs = {name: _with_method(config, name) for name in asked}
     for each in configs.values():
         method_arguments(each, dataset)
@@ -113,61 +165,103 @@ def compare(
     if dry_run:
         screen.line(f"nothing was written (--dry-run). Next:  anygrain fit {config_path} --compare {names} --out {out}")
         return
-    outcomes: list[Outcome] = []
-    left_out: dict[str, str] = {}
-    for at, name in enumerate(asked):
-        try:
-            outcomes.append(_outcome(name, read_method(name)[0].says, configs[name], dataset, space, parts))
-        except LabelError as error:  # what the others took is not lost
-            left_out[name] = str(error)
-            screen.line(f"{at + 1} of {len(asked)}  {name}  left out: {error}")
+    folder.open(how)
+    try:
+        outcomes, left_out = _outcomes(configs, dataset, space, parts, folder, screen)
+        _write(outcomes, left_out, config, dataset, space, parts, folder, screen, command)
+    except KeyboardInterrupt:
+        done = len(folder.kept())
+        again = resumed_by(config_path, out, settings, names)
+        raise Stopped(f"stopped after {done} of {counted(len(asked), 'method')}. Go on with:  {again}") from None
+    except InputError:
+        folder.discard()
+        raise
+    finally:
+        folder.close()
+    screen.line(f"{folder.path}: {' '.join(n for n in FILES if (folder.path / n).exists())}")
+    best = summary(outcomes, config.learn.seed)["best"]
+    screen.line(f"Next:  anygrain fit {config_path} --set learn.method={best} --out RUN")
+
+
+def _outcomes(
+    configs: dict[str, Config],
+    dataset: Given[Any],
+    space: Space[Any],
+    parts: np.ndarray,
+    folder: CompareFolder,
+    screen: Screen,
+) -> tuple[list[Outcome], dict[str, str]]:
+    """Outcomes of the methods, and why others were left out; those that the folder keeps are not fitted again.
+
+    Raises:
+        InputError: fewer than two methods can be fitted.
+    """
+    from anygrain.labels import LabelError
+    from anygrain.robust.methods import read_method
+
+    found = folder.kept()
+    if found:
+        screen.line(f"goes on after {counted(len(found), 'finished method')}")
+    folder.say_progress(len(found), len(configs))
+    for at, (name, config) in enumerate(configs.items(), start=1):
+        if name in found:
             continue
-        screen.line(f"{at + 1} of {len(asked)}  {name}  {seconds(outcomes[-1].seconds)}")
+        outcome: Outcome | str
+        try:
+            outcome = _outcome(name, read_method(name)[0].says, config, dataset, space, parts)
+        except LabelError as error:  # what the others took is not lost
+            outcome = str(error)
+        found[name] = outcome
+        folder.keep(len(found), name, outcome)
+        folder.say_progress(len(found), len(configs))
+        about = f"left out: {outcome}" if isinstance(outcome, str) else seconds(outcome.seconds)
+        folder.log("method", method=name, says=about)
+        screen.line(f"{at} of {len(configs)}  {name}  {about}")
+        stop_if_asked()
+    asked = {name: found[name] for name in configs}
+    left_out = {name: why for name, why in asked.items() if isinstance(why, str)}
+    outcomes = [outcome for outcome in asked.values() if isinstance(outcome, Outcome)]
     if len(outcomes) < 2:
         why = "; ".join(f"{name}: {text}" for name, text in left_out.items())
         raise InputError(f"fewer than two methods can be fitted to this, so nothing is compared. {why}")
-    found = summary(outcomes, config.learn.seed)
-    folder.mkdir(parents=True, exist_ok=True)
+    return outcomes, left_out
+
+
+def _write(
+    outcomes: Sequence[Outcome],
+    left_out: dict[str, str],
+    config: Config,
+    dataset: Given[Any],
+    space: Space[Any],
+    parts: np.ndarray,
+    folder: CompareFolder,
+    screen: Screen,
+    command: str,
+) -> None:
+    """The files of a comparison."""
     result = {
         "format": FORMAT,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,
-        "seconds": time.monotonic() - began,
+        "seconds": sum(outcome.seconds for outcome in outcomes),
         "space": space.name,
         "rows": len(dataset),
         "parts": int(parts.max()) + 1,
         "observations": len(outcomes[0].evidence),
-        "data": fingerprint([dataset.config.data.source]),
+        "data": folder.data,
         "left_out": left_out,
-        **found,
+        **summary(outcomes, config.learn.seed),
     }
-    write_table({o.method: o.evidence for o in outcomes}, folder / "compare.parquet")
-    write_whole(folder / "config.toml", config.to_toml())
-    write_whole(folder / "compare.json", json.dumps(result, indent=1) + "\n")
-    _write_page(result, folder, screen)
+    write_table({o.method: o.evidence for o in outcomes}, folder.path / "compare.parquet")
+    folder.write_text("config.toml", config.to_toml())
+    folder.write_text("compare.json", json.dumps(result, indent=1) + "\n")
+    _write_page(result, folder.path, screen)
     _say(result, screen)
-    screen.line(f"{folder}: {' '.join(n for n in FILES if (folder / n).exists())}")
-    best = found["best"]
-    screen.line(f"Next:  anygrain fit {config_path} --set learn.method={best} --out RUN")
+    folder.finish()
 
 
 def _with_method(config: Config, name: str) -> Config:
     return config.model_copy(update={"learn": config.learn.model_copy(update={"method": name})})
-
-
-def _check_folder(folder: Path, *, overwrite: bool) -> None:
-    """Raises InputError for a folder that holds other things, or a comparison where none is to be replaced."""
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise InputError(f"{folder} is a file. Expected a folder to write, such as --out compared")
-    parts = {f"{name}.part" for name in FILES} | {f".{name}.part" for name in FILES}  # of one that was cut off
-    there = sorted(path.name for path in folder.iterdir() if path.name not in parts)
-    odd = [name for name in there if name not in FILES]
-    if odd:
-        raise InputError(f"{folder} holds {odd[0]}, which is no part of a comparison. Choose another folder")
-    if there and not overwrite:
-        raise InputError(f"{folder} holds a comparison already. Choose another folder, or --overwrite")
 
 
 def parts_of(dataset: Given[Any], seed: int) -> np.ndarray:

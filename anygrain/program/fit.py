@@ -17,14 +17,14 @@ import numpy as np
 from anygrain.data.config import Config, load_config
 from anygrain.data.dataset import Given
 from anygrain.data.error import InputError, counted
-from anygrain.data.run_folder import FORMAT, RunFolder, fingerprint
+from anygrain.data.run_folder import FORMAT, RunFolder
 from anygrain.data.table import write_table
 from anygrain.labels.error import LabelError
 from anygrain.program.fits import explained
 from anygrain.program.held_out import FILE as HELD_OUT
 from anygrain.program.held_out import keep_held_out
 from anygrain.program.interrupt import stop_if_asked
-from anygrain.program.look import look, say_counts
+from anygrain.program.look import fingerprint_of, look, say_counts
 from anygrain.program.screen import Screen, seconds, size
 from anygrain.program.setup import dimensions, encoder_words
 from anygrain.program.space import Space
@@ -57,7 +57,7 @@ def fit(
     """
     began = time.monotonic()
     config = load_config(config_path, settings)
-    folder = RunFolder(out, config.to_toml(), fingerprint(_files(config)) if _all_there(config) else "")
+    folder = RunFolder(out, config.to_toml(), fingerprint_of(config))
     how = folder.check(resume=resume, overwrite=overwrite)
     if how == "finished":
         screen.line(f"{folder.path} is finished already. Next:  anygrain predict {folder.path} TABLE --out FILE")
@@ -82,11 +82,7 @@ def fit(
         progress = folder.progress() or {"done": 0, "total": 0}
         folder.log("stopped", done=progress["done"], total=progress["total"])
         at = f"after step {progress['done']} of {progress['total']}" if progress["total"] else "before the first step"
-        flags = " ".join(f"--set {_shell(s)}" for s in settings)
-        again = " ".join(
-            part for part in ("anygrain fit", str(config_path), "--out", str(out), flags, "--resume") if part
-        )
-        raise Stopped(f"stopped {at}. Go on with:  {again}") from None
+        raise Stopped(f"stopped {at}. Go on with:  {resumed_by(config_path, out, settings)}") from None
     except Exception as error:
         said = explained(error)
         if said or isinstance(error, InputError | LabelError):  # bad input that only shows in the fit: nothing stays
@@ -207,20 +203,6 @@ def _run(
     _say_folder(folder, reload_line, total, space.name, screen)
 
 
-# -- before -----------------------------------------------------------------------------------------------------------
-
-
-def _files(config: Config) -> list[str | Path]:
-    paths = [config.data.source, config.taxonomy]
-    for label in config.labels:
-        paths += [getattr(label, name, "") for name in ("source", "taxonomy", "transition")]
-    return [p for p in dict.fromkeys(paths) if p]
-
-
-def _all_there(config: Config) -> bool:
-    return all(Path(p).is_file() for p in _files(config))
-
-
 # -- after ------------------------------------------------------------------------------------------------------------
 
 
@@ -320,10 +302,13 @@ def _say_folder(folder: RunFolder, reload_line: str, took: float, space: str, sc
     screen.line(f"       anygrain audit {folder.path}{asks}")
 
 
-def _shell(text: str) -> str:
+def resumed_by(config_path: str | Path, out: str | Path, settings: Sequence[str], compare: str = "") -> str:
+    """The command that goes on with a fit, or a comparison."""
     import shlex
 
-    return shlex.quote(text)
+    parts = ["anygrain", "fit", str(config_path), *(["--compare", compare] if compare else []), "--out", str(out)]
+    parts += [part for setting in settings for part in ("--set", setting)]
+    return shlex.join([*parts, "--resume"])
 
 
-__all__ = ["Stopped", "fit", "versions"]
+__all__ = ["Stopped", "fit", "resumed_by", "versions"]

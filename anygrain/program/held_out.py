@@ -26,8 +26,24 @@ def keep_held_out(learner: Any, folder: RunFolder) -> None:
             "variance": torch.as_tensor(learner.held_out_variance_),
         }
     else:
-        said = {"log_probs": torch.as_tensor(learner.held_out_log_probs_).clamp(min=FLOOR).half()}
+        said = {"log_probs": _kept(learner.held_out_log_probs_)}
     folder.write_tensors(FILE, {**said, "held_out": held})
+
+
+def said_of(learner: Any) -> Any:
+    """What `held_out_of` gives of a run, from the fitted learner."""
+    if learner.space_ == "real":
+        return tuple(torch.as_tensor(v).double().numpy() for v in (learner.held_out_mean_, learner.held_out_variance_))
+    return _read_back(_kept(learner.held_out_log_probs_))
+
+
+def _kept(log_probs: Any) -> Tensor:
+    """Log-probabilities as the file holds them."""
+    return torch.as_tensor(log_probs).clamp(min=FLOOR).half()
+
+
+def _read_back(kept: Tensor) -> Tensor:
+    return kept.float().log_softmax(dim=1)
 
 
 def held_out_of(run: Path, n: int) -> tuple[Any, np.ndarray]:
@@ -45,14 +61,14 @@ def held_out_of(run: Path, n: int) -> tuple[Any, np.ndarray]:
     found = _read(run, n)
     held = found["held_out"].bool().numpy()
     if "log_probs" in found:
-        return found["log_probs"].float().log_softmax(dim=1), held
+        return _read_back(found["log_probs"]), held
     return (found["mean"].double().numpy(), found["variance"].double().numpy()), held
 
 
 def held_out_log_probs(run: Path, n: int) -> tuple[Tensor, Tensor]:
     """Log-probabilities (N, K) and held out, bool (N,), of a run of classes or tags; see `held_out_of`."""
     found = _read(run, n)
-    return found["log_probs"].float().log_softmax(dim=1), found["held_out"]
+    return _read_back(found["log_probs"]), found["held_out"]
 
 
 def check_same_rows(run: Path, ids: np.ndarray) -> None:

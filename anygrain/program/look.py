@@ -12,6 +12,7 @@ from anygrain.data.config import Config, load_config
 from anygrain.data.conflicts import message
 from anygrain.data.dataset import Given
 from anygrain.data.error import InputError, counted, number
+from anygrain.data.run_folder import fingerprint
 from anygrain.program.screen import Screen, seconds
 from anygrain.program.space import Space, space_of
 
@@ -35,6 +36,32 @@ class Looked:
     seconds: float
 
 
+def read_checked(config: Config, screen: Screen) -> tuple[Space[Any], Given[Any]]:
+    """The space of a configuration, and what it names, softened where labels contradict each other and that was asked.
+
+    Raises:
+        InputError: bad input, or labels that contradict each other; the first of them are shown.
+    """
+    space = space_of(config)
+    dataset = space.read(config)
+    if not dataset.conflicts:
+        return space, dataset
+    if config.learn.conflicts == "stop":
+        for conflict in dataset.conflicts[1:8]:
+            screen.line(f"row {conflict.row}: {conflict.problem}")
+        raise InputError(message(dataset.conflicts))
+    return space, space.soften(dataset)
+
+
+def fingerprint_of(config: Config) -> str:
+    """A short text that changes with the files that a configuration names; empty where one is missing."""
+    paths = [config.data.source, config.taxonomy]
+    for label in config.labels:
+        paths += [getattr(label, name, "") for name in ("source", "taxonomy", "transition")]
+    files: list[str | Path] = [p for p in dict.fromkeys(paths) if p]
+    return fingerprint(files) if all(Path(p).is_file() for p in files) else ""
+
+
 def look(config: Config, screen: Screen) -> Looked:
     """Read what a configuration names, and say in a line what it is.
 
@@ -42,14 +69,7 @@ def look(config: Config, screen: Screen) -> Looked:
         InputError: bad input, or labels that contradict each other; the first of them are shown.
     """
     began = time.monotonic()
-    space = space_of(config)
-    dataset = space.read(config)
-    if dataset.conflicts:
-        if config.learn.conflicts == "stop":
-            for conflict in dataset.conflicts[1:8]:
-                screen.line(f"row {conflict.row}: {conflict.problem}")
-            raise InputError(message(dataset.conflicts))
-        dataset = space.soften(dataset)
+    space, dataset = read_checked(config, screen)
     found = Looked(space, dataset, space.warnings(dataset), time.monotonic() - began)
     kinds = counted(len(dataset.evidence), "kind", "kinds")
     screen.line(

@@ -4,62 +4,49 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 import torch
 
-from anygrain.data.error import counted
 from anygrain.data.evidence import NumberEvidence
 from anygrain.data.number_dataset import NumberDataset
 from anygrain.labels import AggregateValue, Belief, Censored, Ratings, RealAll, RealLabels, Value, aggregate
 from anygrain.labels.real import RealInstanceLabels
 from anygrain.learn.number import half_width
 from anygrain.metrics import wilson_interval
-from anygrain.program.careless import careless_share
-from anygrain.program.records import Records, map_columns
+from anygrain.program.audited import Audited
+from anygrain.program.measured import Measured, evaluated
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 CURVE = tuple(round(0.05 * step, 2) for step in range(1, 20))
 RESAMPLES, MANY = 1000, 20_000  # draws of the bootstrap; a fifth of them above so many rows
 CELLS = 2**24
-FREEDOMS = (3.0, 5.0, 10.0, 30.0, np.inf)  # of Student's t, how heavy the tails of right labels may be
-NARROWED = (0.5, 0.7, 1.0)  # by how much their spread may be smaller than stated
 LOG_2PI = float(np.log(2 * np.pi))
 
 
-@dataclass(kw_only=True)
-class NumberRecords(Records):
-    """Every label that was given, (R,) each: see `Records`.
-
-    Attributes:
-        residual: how far it lies from what all else predicts of it, in standard deviations; NaN where that is sure.
-        expected, spread: what all else predicts of it, mean and standard deviation.
-    """
-
-    residual: np.ndarray
-    expected: np.ndarray
-    spread: np.ndarray
-
-
-class MeasuredNumbers:
+class MeasuredNumbers(Measured[NumberDataset]):
     """The numbers of one fit.
 
     Args:
-        dataset: the data; the channels of its labels are those of the fit.
+        dataset, audit: see `Measured`.
         mean, variance: belief about every row by heads that saw neither the row nor its labels, both (N,).
         held_out: bool (N,): where that could be done.
+
+    Attributes:
+        residual: how far every record lies from what all else expects of it, in standard deviations, (R,); NaN where
+            that is sure.
+        expected, spread: what all else expects of it, mean and standard deviation, (R,).
     """
 
-    def __init__(self, dataset: NumberDataset, mean: Any, variance: Any, held_out: np.ndarray):
-        self.dataset, self.held_out = dataset, held_out
+    def __init__(self, dataset: NumberDataset, audit: Audited, mean: Any, variance: Any, held_out: np.ndarray):
+        super().__init__(dataset, audit, held_out)
         self.belief = Belief(torch.as_tensor(mean).double(), torch.as_tensor(variance).double())
         self.labels = dataset.labels
         self.posterior = _joined(dataset.evidence, self.belief)
         self.values, self.noise = dataset.values()
-        self.records = self._records()
+        self.expected, self.spread, self.residual = self._expected()
 
     @property
     def predicted(self) -> np.ndarray:
@@ -71,106 +58,56 @@ class MeasuredNumbers:
         sd: np.ndarray = self.belief.variance.sqrt().numpy()
         return sd
 
-    # -- single labels ------------------------------------------------------------------------------------------------
+    # -- rows ---------------------------------------------------------------------------------------------------------
 
-    def _records(self) -> NumberRecords:
-        scores = self.labels.record_scores(*self.belief).numpy()
-        residuals = self.labels.record_residuals(*self.belief).numpy()
-        out: list[dict[str, np.ndarray]] = []
-        first = 0
-        for at, evidence in enumerate(self.dataset.evidence):
-            here = slice(first, first + evidence.labels.n_records)
-            first = here.stop
-            said = (evidence.record_value != "").nonzero()[0]
-            score, residual = scores[here][said], residuals[here][said]
-            row = evidence.record_row[said].astype(np.int64)
-            given = _given(evidence.labels)[said]
-            if isinstance(evidence.labels, Censored):
-                others = _joined([e for e in self.dataset.evidence if e is not evidence], self.belief)
-                expected, spread = others.mean.numpy()[row], others.variance.sqrt().numpy()[row]
-                chance = _chance_of_range(evidence.labels, said)
-            else:
-                with np.errstate(over="ignore", invalid="ignore"):
-                    spread = np.exp(-score - 0.5 * np.square(residual) - 0.5 * LOG_2PI)
-                expected = given - residual * spread
-                chance = _chance(given, spread)
-            _, who = np.unique(evidence.record_source[said].astype(str), return_inverse=True)
-            if isinstance(evidence.labels, AggregateValue):
-                who = np.zeros_like(who)  # every bag says one thing: together they are one source
-            wrong = _wrong(score, residual, chance, who, is_range=isinstance(evidence.labels, Censored))
-            out.append(
-                {
-                    "part": np.full(len(said), at),
-                    "row": row,
-                    "source": evidence.record_source[said],
-                    "value": evidence.record_value[said],
-                    "residual": residual,
-                    "expected": expected,
-                    "spread": spread,
-                    "wrong": wrong,
-                }
-            )
-        return NumberRecords(**{name: np.concatenate([part[name] for part in out]) for name in out[0]})
-
-    # -- tables of rows -----------------------------------------------------------------------------------------------
-
-    def table(self, places: np.ndarray | None) -> dict[str, Any]:
-        """The columns of labels.parquet."""
-        import pyarrow as pa
-
-        n = len(self.dataset)
-        own = [e for e in self.dataset.evidence if isinstance(e.labels, RealInstanceLabels)]
-        evidence_of = np.full(n, np.nan)
-        if own:
-            evidence_of = RealAll(*(e.labels for e in own)).infer(*self.belief)[0].numpy()
-        said = np.any([np.zeros(n, dtype=bool), *(e.rows for e in own)], axis=0)
+    def beliefs(self) -> dict[str, Any]:
         return {
-            "row": self.dataset.ids.tolist(),
             "mean": self.posterior.mean.numpy(),
             "sd": self.posterior.variance.sqrt().numpy(),
             "predicted": self.predicted,
             "predicted_sd": self.sd,
-            "evidence": pa.array(evidence_of, pa.float32(), mask=~said),
-            **self.records.suspects_by_row(n),
-            "value": pa.array(self.values, pa.float64(), from_pandas=True),
-            "given": self.records.said(n),
-            "text": self.dataset.snippets().tolist(),
-            **map_columns(places, n),
         }
 
-    def suspects(self) -> int:
-        """Number of labels that look wrong."""
-        return int(self.records.looks_wrong.sum())
+    def given_columns(self) -> dict[str, Any]:
+        import pyarrow as pa
 
-    def worst(self, shown: int = 20) -> list[dict[str, Any]]:
-        """The labels that are hardest to believe, by everything else."""
-        r = self.records
-        text = self.dataset.snippets()
-        surprise = np.where(np.isnan(r.residual), np.inf, np.abs(r.residual))
-        out = []
-        for at in np.lexsort((-surprise, -r.suspect))[:shown].tolist():
-            row = int(r.row[at])
-            of_set = row < 0
-            evidence = self.dataset.evidence[int(r.part[at])]
-            out.append(
-                {
-                    "row": str(r.source[at] if of_set else self.dataset.ids[row]),
-                    "source": evidence.name if of_set else str(r.source[at]),
-                    "given": str(r.value[at]),
-                    "expected": float(r.expected[at]),
-                    "spread": float(r.spread[at]),
-                    "away": float(r.residual[at]),
-                    "wrong": float(r.wrong[at]),
-                    "suspect": float(r.suspect[at]),
-                    "text": self._members(evidence, str(r.source[at])) if of_set else str(text[row]),
-                }
-            )
-        return out
+        value = pa.array(self.values, pa.float64(), from_pandas=True)
+        return {"value": value, "given": self.records.said(len(self.dataset))}
 
-    def _members(self, evidence: NumberEvidence, name: str) -> str:
-        """What stands in the place of a text for a bag."""
-        at = int((evidence.record_source == name).nonzero()[0][0])
-        return counted(int(evidence.labels.bags[0].sizes[at]), "row")
+    def evidence(self) -> tuple[np.ndarray, np.ndarray]:
+        own = [e for e in self.dataset.evidence if isinstance(e.labels, RealInstanceLabels)]
+        if not own:
+            return np.full(len(self.dataset), np.nan), np.zeros(len(self.dataset), dtype=bool)
+        found = RealAll(*(e.labels for e in own)).infer(*self.belief)[0].numpy()
+        return found, np.asarray(np.any([e.rows for e in own], axis=0))
+
+    # -- single labels ------------------------------------------------------------------------------------------------
+
+    def _expected(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What all else expects of every record, mean and standard deviation, and how far it lies off, (R,) each."""
+        r, evidence = self.records, self.dataset.evidence
+        place = np.cumsum([0, *(e.labels.n_records for e in evidence)])[r.part] + r.place
+        score = self.labels.record_scores(*self.belief).numpy()[place]
+        residual = self.labels.record_residuals(*self.belief).numpy()[place]
+        given = np.concatenate([_given(e.labels) for e in evidence])[place]
+        with np.errstate(over="ignore", invalid="ignore"):
+            spread = np.exp(-score - 0.5 * np.square(residual) - 0.5 * LOG_2PI)
+        expected = given - residual * spread
+        for at, entry in enumerate(evidence):
+            if isinstance(entry.labels, Censored):
+                mine = r.part == at
+                others = _joined([e for e in evidence if e is not entry], self.belief)
+                expected[mine] = others.mean.numpy()[r.row[mine]]
+                spread[mine] = others.variance.sqrt().numpy()[r.row[mine]]
+        return expected, spread, residual
+
+    def is_shown(self, at: int) -> bool:
+        """All are: a number may be hard to believe where it is no mistake."""
+        return True
+
+    def about(self, at: int) -> dict[str, Any]:
+        numbers = {"expected": self.expected, "spread": self.spread, "away": self.residual}
+        return {name: float(values[at]) for name, values in numbers.items()}
 
     # -- how good -----------------------------------------------------------------------------------------------------
 
@@ -228,28 +165,18 @@ class MeasuredNumbers:
             )
         )
         return {
-            "rows": n,
-            "folds": folds,
-            "method": f"each row was scored by models that were not trained on it ({folds} parts)",
-            "entries": entries,
+            **evaluated(n, folds, entries),
             "calibration": [_point(level, *_conformal(level, away, half)) for level in CURVE],
         }
 
     def _at(self, belief: Belief, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return belief.mean.numpy()[rows], belief.variance.numpy()[rows]
 
-    def held_out_evidence(self) -> dict[str, Any]:
-        """Mean log-likelihood of the labels of a row under the features, and under one normal distribution of all."""
+    def log_likelihoods(self) -> tuple[torch.Tensor, torch.Tensor]:
         location, scale = self.labels.location_scale()
         like = torch.zeros_like(self.belief.mean)
-        value = self.labels.infer(*self.belief)[0]
-        chance = self.labels.infer(like + location, like + scale**2)[0]
-        rows = max(int(self.dataset.labelled.sum()), 1)
-        return {
-            "evidence_per_row": float(value.sum()) / rows,
-            "chance": float(chance.sum()) / rows,
-            "rows": rows,
-        }
+        one = self.labels.infer(like + location, like + scale**2)[0]
+        return self.labels.infer(*self.belief)[0], one
 
     # -- what the labels say of each other ----------------------------------------------------------------------------
 
@@ -282,36 +209,28 @@ class MeasuredNumbers:
         out = []
         for at, evidence in enumerate(self.dataset.evidence):
             mine = r.part == at
-            labels = evidence.labels
-            channel = labels.channel if isinstance(labels, Ratings) else None
-            names = list(labels.annotator_names or ()) if isinstance(labels, Ratings) else []
-            of_sets = isinstance(labels, AggregateValue)
+            of_sets = isinstance(evidence.labels, AggregateValue)
             found = [evidence.name] if of_sets else list(dict.fromkeys(r.source[mine].tolist()))
-            for source in found:
-                chosen = mine if of_sets else mine & (r.source == source)
-                entry: dict[str, Any] = {
-                    "name": str(source),
-                    "part": evidence.name,
-                    "kind": evidence.kind,
-                    "labels": int(chosen.sum()),
-                    "suspects": int(r.looks_wrong[chosen].sum()),
-                    "bias": None,
-                    "interval": None,
-                    "spread": None,
-                    "slope": None,
-                }
-                if channel is not None:
-                    w = names.index(str(source))
-                    bias, variance = float(channel.bias[w]), float(channel.variance[w])
-                    doubt = 1.96 / np.sqrt(float(channel.count[w]) / variance + 1 / float(channel.bias_variance))
-                    entry |= {
-                        "bias": bias,
-                        "interval": [bias - doubt, bias + doubt],
-                        "spread": float(np.sqrt(variance)),
-                    }
-                    entry["slope"] = float(channel.slope[w]) if channel.with_slope else None
-                out.append(entry)
+            for name in found:
+                chosen = mine if of_sets else mine & (r.source == name)
+                out.append({**self.source(chosen, str(name), at), **_reading(evidence.labels, str(name))})
         return out
+
+
+def _reading(labels: RealLabels, name: str) -> dict[str, Any]:
+    """How an annotator reads the number: bias with its interval, spread, and slope where annotators have one."""
+    if not isinstance(labels, Ratings):
+        return dict.fromkeys(("bias", "interval", "spread", "slope"))
+    channel = labels.channel
+    at = list(labels.annotator_names or ()).index(name)
+    bias, variance = float(channel.bias[at]), float(channel.variance[at])
+    doubt = 1.96 / np.sqrt(float(channel.count[at]) / variance + 1 / float(channel.bias_variance))
+    return {
+        "bias": bias,
+        "interval": [bias - doubt, bias + doubt],
+        "spread": float(np.sqrt(variance)),
+        "slope": float(channel.slope[at]) if channel.with_slope else None,
+    }
 
 
 class _Bootstrap:
@@ -443,73 +362,8 @@ def _ridge(
     return mean, np.full(len(rows), float(np.mean(np.square(y - mean))))
 
 
-# -- labels that look wrong -------------------------------------------------------------------------------------------
-
-
 def _given(labels: RealLabels) -> np.ndarray:
     """The number that every record gives (R,), NaN where it gives none."""
     if isinstance(labels, Value | Ratings | AggregateValue):
         return np.asarray(labels.values.double().numpy())
     return np.full(labels.n_records, np.nan)
-
-
-def _chance(given: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    """Density (R,) of a number that is given without regard to the truth, by the quartiles of all numbers.
-
-    Cauchy's, and never as narrow as what everything else predicts of a label: else labels would look wrong because
-    they are where most labels are.
-    """
-    if not len(given):
-        return np.ones(0)
-    low, middle, high = np.quantile(given, [0.25, 0.5, 0.75])
-    known = spread[np.isfinite(spread)]
-    scale = max((high - low) / 2, 2 * float(np.median(known)) if len(known) else 0.0) or float(np.std(given)) or 1.0
-    return np.asarray(1 / (np.pi * scale * (1 + np.square((given - middle) / scale))))
-
-
-def _chance_of_range(labels: Censored, said: np.ndarray) -> np.ndarray:
-    """The same for the probability of ranges."""
-    middle, sd = labels.location_scale()
-    ends = [np.arctan((t.double().numpy()[said] - middle) / (0.6745 * sd)) / np.pi for t in (labels.low, labels.high)]
-    return np.asarray((ends[1] - ends[0]).clip(1e-12))
-
-
-def _wrong(
-    score: np.ndarray, residual: np.ndarray, chance: np.ndarray, who: np.ndarray, *, is_range: bool
-) -> np.ndarray:
-    r"""P(label was given without regard to the truth | everything), (R,).
-
-    .. math:: P(\text{wrong}) = e / ((1 - e) f / c + e)
-
-    with f the density of the label by everything else, c that of a number given anyhow, and e how often its source
-    gives one, estimated by EM (`careless_share`). Where everything else predicts a normal distribution, right labels
-    may have heavier tails than that, and be nearer than stated: Student's t, by the likelihood of all labels.
-    """
-    counts = np.ones(len(score), dtype=bool)
-    if is_range:
-        right = np.exp(score.clip(max=0.0))
-        careless, _ = careless_share(right / chance, who, counts)
-        return np.asarray(careless * (1 - right))
-    log_chance = np.log(chance)
-    known = ~np.isnan(residual)
-    sample = np.flatnonzero(known)[:: max(1, int(known.sum()) // 20_000)]
-    best, log_ratio = -np.inf, score - log_chance
-    for freedom in FREEDOMS:
-        for narrow in NARROWED:
-            found = score - log_chance + np.where(known, _tails(np.nan_to_num(residual), freedom, narrow), 0.0)
-            ratio = np.exp(found.clip(-700, 700))
-            _, error = careless_share(ratio[sample], who[sample], counts[sample], rounds=30)
-            e = error[who[sample]]
-            value = float(np.logaddexp(np.log1p(-e) + found[sample], np.log(e)).sum())
-            if value > best + 1e-9:
-                best, log_ratio = value, found
-    careless, _ = careless_share(np.exp(log_ratio.clip(-700, 700)), who, counts)
-    return careless
-
-
-def _tails(residual: np.ndarray, freedom: float, narrow: float) -> np.ndarray:
-    """log of Student's t, narrowed, over the standard normal density, (R,)."""
-    from scipy.stats import norm, t
-
-    shape = norm if np.isinf(freedom) else t(freedom)
-    return np.asarray(shape.logpdf(residual / narrow) - np.log(narrow) - norm.logpdf(residual))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from anygrain.data.pictures import image_cells, thumbnail
+from anygrain.data.kinds.tags import SAID
 from anygrain.data.tag_dataset import TagDataset
 from anygrain.metrics import (
     TagScores,
@@ -19,57 +20,38 @@ from anygrain.metrics import (
     tag_coverages,
     tag_log_losses,
     tag_scores,
-    wilson_interval,
 )
 from anygrain.metrics.tags import f1_of
-from anygrain.program.careless import wrong_share
-from anygrain.program.records import Records, map_columns
+from anygrain.program.audited import Audited
+from anygrain.program.measured import Measured, agreeing, evaluated
 from anygrain.program.reliability import reliability
 
 THRESHOLD = 0.5  # a tag is predicted where it is more probable than this
-FEWEST = 2  # other rows that must have a tag before the model may speak against it
 RESAMPLES, CELLS = 1000, 2**32  # draws of the bootstrap, and multiplications that they may take
 POINTS = 200  # of the curve of precision and recall
 MOST_TOGETHER = 40  # tags in the table of what goes together
 
 
-@dataclass(kw_only=True)
-class TagRecords(Records):
-    """Every entry that was given, (R,) each: see `Records`.
-
-    Attributes:
-        tag: its tag.
-        has: bool, whether it says that the row has the tag.
-        right: probability of what it says, given the features and all other labels.
-    """
-
-    tag: np.ndarray
-    has: np.ndarray
-    right: np.ndarray
-
-
-class MeasuredTags:
+class MeasuredTags(Measured[TagDataset]):
     """The numbers of one fit.
 
     Args:
-        dataset: the data.
+        dataset, audit: see `Measured`.
         log_probs: log P(off), log P(on) of every row and tag from heads that did not see the row, shape (N L, 2).
         held_out: bool (N L,): where that could be done.
     """
 
-    def __init__(self, dataset: TagDataset, log_probs: Any, held_out: np.ndarray):
-        self.dataset, self.names = dataset, dataset.tags.names
-        self.shape = (len(dataset), len(self.names))
+    def __init__(self, dataset: TagDataset, audit: Audited, log_probs: Any, held_out: np.ndarray):
+        super().__init__(dataset, audit, np.asarray(held_out, dtype=bool).reshape(len(dataset), -1))
+        self.names, self.shape = dataset.tags.names, (len(dataset), len(dataset.tags))
         self.log_probs = torch.as_tensor(log_probs).double().log_softmax(dim=1)
         self.odds = (self.log_probs[:, 1] - self.log_probs[:, 0]).reshape(self.shape).numpy()
-        self.held_out = np.asarray(held_out, dtype=bool).reshape(self.shape)
         self.predicted = _sigmoid(self.odds)
         self.labels = dataset.labels
         self.posterior = self.labels.posterior(self.log_probs)[:, 1].reshape(self.shape).numpy()
         self.given = dataset.given()
         self.own = [self._evidence(at) for at in range(len(dataset.evidence))]
         self.share = self._share()
-        self.records = self._records()
 
     def _evidence(self, at: int) -> np.ndarray:
         """What one kind says, as log P(label | on) - log P(label | off), (N, L)."""
@@ -89,93 +71,38 @@ class MeasuredTags:
             odds = self.odds + sum(own for other, own in enumerate(self.own) if other != at)
         return _sigmoid(np.where(np.isnan(odds), self.odds, odds))
 
-    # -- single entries -----------------------------------------------------------------------------------------------
+    # -- rows ---------------------------------------------------------------------------------------------------------
 
-    def _records(self) -> TagRecords:
-        sayings = np.array([[f"lacks {name}", f"has {name}"] for name in self.names], dtype=object)
-        out: list[dict[str, np.ndarray]] = []
-        for at, evidence in enumerate(self.dataset.evidence):
-            table = self.dataset.table_of(evidence)
-            row, tag = np.nonzero(table >= 0)
-            has = table[row, tag] == 1
-            on = self._without(at)[row, tag]
-            right = np.where(has, on, 1 - on)
-            chance = np.where(has, self.share[tag], 1 - self.share[tag])
-            rare = has & ((self.given == 1).sum(axis=0)[tag] <= FEWEST)
-            # to leave a tag out is another mistake than to give a wrong one, and is made as often as it is
-            wrong = wrong_share(right, chance, has.astype(np.int64), ~rare)
-            wrong[rare] = wrong[rare].clip(max=0.5)
-            out.append(
-                {
-                    "part": np.full(len(row), at),
-                    "row": row,
-                    "source": np.full(len(row), evidence.name, dtype=object),
-                    "value": sayings[tag, has.astype(np.int64)],
-                    "wrong": wrong,
-                    "tag": tag,
-                    "has": has,
-                    "right": right,
-                }
-            )
-        return TagRecords(**{name: np.concatenate([part[name] for part in out]) for name in out[0]})
-
-    def suspects(self) -> int:
-        """Number of entries that look wrong."""
-        return int(self.records.looks_wrong.sum())
-
-    def worst(self, shown: int = 20) -> list[dict[str, Any]]:
-        """The most suspect entries."""
-        r = self.records
-        text, columns = self.dataset.snippets(), self.dataset.columns.images
-        images = image_cells(self.dataset.table, columns[0]) if columns else None
-        out = []
-        for at in np.argsort(-r.suspect, kind="stable")[:shown].tolist():
-            if not r.looks_wrong[at]:
-                break
-            row, has = int(r.row[at]), bool(r.has[at])
-            out.append(
-                {
-                    "row": str(self.dataset.ids[row]),
-                    "source": str(r.source[at]),
-                    "tag": self.names[int(r.tag[at])],
-                    "given": "has" if has else "lacks",
-                    "probability": float(r.right[at] if has else 1 - r.right[at]),
-                    "wrong": float(r.wrong[at]),
-                    "suspect": float(r.suspect[at]),
-                    "text": str(text[row]),
-                    "image": None if images is None else thumbnail(images[row]),
-                }
-            )
-        return out
-
-    # -- tables of rows -----------------------------------------------------------------------------------------------
-
-    def table(self, places: np.ndarray | None) -> dict[str, Any]:
-        """The columns of labels.parquet."""
-        import pyarrow as pa
-
-        n = len(self.dataset)
-        known = self.given >= 0
-        evidence = self.labels.infer(self.log_probs)[0].reshape(self.shape).numpy()
+    def beliefs(self) -> dict[str, Any]:
         return {
-            "row": self.dataset.ids.tolist(),
             "tags": named(self.posterior > THRESHOLD, self.names),
             "predicted": named(self.predicted > THRESHOLD, self.names),
-            "given": named(self.given == 1, self.names),
-            "given_absent": pa.array((self.given == 0).sum(axis=1), pa.int32()),
-            "evidence": pa.array(evidence.sum(axis=1), pa.float32(), mask=~known.any(axis=1)),
-            **self.records.suspects_by_row(n),
-            "text": self.dataset.snippets().tolist(),
-            **map_columns(places, n),
-            **{
-                f"p_{name}": column.astype(np.float32)
-                for name, column in zip(self.names, self.posterior.T, strict=True)
-            },
-            **{
-                f"predicted_p_{name}": column.astype(np.float32)
-                for name, column in zip(self.names, self.predicted.T, strict=True)
-            },
         }
+
+    def given_columns(self) -> dict[str, Any]:
+        import pyarrow as pa
+
+        absent = pa.array((self.given == 0).sum(axis=1), pa.int32())
+        return {"given": named(self.given == 1, self.names), "given_absent": absent}
+
+    def evidence(self) -> tuple[np.ndarray, np.ndarray]:
+        found = self.labels.infer(self.log_probs)[0].reshape(self.shape).numpy()
+        return found.sum(axis=1), np.asarray((self.given >= 0).any(axis=1))
+
+    def more_columns(self) -> dict[str, Any]:
+        tables = {"p": self.posterior, "predicted_p": self.predicted}
+        return {
+            f"{prefix}_{name}": column.astype(np.float32)
+            for prefix, table in tables.items()
+            for name, column in zip(self.names, table.T, strict=True)
+        }
+
+    # -- single entries -----------------------------------------------------------------------------------------------
+
+    def about(self, at: int) -> dict[str, Any]:
+        r = self.records
+        has = r.proposed[at] == SAID[2]
+        return {"tag": r.tag[at], "probability": float(r.probability[at] if has else 1 - r.probability[at])}
 
     # -- how good -----------------------------------------------------------------------------------------------------
 
@@ -201,12 +128,9 @@ class MeasuredTags:
         known = truth >= 0
         stated, happened = self.predicted[rows][known], truth[known]
         return {
-            "rows": len(truth),
+            **evaluated(len(truth), folds, entries),
             "known": int(known.sum()),
-            "folds": folds,
             "threshold": THRESHOLD,
-            "method": f"each row was scored by models that were not trained on it ({folds} parts)",
-            "entries": entries,
             "reliability": reliability(stated, happened),
             "precision_recall": _curve(stated, happened),
         }
@@ -233,8 +157,8 @@ class MeasuredTags:
             scores = tag_scores(self.predicted, truth, bins=10)
             by_prior = tag_scores(np.tile(self.share, (len(truth), 1)), truth, bins=10)
         expected, predicted = self.posterior.sum(axis=0), (self.predicted > THRESHOLD).sum(axis=0)
-        looks_wrong = np.zeros((2, len(self.names)), dtype=np.int64)
-        np.add.at(looks_wrong, (self.records.has.astype(np.int64), self.records.tag), self.records.looks_wrong)
+        r = self.records
+        looks_wrong = {said: Counter(r.tag[r.looks_wrong & (r.value == said)].tolist()) for said in SAID[1:]}
         out = []
         for at, name in enumerate(self.names):
             column = self.given[:, at]
@@ -246,8 +170,8 @@ class MeasuredTags:
                 "expected": float(expected[at]),
                 "predicted": int(predicted[at]),
                 "share": float(self.share[at]),
-                "wrongly_on": int(looks_wrong[1, at]),
-                "wrongly_off": int(looks_wrong[0, at]),
+                "wrongly_on": looks_wrong[SAID[2]][name],
+                "wrongly_off": looks_wrong[SAID[1]][name],
             }
             for score in ("average_precision", "auc", "precision", "recall", "f1", "brier", "log_loss"):
                 entry[score] = None if scores is None else float(getattr(scores, score)[at])
@@ -256,17 +180,10 @@ class MeasuredTags:
             out.append(entry)
         return out
 
-    def held_out_evidence(self) -> dict[str, Any]:
-        """Mean log-likelihood of the labels of a row under the features, and with every tag as frequent as it is."""
-        value = self.labels.infer(self.log_probs)[0]
+    def log_likelihoods(self) -> tuple[Tensor, Tensor]:
         plain = np.log(np.stack([1 - self.share, self.share], axis=1))
-        chance = self.labels.infer(torch.from_numpy(np.tile(plain, (len(self.dataset), 1))))[0]
-        rows = max(int(self.dataset.labelled.sum()), 1)
-        return {
-            "evidence_per_row": float(value.sum()) / rows,
-            "chance": float(chance.sum()) / rows,
-            "rows": rows,
-        }
+        tiled = torch.from_numpy(np.tile(plain, (len(self.dataset), 1)))
+        return self.labels.infer(self.log_probs)[0], self.labels.infer(tiled)[0]
 
     # -- what the labels say of each other ----------------------------------------------------------------------------
 
@@ -281,12 +198,7 @@ class MeasuredTags:
                 on = both & ((first == 1) | (second == 1))
                 out.append(
                     {
-                        "first": one.name,
-                        "second": two.name,
-                        "rows": n,
-                        "agree": agree,
-                        "share": agree / n,
-                        "interval": list(wilson_interval(agree, n)),
+                        **agreeing(one.name, two.name, n, agree),
                         "on": int(on.sum()),
                         "share_on": float((first == second)[on].mean()) if on.any() else None,
                     }
@@ -298,22 +210,10 @@ class MeasuredTags:
         r = self.records
         out = []
         for at, evidence in enumerate(self.dataset.evidence):
-            for has in (True, False):
-                mine = (r.part == at) & (r.has == has)
-                n = int(mine.sum())
-                if n:
-                    right = float((1 - r.wrong[mine]).sum())
-                    out.append(
-                        {
-                            "name": f"{evidence.name}: {'has' if has else 'lacks'}",
-                            "part": evidence.name,
-                            "kind": evidence.kind,
-                            "labels": n,
-                            "accuracy": right / n,
-                            "interval": list(wilson_interval(round(right), n)),
-                            "suspects": int(r.looks_wrong[mine].sum()),
-                        }
-                    )
+            for said in reversed(SAID[1:].tolist()):
+                mine = (r.part == at) & (r.value == said)
+                if mine.any():
+                    out.append({**self.source(mine, f"{evidence.name}: {said}", at), **self.expected_accuracy(mine)})
         return out
 
     def together(self) -> dict[str, Any]:

@@ -15,7 +15,9 @@ from anygrain.data.dataset import Dataset, Given, read_dataset, softened
 from anygrain.data.error import counted, number, quoted
 from anygrain.labels import All, Labels, Positive, aggregate
 from anygrain.labels.class_prior import PriorEstimate
-from anygrain.program.measure import Measured
+from anygrain.program.audited import audited
+from anygrain.program.held_out import said_of
+from anygrain.program.measure_classes import MeasuredClasses
 from anygrain.program.screen import Screen
 from anygrain.program.setup import dimensions, estimate_images, make_learner
 from anygrain.program.space import Measurement, Space
@@ -127,9 +129,11 @@ class ClassSpace(Space[Dataset]):
 
 class ClassMeasurement(Measurement):
     def __init__(self, dataset: Dataset, learner: Any, features: np.ndarray, config: Config):
-        adopt_channels([e.labels for e in dataset.evidence], learner.labels_)
         adopt_prior(dataset, learner.class_prior_estimate_)
-        measured = Measured(dataset, torch.from_numpy(np.asarray(learner.held_out_log_probs_)), learner.held_out_)
+        audit = audited(said_of(learner), dataset.labels)
+        adopt_channels([e.labels for e in dataset.evidence], learner.labels_)
+        log_probs = torch.from_numpy(np.asarray(learner.held_out_log_probs_))
+        measured = MeasuredClasses(dataset, audit, log_probs, learner.held_out_)
         # exact labels, taken back in turn
         apart = any(facts.get("track") == "held out" for facts in learner.history_)
         folds = config.learn.exact_folds if apart else ClassSpace().folds(dataset)

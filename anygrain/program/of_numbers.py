@@ -14,6 +14,8 @@ from anygrain.data.number_checks import warnings_for_numbers
 from anygrain.data.number_dataset import NumberDataset, read_number_dataset, softened_numbers
 from anygrain.labels import RealAll, RealLabels
 from anygrain.learn.number import FOLDS
+from anygrain.program.audited import audited
+from anygrain.program.held_out import said_of
 from anygrain.program.measure_numbers import MeasuredNumbers
 from anygrain.program.screen import Screen
 from anygrain.program.setup import dimensions, estimate_images, make_learner
@@ -125,8 +127,10 @@ class NumberSpace(Space[NumberDataset]):
 
 class NumberMeasurement(Measurement):
     def __init__(self, dataset: NumberDataset, learner: Any, features: np.ndarray, config: Config):
+        audit = audited(said_of(learner), dataset.labels)
         adopt_channels([e.labels for e in dataset.evidence], learner.labels_)
-        measured = MeasuredNumbers(dataset, learner.held_out_mean_, learner.held_out_variance_, learner.held_out_)
+        belief = learner.held_out_mean_, learner.held_out_variance_
+        measured = MeasuredNumbers(dataset, audit, *belief, learner.held_out_)
         rank = np.argsort(np.argsort(measured.posterior.mean.numpy(), kind="stable"))
         self.measured, self.groups = measured, np.eye(GROUPS)[rank * GROUPS // max(len(dataset), 1)]
         self.notes = seen_note(learner)

@@ -12,6 +12,8 @@ from anygrain.data.error import counted, number
 from anygrain.data.tag_checks import warnings_for_tags
 from anygrain.data.tag_dataset import TagDataset, read_tag_dataset, softened_tags
 from anygrain.learn.tags import FOLDS
+from anygrain.program.audited import audited
+from anygrain.program.held_out import said_of
 from anygrain.program.measure_tags import MeasuredTags
 from anygrain.program.screen import Screen
 from anygrain.program.setup import dimensions, estimate_images, learns_from_marks_alone, make_learner
@@ -114,7 +116,8 @@ class TagSpace(Space[TagDataset]):
 
 class TagMeasurement(Measurement):
     def __init__(self, dataset: TagDataset, learner: Any, config: Config):
-        measured = MeasuredTags(dataset, learner.held_out_log_probs_, learner.held_out_)
+        audit = audited(said_of(learner), dataset.labels)
+        measured = MeasuredTags(dataset, audit, learner.held_out_log_probs_, learner.held_out_)
         self.measured, self.groups = measured, measured.posterior
         self.notes = seen_note(learner, np.asarray(measured.held_out.all(axis=1)))
         self.metrics = {

@@ -128,6 +128,33 @@ def test_a_run_is_audited(folder, capsys):
     assert found["worst"][0]["row"] in re.findall(r'<td class="key">(r\d+)</td>', page)
 
 
+@pytest.mark.parametrize("space", ["classes", "tags", "numbers"])
+def test_fit_and_audit_say_the_same(folder, space):
+    """Suspects of the report and of labels.parquet, and accuracy of annotators and rules, are those of the audit."""
+    out = folder / f"same_{space}"
+    assert run(["fit", str(folder / f"{space}.toml"), "--out", str(out)]) == 0
+    assert run(["audit", str(out)]) == 0
+    metrics, found = (json.loads((out / name).read_text()) for name in ("metrics.json", "audit/audit.json"))
+    assert metrics["suspects"] == found["looks_wrong"] > 5
+    lines = parquet.read_table(out / "audit" / "audit.parquet").to_pylist()
+    for ours, theirs in zip(metrics["worst"], lines, strict=False):
+        assert (ours["row"], ours["given"]) == (theirs["row"], theirs["given"])
+        assert ours["wrong"] == pytest.approx(theirs["prob_wrong"], abs=1e-12)
+    rows = parquet.read_table(out / "labels.parquet").to_pylist()
+    wrong = {row["row"]: 0 for row in rows}
+    worst = dict.fromkeys(wrong, 0.0)
+    for line in lines:
+        wrong[line["row"]] += line["looks_wrong"]
+        worst[line["row"]] = max(worst[line["row"]], line["prob_wrong"])
+    assert [row["wrong_labels"] for row in rows] == list(wrong.values())
+    suspect = [-np.log(max(1 - p, 1e-6)) for p in worst.values()]
+    np.testing.assert_allclose([row["suspect"] for row in rows], suspect, rtol=1e-5, atol=1e-6)
+    accuracy = {s["name"]: s["accuracy"] for s in metrics["sources"] if s["kind"] in ("Crowd", "Rules")}
+    judged = {a["annotator"]: a["accuracy"] for crowd in found["crowds"] for a in crowd["annotators"]}
+    judged |= {r["rule"]: r["accuracy"] for rules in found["rules"] for r in rules["rules"]}
+    assert accuracy == pytest.approx(judged)
+
+
 def test_the_limit_decides_the_exit_code(folder):
     run_folder = str(folder / "run")
     assert run(["audit", run_folder, "--out", str(folder / "strict"), "--fail-above", "0.01"]) == 1

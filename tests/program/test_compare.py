@@ -2,6 +2,11 @@
 
 import contextlib
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +14,11 @@ import pyarrow.parquet as parquet
 import pytest
 import torch
 
+import anygrain
 from anygrain.cli import run
 from anygrain.data.config import load_config
 from anygrain.labels import Crowd, OneCoin
-from anygrain.program.compare import FILES, Outcome, parts_of, summary
+from anygrain.program.compare import FILES, CompareFolder, Outcome, parts_of, summary
 from anygrain.program.held_evidence import _said
 from anygrain.program.space import space_of
 
@@ -77,7 +83,7 @@ def test_methods_are_compared_on_the_same_rows(classes, capsys, monkeypatch):
     assert "://" not in page
     again = ["fit", "c.toml", "--compare", "default,gce", "--out", "out"]
     assert run(again) == 2
-    assert "holds a comparison already" in capsys.readouterr().err
+    assert "holds a finished comparison" in capsys.readouterr().err
     assert run([*again, "--overwrite"]) == 0
     again = json.loads((classes / "out" / "compare.json").read_text())
     assert [row["evidence"] for row in again["methods"]] == [row["evidence"] for row in result["methods"][:2]]
@@ -180,6 +186,86 @@ def test_files_of_a_comparison_are_written_whole_or_not_at_all(classes, monkeypa
     assert {path.name for path in (classes / "out").iterdir()} == set(FILES)
 
 
+def without_times(path):
+    """compare.json without what differs from run to run."""
+    found = json.loads((path / "compare.json").read_text())
+    for row in [found, *found["methods"]]:
+        for name in ("created", "command", "seconds"):
+            row.pop(name, None)
+    return found
+
+
+def same(one, two):
+    assert (one / "compare.parquet").read_bytes() == (two / "compare.parquet").read_bytes()
+    assert without_times(one) == without_times(two)
+
+
+def test_a_killed_comparison_goes_on_to_the_same_result(classes):
+    """Killed without a warning once the first method is kept; that method is not fitted again."""
+    how = ["fit", "c.toml", "--compare", "default,sbcl,gce,label_smoothing"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(anygrain.__file__).parents[1])}
+
+    def start(*more):
+        code = f"from anygrain.cli import main; main({[*how, *more]!r})"
+        pipe = subprocess.PIPE
+        return subprocess.Popen(
+            [sys.executable, "-c", code], cwd=classes, env=environment, stdout=pipe, stderr=pipe, text=True
+        )
+
+    process = start("--out", "cut")
+    first = classes / "cut" / ".state" / "00001.safetensors"
+    while not first.exists() and process.poll() is None:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    kept = CompareFolder(classes / "cut", "", "").kept()["default"]
+    said, errors = start("--out", "cut", "--resume").communicate(timeout=300)
+    assert "goes on after" in said, errors
+    assert "of 4  default" not in said
+    _, errors = start("--out", "whole").communicate(timeout=300)
+    assert not errors
+    same(classes / "cut", classes / "whole")
+    first_of = json.loads((classes / "cut" / "compare.json").read_text())["methods"][0]
+    assert first_of["seconds"] == kept.seconds
+    assert {path.name for path in (classes / "cut").iterdir()} == set(FILES)
+
+
+def test_a_stopped_comparison_says_how_it_goes_on(classes, capsys, monkeypatch):
+    monkeypatch.chdir(classes)
+    how = ["fit", "c.toml", "--compare", "default,gce", "--out", "out", "--set", "learn.seed=1"]
+    with monkeypatch.context() as patch:
+        patch.setattr("anygrain.program.compare.stop_if_asked", lambda: signal.raise_signal(signal.SIGINT))
+        assert run(how) == 3
+    said = capsys.readouterr().err
+    assert "stopped after 1 of 2 methods. Go on with: anygrain fit c.toml --compare default,gce --out out" in said
+    assert run(how) == 2
+    assert "holds an unfinished comparison (step 1 of 2, same config)" in capsys.readouterr().err
+    assert run([*how[:-1], "learn.seed=2", "--resume"]) == 2
+    assert "learn.seed was 1, is 2" in capsys.readouterr().err
+    assert run([*how, "--resume"]) == 0
+    assert run([*how, "--resume"]) == 0
+    assert "is finished already" in capsys.readouterr().out
+
+
+def test_what_is_kept_of_a_method_comes_back_as_it_was(tmp_path):
+    folder = CompareFolder(tmp_path / "out", "", "")
+    folder.open("new")
+    values = np.array([1.0, np.nan, 1e-300])
+    given = Outcome("m", "a loss", values, {"b": values[:2], "a": values}, {"z": np.nan, "y": 0.1}, 1.25)
+    folder.keep(1, "m", given)
+    folder.keep(2, "n", "not for these labels")
+    found = folder.kept()
+    folder.close()
+    assert found["n"] == "not for these labels"
+    assert (found["m"].method, found["m"].says, found["m"].seconds) == ("m", "a loss", 1.25)
+    np.testing.assert_array_equal(found["m"].evidence, values)
+    assert list(found["m"].truth) == ["b", "a"]
+    np.testing.assert_array_equal(found["m"].truth["a"], values)
+    assert list(found["m"].measures) == ["z", "y"]
+    assert found["m"].measures["y"] == 0.1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -190,7 +276,6 @@ def test_files_of_a_comparison_are_written_whole_or_not_at_all(classes, monkeypa
         (["--compare", "default,con_r"], 'method "con_r" is for labels of a number, a trained encoder'),
         (["--compare", "default,nnpu"], "is for Positive labels alone; here they are Exact"),
         (["--compare", "default,gce:k=1"], 'method "gce" has no option "k"'),
-        (["--compare", "default,gce", "--resume"], "--resume is not for --compare"),
         (["--set", "learn.method=forwrd"], 'Did you mean "forward"?'),
     ],
 )
@@ -244,7 +329,7 @@ def test_a_method_that_cannot_be_fitted_is_left_out(classes, capsys, monkeypatch
     ("method", "said"),
     [
         ("gce", "predicted without learn.method"),
-        ("co_teaching", "180 of 180 rows are scored by a model that was trained"),
+        ("co_teaching", "rows are scored by a model that was trained"),
     ],
 )
 def test_a_run_says_where_its_numbers_are_not_held_out_of_the_method(classes, monkeypatch, capsys, method, said):

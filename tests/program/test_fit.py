@@ -12,13 +12,15 @@ import torch
 from pyarrow import parquet
 from sklearn.datasets import load_breast_cancer
 
+from anygrain.audit import suspects
+from anygrain.audit.errors import error_share
+from anygrain.audit.sources import judge_crowds
 from anygrain.cli import run
 from anygrain.data.config import parse_config, with_paths
 from anygrain.data.dataset import read_dataset
 from anygrain.data.table import write_table
-from anygrain.labels import Exact, aggregate
-from anygrain.program.careless import wrong_share
-from anygrain.program.measure import Measured
+from anygrain.program.audited import audited
+from anygrain.program.measure_classes import MeasuredClasses
 
 NAMES = np.array(["malignant", "benign"])
 HEAD = 'classes = ["malignant", "benign"]\n[data]\nsource = "rows.csv"\nid = "id"\ncolumns = ["x_*"]\nbag = "bag"\n'
@@ -130,9 +132,13 @@ def read(folder: Path) -> np.ndarray:
     return read_table(folder / "rows.csv").strings("truth")
 
 
-def test_numbers_of_single_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Suspicion, chance of being right, proposal and agreement of a handful of labels, worked out by hand."""
-    monkeypatch.setattr("anygrain.program.measure.FEWEST", 0)
+def measured_by(dataset, p: torch.Tensor) -> MeasuredClasses:
+    """The numbers of a fit whose held-out probabilities are p."""
+    return MeasuredClasses(dataset, audited(p.log(), dataset.labels), p.log(), np.ones(len(p), dtype=bool))
+
+
+def test_numbers_of_single_labels(tmp_path: Path) -> None:
+    """Suspicion is the audit's, label by label; agreement of a handful of labels is worked out by hand."""
     (tmp_path / "t.csv").write_text("id,x,y,w_1,w_2\na,0,a,a,b\nb,0,,a,\nc,0,,b,b\n")
     config = {
         "data": {"source": "t.csv", "id": "id", "columns": ["x"]},
@@ -143,29 +149,27 @@ def test_numbers_of_single_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     }
     dataset = read_dataset(with_paths(parse_config(config), tmp_path))
     p = torch.tensor([[0.8, 0.2], [0.7, 0.3], [0.6, 0.4]], dtype=torch.float64)
-    measured = Measured(dataset, p.log(), np.ones(3, dtype=bool))
-    confusion = dataset.evidence[1].labels.channel.confusion  # type: ignore[attr-defined]
-    exact = torch.tensor([[0.95, 0.05], [0.05, 0.95]], dtype=torch.float64)  # P(label | class)
-    w1, w2 = confusion[0].T, confusion[1].T  # P(vote | class), a row per vote
-    said = {
-        ("a", "y"): (exact[0], p[0] * w1[0] * w2[1], 0),
-        ("a", "w_1"): (w1[0], p[0] * exact[0] * w2[1], 0),
-        ("a", "w_2"): (w2[1], p[0] * exact[0] * w1[0], 1),
-        ("b", "w_1"): (w1[0], p[1], 0),
-        ("c", "w_1"): (w1[1], p[2] * w2[1], 1),
-        ("c", "w_2"): (w2[1], p[2] * w1[1], 1),
-    }
+    said = suspects(p.log(), dataset.labels)
+    measured = measured_by(dataset, p)
     r = measured.records
-    assert {(str(dataset.ids[row]), str(s)) for row, s in zip(r.row, r.source, strict=True)} == set(said)
-    for at in range(len(r.row)):
-        likelihood, rest, vote = said[(str(dataset.ids[r.row[at]]), str(r.source[at]))]
-        others = rest / rest.sum()
-        assert likelihood[vote] == likelihood.max()
-        assert r.right[at] == pytest.approx(float(others[vote]), abs=1e-9)
-        assert r.proposed[at] == int(others.argmax())
-        assert r.probability[at] == pytest.approx(float(others.max()), abs=1e-9)
+    labels = list(zip(dataset.ids[r.row].tolist(), r.source.tolist(), r.value.tolist(), strict=True))
+    assert labels == [
+        ("a", "y", "a"),
+        ("a", "w_1", "a"),
+        ("a", "w_2", "b"),
+        ("b", "w_1", "a"),
+        ("c", "w_1", "b"),
+        ("c", "w_2", "b"),
+    ]
+    kept = said["given"] != ""
+    np.testing.assert_allclose(r.wrong, said["prob_wrong"][kept])
+    assert r.proposed.tolist() == said["proposed"][kept].tolist()
     np.testing.assert_allclose(r.suspect, -np.log(1 - r.wrong))
     sources = {s["name"]: s for s in measured.sources()}
+    (crowd,) = judge_crowds(dataset.labels, p.log())
+    for at, name in enumerate(("w_1", "w_2")):
+        assert sources[name]["accuracy"] == pytest.approx(crowd.annotators.accuracy[at])
+    assert sources["y"]["accuracy"] == pytest.approx(1 - r.wrong[0])
     assert sources["w_1"]["agreement"] == pytest.approx((0.5 + 1) / 2)  # one of two others, then one of one
     assert sources["w_1"]["compared"] == 2
     assert sources["y"]["agreement"] == pytest.approx(0.5)
@@ -190,13 +194,12 @@ def test_wrong_votes_are_found_whatever_the_annotator_is_like(tmp_path: Path) ->
     )
     config = {"data": {"source": "t.csv", "columns": ["x"]}, "labels": [{"kind": "Crowd", "columns": ["w_*"]}]}
     dataset = read_dataset(with_paths(parse_config(config), tmp_path))
-    aggregate(dataset.labels & Exact(torch.from_numpy(truth), k))  # the channels learn what the annotators are like
     seen = np.where(random.random(n) < 0.999, truth, random.integers(0, k, n))  # what the features say
     p = torch.full((n, k), 0.001 / k, dtype=torch.float64)
     p[torch.arange(n), torch.from_numpy(seen)] += 0.999
-    measured = Measured(dataset, p.log(), np.ones(n, dtype=bool))
+    measured = measured_by(dataset, p)
     r = measured.records
-    wrong = r.voted != truth[r.row]
+    wrong = measured.voted != truth[r.row]
     for name in accuracy:
         mine = r.source == name
         assert wrong[mine & r.looks_wrong].mean() > 0.9
@@ -221,14 +224,10 @@ def test_sets_that_everything_else_speaks_against_look_wrong(tmp_path: Path) -> 
     p = torch.full((20, 2), 0.5, dtype=torch.float64)
     p[:, 0] = 0.9
     p[:, 1] = 0.1
-    measured = Measured(dataset, p.log(), np.ones(20, dtype=bool))
+    measured = measured_by(dataset, p)
     binomial = np.array([45 * 0.9**8 * 0.1**2, 45 * 0.9**2 * 0.1**8])
-    r = measured.records
-    np.testing.assert_allclose(r.right, binomial, rtol=1e-6)
-    error = 0.05
-    for _ in range(500):  # of all sets, with two labels of .05 beforehand
-        error = (np.sum(error / ((1 - error) * binomial * 11 + error)) + 2 * 0.05) / (2 + 2)
-    np.testing.assert_allclose(r.wrong, error * (1 - binomial) / ((1 - error) * binomial * 11 + error), rtol=1e-6)
+    drawn, _ = error_share(torch.from_numpy(binomial).log(), torch.full((2,), -np.log(11.0)))
+    np.testing.assert_allclose(measured.records.wrong, drawn.numpy() * (1 - binomial), rtol=1e-6)
     (worst,) = measured.worst()
     assert (worst["row"], worst["source"], worst["given"], worst["proposed"]) == ("b", "bags", "p 2, q 8", None)
     assert measured.suspects() == 1
@@ -242,7 +241,7 @@ def test_labels_of_classes_that_hardly_occur_are_not_called_wrong(tmp_path: Path
     config = {"data": {"source": "t.csv", "columns": ["x"]}, "labels": [{"kind": "Exact", "column": "y"}]}
     dataset = read_dataset(with_paths(parse_config(config), tmp_path))
     p = torch.tensor([[0.98, 0.01, 0.01]] * 7, dtype=torch.float64)
-    measured = Measured(dataset, p.log(), np.ones(7, dtype=bool))
+    measured = measured_by(dataset, p)
     assert measured.records.wrong[6] == 0.5
     assert (measured.records.wrong[3:6] > 0.5).all()
     assert [w["given"] for w in measured.worst()] == ["b"] * 3
@@ -254,13 +253,12 @@ def test_labels_that_a_calibrated_model_finds_improbable_are_not_called_wrong() 
     n, k = 20_000, 10
     p = random.dirichlet(np.full(k, 0.2), n)
     truth = (p.cumsum(axis=1) > random.random((n, 1))).argmax(axis=1)
-    right, chance = p[np.arange(n), truth], np.full(n, 1 / k)
-    one = np.zeros(n, dtype=np.int64)
+    right = p[np.arange(n), truth]
     assert (right < 0.1).sum() > 500  # as many look wrong where only everything else counts
-    assert (wrong_share(right, chance, one, one == 0) > 0.5).sum() == 0
+    assert (suspects(np.log(p), truth)["prob_wrong"] > 0.5).mean() < 1e-3
     drawn = random.random(n) < 0.1
     said = np.where(drawn, random.integers(0, k, n), truth)
-    wrong = wrong_share(p[np.arange(n), said], chance, one, one == 0)
+    wrong = suspects(np.log(p), said)["prob_wrong"].to_numpy()
     assert wrong.mean() == pytest.approx((said != truth).mean(), abs=0.01)
     for low, high in ((0.05, 0.3), (0.3, 0.7), (0.7, 1)):  # the probabilities mean what they say
         inside = (wrong >= low) & (wrong < high)

@@ -18,6 +18,7 @@ from anygrain.data.error import InputError
 from anygrain.data.number_conflicts import find_number_conflicts
 from anygrain.data.number_dataset import NumberDataset, read_number_dataset, softened_numbers
 from anygrain.data.table import write_table
+from anygrain.program.audited import audited
 from anygrain.program.guess import guess
 from anygrain.program.measure_numbers import MeasuredNumbers, crps_of_rows
 
@@ -298,12 +299,19 @@ def test_conflicts_are_named_and_may_be_softened(tmp_path: Path) -> None:
 # -- numbers ----------------------------------------------------------------------------------------------------------
 
 
+def measured_by(found: NumberDataset, mean: torch.Tensor, variance: torch.Tensor) -> MeasuredNumbers:
+    """The numbers of a fit with this belief about rows that it has not seen."""
+    return MeasuredNumbers(
+        found, audited((mean, variance), found.labels), mean, variance, np.ones(len(mean), dtype=bool)
+    )
+
+
 def test_what_all_else_expects_of_a_label_is_worked_out_by_hand(tmp_path: Path) -> None:
     columns = {"y": [1.0, "", 3.0, ""], "m": [1.5, 1.5, "", ""]}
     labels = ({**VALUE, "noise": 0.5}, {"kind": "AggregateValue", "column": "m"})
     found = dataset(tmp_path, columns, *labels)
     mean, variance = torch.tensor([2.0, 1.0, 3.5, 0.0]), torch.tensor([1.0, 4.0, 1.0, 1.0])
-    r = MeasuredNumbers(found, mean, variance, np.ones(4, dtype=bool)).records
+    r = measured_by(found, mean, variance)
     # value of row a: y_a given (y_a + y_b) / 2 = 1.5 is normal, then a reading of noise .5
     gain = 1 / (1 + 4)
     first, spread = 2 + gain * (3 - 3), 1 - gain * 1
@@ -329,7 +337,7 @@ def test_wrong_numbers_are_found_and_heavy_tails_are_not(tmp_path: Path) -> None
         write_table(table, tmp_path / "t.csv")
         data = {"source": "t.csv", "id": "id", "columns": ["x"]}
         found = read_number_dataset(with_paths(parse_config({"data": data, "labels": [VALUE]}), tmp_path))
-        measured = MeasuredNumbers(found, torch.from_numpy(mean), torch.full((n,), 0.01), np.ones(n, dtype=bool))
+        measured = measured_by(found, torch.from_numpy(mean), torch.full((n,), 0.01))
         looks = measured.records.looks_wrong
         assert looks.mean() == pytest.approx(share, abs=0.01)
         if share:
