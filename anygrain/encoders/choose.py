@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from anygrain.data.bag_data import BagData
 from anygrain.encoders.bags import BagEncoder
 from anygrain.encoders.columns import Columns
 from anygrain.encoders.encoder import Encoder
@@ -17,6 +18,7 @@ from anygrain.encoders.image import Convolutional, Residual
 from anygrain.encoders.images import is_image
 from anygrain.encoders.pretrained import Pretrained
 from anygrain.encoders.sparse import Sparse
+from anygrain.encoders.summary import Summary
 from anygrain.encoders.table import Table
 from anygrain.encoders.text import Text
 from anygrain.encoders.timm_model import Timm
@@ -37,6 +39,7 @@ ENCODERS: dict[str, type[Encoder]] = {
     "columns": Columns,
     "hugging_face": HuggingFace,
     "bags": BagEncoder,
+    "summary": Summary,
 }
 
 
@@ -65,7 +68,9 @@ def is_mixed(data: Any) -> bool:
 
 
 def encoder_for(data: Any) -> Encoder:
-    """An encoder, not yet learnt, for images, texts, a data frame of mixed columns, a sparse matrix or an array."""
+    """An encoder, not yet learnt, for bags, images, texts, a frame of mixed columns, a sparse matrix or an array."""
+    if isinstance(data, BagData):
+        return Summary()
     if is_image(data):
         return Convolutional()
     if is_text(data):

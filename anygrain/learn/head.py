@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +22,10 @@ class Head(nn.Module):
         self.feature_dim = feature_dim
         self.n_classes = n_classes
 
+    @property
+    def device(self) -> torch.device:
+        return next(chain(self.parameters(), self.buffers())).device
+
     def logits(self, features: Tensor) -> Tensor:
         """Unnormalised scores (B, K)."""
         raise NotImplementedError
@@ -30,6 +36,10 @@ class Head(nn.Module):
 
     def start(self, features: Tensor, posterior: Tensor) -> None:
         """Set the parameters near a good place for (N, D) features and (N, K) posteriors. Nothing by default."""
+
+    def learn(self, features: Tensor, posterior: Tensor, weight: Tensor | None = None) -> bool:
+        """Fit without a gradient to (N, D), (N, K) and weights (N,); False where a head has a gradient instead."""
+        return False
 
     def forward(self, features: Tensor) -> Tensor:
         return self.logits(features).log_softmax(dim=-1)
@@ -209,7 +219,7 @@ def fit_head(
     penalty: float = 0.01,
     steps: int = 8,
 ) -> Head:
-    r"""Minimise, by full-batch L-BFGS from where the head stands,
+    r"""Minimise, by full-batch L-BFGS from where the head stands, or as the head itself does it (`Head.learn`),
 
     .. math:: \frac{1}{\sum_i w_i}\sum_i w_i \Big(-\sum_k q_{ik}\log p_{ik}\Big) + \frac{\lambda}{2} |W|^2
 
@@ -218,6 +228,8 @@ def fit_head(
         penalty: the lambda of the formula.
         steps: L-BFGS iterations.
     """
+    if head.learn(features, posterior, weight):
+        return head
     share = posterior if weight is None else posterior * weight[:, None]
     share = share / (float(len(features)) if weight is None else weight.sum().clamp(min=1e-12))
     optimizer = torch.optim.LBFGS(head.parameters(), max_iter=steps, history_size=10, line_search_fn="strong_wolfe")

@@ -20,7 +20,9 @@ from anygrain.learn import number, tags
 from anygrain.learn.calibration import CONFIDENCES
 from anygrain.learn.head import HEADS, make_head
 from anygrain.learn.real_head import REAL_HEADS
+from anygrain.learn.slope_offset import SlopeOffset
 from anygrain.learn.tag_recipe import TAG_HEADS
+from anygrain.learn.units import question_from
 
 if TYPE_CHECKING:
     from anygrain.learn.learner import Learner
@@ -94,10 +96,18 @@ def _state(learner: Learner) -> tuple[dict[str, Any], dict[str, Tensor]]:
         "chosen": learner.chosen_,
         "log_evidence_heldout": learner.log_evidence_heldout_,
         "settings": {name: getattr(learner, name) for name in SETTINGS},
+        "of_sets": getattr(learner, "of_sets_", False),
+        "questions": [question.state() for question in getattr(learner, "questions_", [])],
         **{"real": number.state, "tags": tags.state}.get(learner.space_, _of_classes)(learner),
     }
     tensors = {f"head.{k}": v for k, v in learner.head_.state_dict().items()}
     tensors.update({f"encoder.{k}": v for k, v in learner.encoder_.state_dict().items()})
+    config["parts"] = {}
+    for name, part in getattr(learner, "parts_", {}).items():
+        config["parts"][name], own = _state(part)
+        tensors.update({f"parts.{name}.{key}": value for key, value in own.items()})
+    pool = getattr(learner, "pool_", None)
+    config["pool"] = None if pool is None else pool.state()
     return config, tensors
 
 
@@ -154,10 +164,18 @@ def _restored(kind: type[Learner], config: dict[str, Any], tensors: dict[str, Te
         learner.feature_names_in_ = np.array(config["feature_names_in"], dtype=object)
     learner.feature_scale_, learner.space_ = config["feature_scale"], config.get("space", "classes")
     learner.chosen_, learner.log_evidence_heldout_ = config["chosen"], config["log_evidence_heldout"]
-    parts: dict[str, dict[str, Tensor]] = {"head": {}, "encoder": {}}
+    parts: dict[str, dict[str, Tensor]] = {"head": {}, "encoder": {}, "parts": {}}
     for key, tensor in tensors.items():
         part, name = key.split(".", 1)
         parts[part][name] = tensor
+    learner.of_sets_ = config.get("of_sets", False)
+    learner.questions_ = [question_from(state) for state in config.get("questions", [])]
+    learner.parts_ = {}
+    for name, own in config.get("parts", {}).items():
+        of_part = {key[len(name) + 1 :]: value for key, value in parts["parts"].items() if key.startswith(f"{name}.")}
+        learner.parts_[name] = _restored(kind, own, of_part)
+    if config.get("pool") is not None:
+        learner.pool_ = SlopeOffset(**config["pool"])
     restores = {"real": number.restore, "tags": tags.restore}
     restores.get(learner.space_, _restore_classes)(learner, config)
     learner.head_.load_state_dict(parts["head"])

@@ -1,0 +1,153 @@
+r"""The default model of bags: several models of different sorts, pooled on bags that were held out.
+
+On a `Summary` of every bag stand extremely randomised trees, which are timid, and a linear head, which is bold; where
+there are two classes, a model of the instances that knows of every bag whether it holds one of the second class
+(`AnyOf`) joins them. Their cross-fitted log-probabilities make the pool
+
+.. math:: P(k) \propto \exp\Big(b_k + \sum_j s_j \log p_j(k)\Big)
+
+whose slopes and offsets make held-out evidence likeliest, see `anygrain.learn.slope_offset`. The model of the instances
+is the one that answers for them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from anygrain.data.bag_data import BagData
+from anygrain.labels import AnyOf, LabelError, Labels
+from anygrain.learn.recipe import Callback, RecipeState
+from anygrain.learn.slope_offset import SlopeOffset, fit_slope_offset
+
+if TYPE_CHECKING:
+    from anygrain.learn.learner import Learner
+
+#: heads on the summaries of bags
+HEADS = ("trees", "linear")
+#: name of the part that is of instances
+INSTANCES = "instances"
+SURE = 0.9  # probability from which on the class of a bag is told to the model of its instances
+FOLDS = 5  # that hold out every bag once
+POOLINGS = 3  # times that posteriors of what is not known of a bag are taken from the pool
+
+
+def fits(learner: Learner, data: Any) -> bool:
+    """Whether the model of these data is the default one of bags."""
+    plain = learner.head == "linear" and learner.procedure is None and not learner._shaped
+    return isinstance(data, BagData) and learner.encoder is None and plain
+
+
+def fit(learner: Learner, data: BagData, given: Labels, callback: Callback | None) -> Labels:
+    """Fit all parts and pool them; sets what a fit found, and returns the labels as they were learnt from.
+
+    Args:
+        given: of the M bags, as the user gave them.
+    """
+    learner.encoder_.learn(data, seed=learner._seed)
+    with torch.no_grad():
+        table = learner.encoder_(data).numpy()
+    parts: dict[str, Learner] = {}
+    history: list[dict[str, Any]] = []
+    with_instances = given.n_classes == 2
+    total = len(HEADS) + with_instances + 1
+
+    def say(name: str, **facts: Any) -> None:
+        history.append({"step": name, "track": name, "round": 1, **facts})
+        if callback is not None:
+            callback(len(history), total, history[-1])
+
+    for head in HEADS:
+        parts[head] = _part(learner, head).fit(table, given)
+        say(head, held_out_evidence=parts[head].log_evidence_heldout_)
+    labels = parts[HEADS[0]].labels_
+    said = [torch.from_numpy(part.held_out_log_probs_) for part in parts.values()]
+    if with_instances:
+        present = _known(labels.posterior(sum(said, torch.zeros(())).log_softmax(dim=1)))
+        if bool((present == 1).any()) and bool((present == 0).any()):
+            part = _part(learner, "linear")
+            parts[INSTANCES] = part.fit(data.features, AnyOf(data.bags, present, 1, 2))
+            said.append(_of_bags(torch.from_numpy(part.held_out_log_probs_), data))
+        say(INSTANCES)
+    learner.parts_ = parts
+    learner.pool_ = _pool(labels, said)
+    pooled = learner.pool_(*said)
+    weights = ", ".join(f"{name} {s:.2f}" for name, s in zip(parts, learner.pool_.slopes, strict=True))
+    first = parts[HEADS[0]]
+    learner.feature_scale_, learner.head_, learner.temperature_ = first.feature_scale_, first.head_, first.temperature_
+    learner.chosen_ = {"chosen": "evidence", "why": f"models pooled on held-out bags, with the slopes {weights}"}
+    learner.posterior_ = labels.posterior(pooled).numpy()
+    learner.held_out_log_probs_ = pooled.numpy()
+    learner.held_out_ = np.logical_and.reduce([parts[head].held_out_ for head in HEADS])
+    learner.recipe_state_ = RecipeState()
+    say("pool")
+    learner.history_ = history
+    return labels
+
+
+def _part(learner: Learner, head: str) -> Learner:
+    """A learner of one part."""
+    return type(learner)(
+        head=head,
+        seed=learner.seed,
+        device=learner.device,
+        rounds=learner.rounds,
+        folds=max(learner.folds, FOLDS),
+        exact_folds=learner.exact_folds,
+        neighbours=0 if head == "trees" else learner.neighbours,
+        penalty=learner.penalty,
+    )
+
+
+def _known(posterior: Tensor) -> Tensor:
+    """Whether bags are of the second class, (M,): 1, 0, or -1 where that is not sure enough."""
+    best = posterior.max(dim=1)
+    return torch.where(best.values > SURE, best.indices, -1)
+
+
+def _of_bags(log_probs: Tensor, data: BagData) -> Tensor:
+    """Log-probabilities (M, 2) of bags from those of their instances, (N, 2)."""
+    return AnyOf.answer_to(log_probs.double(), data.bags, 2, target=[1]).log()
+
+
+def _pool(labels: Labels, said: list[Tensor]) -> SlopeOffset:
+    """Slopes and offsets for parts' held-out log-probabilities (M, K)."""
+    pool = SlopeOffset([1 / len(said)] * len(said), [0.0] * labels.n_classes)
+    weight = None if labels.weight is None else labels.instance_weight()
+    uniform = torch.full_like(said[0], 1 / labels.n_classes).log()
+    alone = labels.posterior(uniform)
+    told = (alone - uniform.exp()).abs().amax(dim=1) > 1e-6
+    if bool((alone[told].sum(dim=0) < 2).any()):  # too few bags of a class to calibrate on
+        return pool
+    for _ in range(POOLINGS):
+        pool = fit_slope_offset(said, labels.posterior(pool(*said)) * told[:, None], weight)
+    return pool
+
+
+def log_probs(learner: Learner, X: BagData) -> Tensor:
+    """Log-probabilities (M, K) of the classes of bags."""
+    with torch.no_grad():
+        table = learner.encoder_(learner._check(X, reset=False)).numpy()
+    said = []
+    for name, part in learner.parts_.items():
+        said.append(_of_bags(part.log_probs(X.features), X) if name == INSTANCES else part.log_probs(table))
+    pool: SlopeOffset = learner.pool_
+    return pool(*said)
+
+
+def instance_log_probs(learner: Learner, X: BagData) -> Tensor:
+    """Log-probabilities (N, K) of the classes of instances, by the part that is of them.
+
+    Raises:
+        LabelError: more than two classes, so that there is none.
+    """
+    if INSTANCES not in learner.parts_:
+        raise LabelError(
+            'unit="instance" of the default model needs two classes of bags, the second of which makes a bag of it by '
+            "one instance; of more classes take an encoder with attention, such as BagEncoder()"
+        )
+    part: Learner = learner.parts_[INSTANCES]
+    return part.log_probs(X.features)
