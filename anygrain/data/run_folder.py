@@ -92,9 +92,10 @@ predicted_p_NAME    float    the same from the features alone
   ``share``, ``interval``}: how often the class most probable by the first alone is possible, or most probable, by
   the second
 - ``sources``: annotators, rules and label columns, a list of {``name``, ``part`` (name of the evidence), ``kind``,
-  ``labels``, ``accuracy`` (expected, by the model and all other labels), ``interval``, ``agreement`` (share of its
-  labels that another label of the same row confirms, or null), ``compared`` (number of such labels), ``suspects``
-  (labels that look wrong)}
+  ``labels``, ``accuracy`` (expected, by the model and all labels; of annotators and rules as
+  `anygrain.audit.judge_annotators` and `judge_rules` have it), ``interval``, ``agreement`` (share of its labels that
+  another label of the same row confirms, or null), ``compared`` (number of such labels), ``suspects`` (labels that look
+  wrong)}
 - ``confusion``: for every parent class (one entry with ``parent`` null without a taxonomy) {``parent``, ``classes``,
   ``matrix`` (rows: class given the features and all labels; columns: class predicted from the features), ``rows``,
   ``inside`` (share of rows whose prediction stays inside the parent)}; at most 60 classes per entry, most frequent
@@ -104,11 +105,10 @@ predicted_p_NAME    float    the same from the features alone
 - ``worst``: at most 20 labels that look wrong, the most suspect first, a list of {``row``,
   ``source``, ``given``, ``proposed``, ``probability``, ``wrong`` (probability that the label is wrong), ``suspect``
   (-log P(right), nats), ``text``, ``image`` (a small JPEG as a data address, or null)}, with the most probable class
-  by everything else as ``proposed``. For sets ``row`` is the bag, and ``proposed``, ``probability`` and ``image`` are
+  as ``proposed``. For sets ``row`` is the bag, and ``proposed``, ``probability`` and ``image`` are
   null
-- ``suspects``: number of labels that look wrong: P(wrong | features, all labels) > .5 (`anygrain.program.measure`).
-  How often a source gives a label without regard to the truth is estimated from its labels. A class that fewer than two
-  other rows name is known too little to speak against its labels; shares read with noise are never wrong
+- ``suspects``: number of labels that look wrong: P(wrong | features, all labels) > .5, by `anygrain.audit.suspects` and
+  what ``held_out.safetensors`` holds
 - ``learner``: {``chosen``: what the fit settled on, in words, ``temperature``, ``rounds``, ``exact_only_won`` (bool)}
 - ``history``: per round of the final fit {``round``, ``evidence`` (per row, fitted), ``held_out`` (per row), and
   whatever else the learner tells}
@@ -150,7 +150,7 @@ are their names, an *entry* is a tag of a row, and
 - ``held_out``: ``chance`` is the frequency of every tag
 - ``agreement``: over entries; ``on``: where one says that the row has the tag, ``share_on``: agreement there
 - ``sources``: two for every kind, what it says rows have and lack, without ``agreement`` and ``compared``
-- ``worst``: ``tag``, ``given`` ("has" or "lacks") and ``probability``, of having it by everything else; no ``proposed``
+- ``worst``: ``tag``, ``given`` ("has" or "lacks") and ``probability`` of having it; no ``proposed``
 - ``learner``: {``chosen``, ``error`` (that kinds share)}
 """
 

@@ -24,7 +24,7 @@ from anygrain.program.of_classes import adopt_prior, adopt_prior_of
 from anygrain.program.predict import run_config
 from anygrain.program.records import Records, records_of
 from anygrain.program.screen import Screen, seconds
-from anygrain.program.setup import dimensions
+from anygrain.program.setup import dimensions, refusal
 from anygrain.program.space import Space, space_of
 from anygrain.program.threads import threads_for
 
@@ -179,7 +179,10 @@ def _given(
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("ignore")
-            learner.fit(data, dataset.labels, callback=lambda done, total, facts: steps.update(done, total))
+            try:
+                learner.fit(data, dataset.labels, callback=lambda done, total, facts: steps.update(done, total))
+            except LabelError as error:
+                raise InputError(refusal(config.learn.method, error)) from error
         held = np.asarray(learner.held_out_)
         log_probs = said_of(learner)
         features = learner.transform(data)

@@ -28,7 +28,7 @@ from anygrain.program.held_evidence import held_out_scores
 from anygrain.program.interrupt import stop_if_asked
 from anygrain.program.look import fingerprint_of, read_checked
 from anygrain.program.screen import Screen, seconds
-from anygrain.program.setup import dimensions, method_arguments
+from anygrain.program.setup import dimensions, method_arguments, refusal
 from anygrain.program.space import Space
 from anygrain.program.threads import threads_for
 
@@ -210,7 +210,7 @@ def _outcomes(
         try:
             outcome = _outcome(name, read_method(name)[0].says, config, dataset, space, parts)
         except LabelError as error:  # what the others took is not lost
-            outcome = str(error)
+            outcome = refusal("default", error)
         found[name] = outcome
         folder.keep(len(found), name, outcome)
         folder.say_progress(len(found), len(configs))

@@ -26,7 +26,7 @@ from anygrain.program.held_out import keep_held_out
 from anygrain.program.interrupt import stop_if_asked
 from anygrain.program.look import fingerprint_of, look, say_counts
 from anygrain.program.screen import Screen, seconds, size
-from anygrain.program.setup import dimensions, encoder_words
+from anygrain.program.setup import dimensions, encoder_words, refusal
 from anygrain.program.space import Space
 from anygrain.program.threads import threads_for
 
@@ -148,6 +148,8 @@ def _run(
 
         try:
             learner.fit(data, dataset.labels, callback=keep, state=state)
+        except LabelError as error:
+            raise InputError(refusal(config.learn.method, error)) from error
         finally:
             for logger in loggers:
                 logger.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,12 @@ def method_arguments(config: Config, dataset: Given[Any]) -> dict[str, Any]:
         return found.arguments(**options)
     except LabelError as error:
         raise InputError(f"learn.method: {error}") from error
+
+
+def refusal(method: str, error: Exception) -> str:
+    """What a method says of labels that it cannot be fitted to, in a line that names it as the configuration does."""
+    said = re.sub(r"Learner\((\w+)=([^()]*)\)", r"learn.\1 = \2", " ".join(str(error).split()))
+    return said if method == "default" else f"learn.method = {quoted(method)}: {said}"
 
 
 def learns_from_marks_alone(method: str) -> bool:

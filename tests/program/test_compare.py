@@ -343,3 +343,19 @@ def test_a_run_says_where_its_numbers_are_not_held_out_of_the_method(classes, mo
         assert "too few exact rows" not in shown
         nothing = method == "co_teaching" and cross_fit == "false"
         assert ("no exact row was held out: learn.cross_fit = true holds every row out" in shown) == nothing
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        ("spl", 'learn.method = "spl": expected rows with exact labels and others with weak ones'),
+        ("sbcl", 'learn.method = "sbcl": SubclassContrast trains a hidden layer; expected learn.head = "mlp"'),
+    ],
+)
+def test_a_refusal_names_the_method_as_the_configuration_does(classes, monkeypatch, capsys, method, said):
+    monkeypatch.chdir(classes)
+    assert run(["fit", "c.toml", "--out", "out", "--set", f"learn.method={method}"]) == 2
+    error = capsys.readouterr().err.strip()
+    assert said in error
+    assert "\n" not in error
+    assert not (classes / "out").exists()
