@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from anygrain.bags.aggregate_loss import aggregate_loss, bag_means, within_bag_spread
     from anygrain.bags.aggregate_models import AggregateClassifier, AggregateRegressor
+    from anygrain.bags.instance_clustering import InstanceClustering
     from anygrain.bags.private_means import private_means
     from anygrain.bags.within_bag import WithinBag
     from anygrain.data.bag_data import BagData
@@ -17,6 +18,7 @@ __all__ = [
     "AggregateClassifier",
     "AggregateRegressor",
     "BagData",
+    "InstanceClustering",
     "WithinBag",
     "aggregate_loss",
     "bag_means",
@@ -28,6 +30,7 @@ _FILES = {
     "AggregateClassifier": "anygrain.bags.aggregate_models",
     "AggregateRegressor": "anygrain.bags.aggregate_models",
     "BagData": "anygrain.data.bag_data",
+    "InstanceClustering": "anygrain.bags.instance_clustering",
     "WithinBag": "anygrain.bags.within_bag",
     "aggregate_loss": "anygrain.bags.aggregate_loss",
     "bag_means": "anygrain.bags.aggregate_loss",
