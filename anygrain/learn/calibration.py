@@ -32,7 +32,11 @@ def told(labels: Labels) -> Labels | None:
 
 
 def evidence_score(labels: Labels, log_probs: Tensor, instances: Tensor) -> float:
-    """Mean log-likelihood per row of the observations whose members are all among some instances, bool (N,)."""
+    """Mean log-likelihood per row of the observations whose members are all among some instances, bool (N,).
+
+    Where heads judged the target of sources that saw x, it is what they say that is observed.
+    """
+    labels = as_judged(labels)
     value = labels.infer(log_probs)[0]
     weight = value.new_ones(len(value)) if labels.weight is None else labels.weight.to(value)
     weight = weight * observed(labels, instances)
@@ -95,7 +99,7 @@ def fit_temperature(
     .. math:: t = \arg\max_t \sum_o \log P(o \mid \mathrm{log\_softmax}(t L))
 
     over observations among some instances, bool (N,), with out-of-fold logits L (N, K). `default` where no evidence
-    tells temperatures apart. Where heads judged the target of sources that saw x, it is they who are predicted. `through` turns log-probabilities of true classes into those of classes as labels give
+    tells temperatures apart. `through` turns log-probabilities of true classes into those of classes as labels give
     them, both (N, K), where the labels do not say themselves how they err.
     """
     part = told(as_judged(labels))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from anygrain.encoders.trainable import Arrays, Inputs, TrainableEncoder
+from anygrain.labels import Labels
 from anygrain.labels.observations import Observations
 from anygrain.learn.end_to_end import EndToEnd
 from anygrain.learn.recipe import split_groups
@@ -21,6 +22,8 @@ class SomeRows:
 
     def __init__(self, rows: Inputs, chosen: Tensor) -> None:
         self.rows, self.chosen = rows, chosen
+        costs: Tensor | None = getattr(rows, "costs", None)
+        self.costs = None if costs is None else costs[chosen]
 
     def __len__(self) -> int:
         return len(self.chosen)
@@ -81,17 +84,58 @@ def cross_fitted(
     return found
 
 
-def split_in_parts(groups: Tensor, told: Tensor, seed: int) -> Tensor | None:
+def rank_in_class(labels: Labels, told: Tensor, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Random rank of every group of rows among those of its kind, the size of the kind, and the kind, all (rows,).
+
+    Rows that labels join are one, and the first instance of which something is told speaks for them. Kinds are the
+    classes of instances that are sure of one, K for those that are not, and -1 where nothing is told.
+
+    Args:
+        told: instances of which something is told, bool (N,), on the CPU.
+    """
+    _, group = labels.groups().cpu().unique(return_inverse=True)
+    kind = torch.full((int(group.max()) + 1,), -1)
+    uniform = torch.zeros(labels.n_instances, labels.n_classes, device=labels.device).log_softmax(dim=1)
+    sure, best = labels.posterior(uniform).cpu().max(dim=1)
+    known = told.nonzero()[:, 0]
+    first = torch.full_like(kind, labels.n_instances)
+    first = first.scatter_reduce(0, group[labels.rows.cpu()[known]], known, "amin")
+    spoken = first < labels.n_instances
+    kind[spoken] = torch.where(sure > 0.9, best, labels.n_classes)[first[spoken]]
+    order = torch.randperm(len(kind), generator=torch.Generator().manual_seed(seed))
+    order = order[torch.argsort(kind[order], stable=True)]
+    count = torch.bincount(kind + 1)
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(order)) - (count.cumsum(0) - count)[kind[order] + 1]
+    return rank[group], count[kind + 1][group], kind[group]
+
+
+def held_part(labels: Labels, told: Tensor, seed: int) -> Tensor | None:
+    """bool (rows,): about a fifth of the rows of which something is told, of every class its share; None for none.
+
+    Of three or four rows of a class one is held out, of fewer none. Rows that labels join stay together.
+
+    Args:
+        told: instances of which something is told, bool (N,), on the CPU.
+    """
+    rank, count, kind = rank_in_class(labels, told, seed)
+    held = (kind >= 0) & (rank < (count + 2) // 5)
+    known = torch.zeros(len(labels), dtype=torch.bool).index_fill_(0, labels.rows.cpu()[told], True)
+    few = not bool((held & known).any()) or int((held & known).sum()) > int(known.sum()) / 2
+    return None if few else held
+
+
+def split_in_parts(groups: Tensor, told: Tensor, seed: int, parts: int = PARTS) -> Tensor | None:
     """Part (rows,) of every row, groups (rows,) whole; None where one group is too large, or one row alone is told."""
     _, group = groups.unique(return_inverse=True)
     known = torch.zeros(int(group.max()) + 1, dtype=torch.bool).index_fill_(0, group[told], True)[group]
     generator = torch.Generator().manual_seed(seed)
     fold = torch.zeros_like(group)
-    if int(known.sum()) < PARTS:
+    if int(known.sum()) < parts:
         return None
     for rows in (known.nonzero()[:, 0], (~known).nonzero()[:, 0]):
-        if len(rows) and int(torch.bincount(group[rows]).max()) > max(len(rows) / PARTS, 1):
+        if len(rows) and int(torch.bincount(group[rows]).max()) > max(len(rows) / parts, 1):
             return None
         if len(rows):
-            fold[rows] = split_groups(group[rows], PARTS, generator)
+            fold[rows] = split_groups(group[rows], parts, generator)
     return fold

@@ -17,25 +17,26 @@ from sklearn.utils import RegressorTags, TransformerTags
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 from torch import Tensor
 
+from anygrain.data.bag_data import BagData
 from anygrain.encoders import Encoder, Frame, Pretrained, Sparse, Table, Text, encoder_for
 from anygrain.encoders.choose import ENCODERS, is_mixed, is_text
 from anygrain.encoders.images import is_image
 from anygrain.encoders.trainable import Augmentation, TrainableEncoder
-from anygrain.labels import All, Belief, Exact, LabelError, Labels, RealLabels, Taxonomy
+from anygrain.labels import All, Bags, Belief, Exact, LabelError, Labels, RealLabels, Taxonomy
 from anygrain.labels.frame import as_strings
 from anygrain.labels.identifiability import warn_unidentified
 from anygrain.labels.positive import with_any_prior
-from anygrain.learn import keeping, number, tags
-from anygrain.learn.calibration import CONFIDENCES, confidence_temperature, evidence_score, fit_temperature
-from anygrain.learn.class_prior import with_class_prior, with_known_prior
+from anygrain.learn import bag_model, keeping, number, tags, units
+from anygrain.learn.calibration import CONFIDENCES, evidence_score
+from anygrain.learn.class_prior import with_class_prior
 from anygrain.learn.common_error import common_error
-from anygrain.learn.cross_fit import PARTS, split_in_parts
-from anygrain.learn.end_to_end import SHRINK, doubts
-from anygrain.learn.fabric import PRECISIONS, Fabric, OneDevice, fabric_for
+from anygrain.learn.fabric import PRECISIONS, Fabric, fabric_for
+from anygrain.learn.fixed import fit_fixed
 from anygrain.learn.given_x import target_from_sources
-from anygrain.learn.head import Head, make_head
-from anygrain.learn.loop import ClassLoop, FeatureRows, FixedTargets, Network, Pace, objective
-from anygrain.learn.loss import Loss, cross_entropy, learnt_with
+from anygrain.learn.head import Head
+from anygrain.learn.judges import with_judges
+from anygrain.learn.loop import Pace, objective
+from anygrain.learn.loss import Loss, cross_entropy
 from anygrain.learn.procedure import Procedure
 from anygrain.learn.reading import (
     check_rows,
@@ -46,13 +47,14 @@ from anygrain.learn.reading import (
     read_classes,
     shown,
 )
-from anygrain.learn.recipe import Callback, Recipe, RecipeResult, RecipeState, Settings
+from anygrain.learn.recipe import Callback, RecipeResult, RecipeState
 from anygrain.learn.started_channels import with_started_channels
 from anygrain.learn.stated_prior import Prior, class_prior_of, shift_to, shifted
 from anygrain.learn.step import Step
 from anygrain.learn.term import Term
-from anygrain.learn.together import kept_together
 from anygrain.learn.trained import fit_trained
+from anygrain.learn.trees import Trees as Trees
+from anygrain.learn.units import Unit
 from anygrain.learn.weighting import Weighting
 
 
@@ -63,7 +65,8 @@ class Learner(ClassifierMixin, BaseEstimator):
 
     On a frozen encoder the head is fitted by the recipe of `anygrain.learn.recipe`, which says on its own held-out
     evidence whether the weak evidence helped (`chosen_`). A loss, terms or a weighting of one's own shape the last fit
-    of the head, to the recipe's posteriors; a procedure takes the recipe's place. An encoder that can be trained (a
+    of the head, to the recipe's posteriors; a procedure takes the recipe's place. Their temperature comes from rows
+    that were held out of them, see `anygrain.learn.fixed`. An encoder that can be trained (a
     `TrainableEncoder`: pictures, a transformer, a network on columns) is trained with the head, see
     `anygrain.learn.end_to_end`; losses, terms and weightings are then those of all its steps. Where fewer than 100 rows
     are told, and losses and terms are plain, two more networks are trained to find the temperature, see
@@ -71,7 +74,7 @@ class Learner(ClassifierMixin, BaseEstimator):
 
     Args:
         encoder: an `Encoder`, a folder or name of a sentence encoder, or None: chosen for the data at hand.
-        head: "linear", "cosine", "prototype", "quadratic", "mlp", or a `Head` class. Of a number "gaussian" or
+        head: "linear", "cosine", "prototype", "quadratic", "mlp", "trees", or a `Head` class. Of a number "gaussian" or
             "gaussian-mlp"; "linear" is the one of them that predicts held-out evidence better.
         loss: (log_probs (B, K), posterior (B, K)) -> (B,); None is cross-entropy.
         terms: `Term` objects added to the loss.
@@ -92,8 +95,8 @@ class Learner(ClassifierMixin, BaseEstimator):
         cross_fit: whether two more encoders are trained, each on half of the rows, so that `held_out_log_probs_` speaks
             of all rows and not of the tenth that is held out anyway; twice the time. Not with terms, a weighting or a
             loss that learns. On a frozen encoder, where a loss, terms, a weighting or a procedure was given: whether
-            heads are fitted in that way to halves of the rows as well; without, `held_out_log_probs_` are those of the
-            recipe, and with a procedure nothing is held out.
+            all is done again on each half of the rows; without, only what is needed for a temperature: the loop on each
+            half, or the procedure without a fifth of the rows that are told.
 
     Attributes:
         space_: "classes", or "real" where the labels speak of a number; then there is no `classes_` but
@@ -110,6 +113,8 @@ class Learner(ClassifierMixin, BaseEstimator):
         history_: one dict per step: track, round, temperature, held-out evidence per row.
         held_out_log_probs_: (N, K) of the training instances, from heads that saw neither row nor evidence; where
             `held_out_` (N,) is False that was not possible.
+        own_held_out_: on fixed features with a loss, terms, a weighting or a procedure: whether these log-probabilities
+            are of that method, and not of the recipe before it.
         log_evidence_heldout_: mean log-likelihood of the evidence per row under `held_out_log_probs_`.
         posterior_: (N, K), what all evidence and the features say of the training instances.
         labels_: the labels as `fit` read them: channels fitted, the common error, sources that saw the features (rules,
@@ -118,12 +123,16 @@ class Learner(ClassifierMixin, BaseEstimator):
         log_prior_shift_: (K,), from there to the population that the labels were sampled from.
         class_prior_estimate_: (estimate, low, high) of the prior that a `Positive` came without, else None.
         recipe_state_: finished steps, to go on from (`fit(state=...)`).
+        of_sets_: whether X was `BagData`, so that a row is a bag; attributes by instance then have a row per bag.
+        parts_: the models that a model of bags is pooled from, see `anygrain.learn.bag_model`; else empty.
+        questions_: what the labels asked of sets of rows, which `predict_proba(unit="set")` answers for other sets.
     """
 
     temperature_: float
     posterior_: np.ndarray
     held_out_log_probs_: np.ndarray
     held_out_: np.ndarray
+    own_held_out_: bool
 
     def __init__(
         self,
@@ -208,13 +217,16 @@ class Learner(ClassifierMixin, BaseEstimator):
         device = self._device()
         data, given = self._read(X, y)
         self.space_ = "classes"
+        self.of_sets_, self.parts_, self.questions_ = isinstance(data, BagData), {}, []
         self._taxonomy_for(given)
         warn_unidentified(with_any_prior(given), stacklevel=2)
         labels = self._start(given)
         self._seed = int(self.seed)
         self.encoder_ = self._make_encoder(data)
         self.class_prior_estimate_ = None
-        if isinstance(self.encoder_, TrainableEncoder):
+        if bag_model.fits(self, data):
+            labels = bag_model.fit(self, data, given, callback)
+        elif isinstance(self.encoder_, TrainableEncoder):
             labels = fit_trained(self, self.encoder_, data, given, self._prepared, callback=callback, state=state)
         else:
             encoded = self._learn_encoder(data)
@@ -222,15 +234,17 @@ class Learner(ClassifierMixin, BaseEstimator):
             self.feature_scale_ = root if root > 0 else 1.0
             rows = (encoded / self.feature_scale_).to(device)
             labels, self.class_prior_estimate_ = with_class_prior(labels, rows[labels.rows], self._seed)
-            self._fit_fixed(rows, labels, callback, state)
-            if self.cross_fit and (self._shaped or self.procedure is not None):
-                self._cross_fit_fixed(rows, labels, given)
+            labels = with_judges(labels, given, rows[labels.rows], self._seed, folds=self.folds, penalty=self.penalty)
+            fit_fixed(self, rows, labels, given, callback, state)
         self.log_evidence_heldout_ = evidence_score(
             labels, torch.as_tensor(self.held_out_log_probs_, device=device), self._apart().to(device)
         )
         self.labels_, self._given = labels.to("cpu"), given
         self.class_prior_, self.log_prior_shift_ = class_prior_of(self.labels_, self.posterior_)
         self.level_thresholds_ = self._level_thresholds()
+        self.questions_ = units.questions_of(
+            self.labels_, torch.as_tensor(self.held_out_log_probs_), torch.as_tensor(self.held_out_)
+        )
         return self
 
     def _start(self, given: Labels) -> Labels:
@@ -249,49 +263,6 @@ class Learner(ClassifierMixin, BaseEstimator):
     def _shaped(self) -> bool:
         """Whether a loss, terms or a weighting shape the last fit of the head."""
         return self.loss is not None or bool(self.terms) or self.weighting is not None
-
-    def _fit_fixed(self, rows: Tensor, labels: Labels, callback: Callback | None, state: RecipeState | None) -> None:
-        """A head on features (R, D) of the data rows."""
-        if self.procedure is not None:
-            self._fit_procedure(rows[labels.rows], labels)
-        else:
-            self._fit_recipe(rows, labels, callback, state)
-
-    def _cross_fit_fixed(self, rows: Tensor, labels: Labels, given: Labels) -> None:
-        """Held-out log-probabilities of heads that were fitted the same way to the other half of the rows.
-
-        The temperature follows them. Nothing is done where a term speaks of instances by their number, or where no
-        split leaves something told in both halves.
-
-        Args:
-            rows: features (R, D) of the data rows.
-            labels: as they were learnt from.
-            given: as the user gave them: channels of a half are to see no other rows.
-        """
-        if any(term.bags() is not None for term in self.terms):
-            return
-        told = torch.zeros(len(labels), dtype=torch.bool)
-        told = told.index_fill_(0, labels.rows.cpu()[doubts(labels) < 1], True)
-        split = split_in_parts(labels.groups().cpu(), told, self._seed)
-        if split is None:
-            return
-        part = split.to(rows.device)
-        logits = rows.new_zeros(labels.n_instances, labels.n_classes)
-        for held in range(PARTS):
-            twin = copy.copy(self)
-            for name in ("loss", "terms", "weighting", "procedure"):
-                setattr(twin, name, copy.deepcopy(getattr(self, name)))
-            rest = with_known_prior(self._prepared(given[split != held]), self.class_prior_estimate_)
-            twin._fit_fixed(rows[part != held], rest, None, None)
-            instances = part[labels.rows] == held
-            with torch.no_grad():
-                logits[instances] = twin.temperature_ * twin.head_.logits(rows[labels.rows[instances]])
-        everyone = torch.ones(labels.n_instances, dtype=torch.bool, device=rows.device)
-        n = int(told.sum())
-        temperature = fit_temperature(labels, logits, everyone, default=1.0) ** (n / (n + SHRINK))
-        self.held_out_log_probs_ = (temperature * logits).log_softmax(dim=1).cpu().numpy()
-        self.held_out_ = np.ones(labels.n_instances, dtype=bool)
-        self.temperature_ = self._temperature_of(rows[labels.rows], labels)
 
     def _apart(self) -> Tensor:
         """Instances that were held out, bool (N,); all of them where none could be."""
@@ -338,28 +309,6 @@ class Learner(ClassifierMixin, BaseEstimator):
         if self.taxonomy is not None and not isinstance(self.taxonomy, Taxonomy):
             raise LabelError(f"taxonomy is {self.taxonomy!r}; expected a Taxonomy, such as Taxonomy.from_csv(path)")
 
-    def _fit_recipe(self, rows: Tensor, labels: Labels, callback: Callback | None, state: RecipeState | None) -> None:
-        features = rows[labels.rows]
-        recipe = Recipe(
-            features,
-            labels,
-            lambda: make_head(self.head, features.shape[1], labels.n_classes).to(features.device),
-            settings=Settings(
-                rounds=self.rounds,
-                folds=self.folds,
-                exact_folds=self.exact_folds,
-                neighbours=self.neighbours,
-                penalty=self.penalty,
-            ),
-            seed=self._seed,
-            state=state,
-            callback=callback,
-        )
-        self._keep(recipe.run())
-        self.recipe_state_ = recipe.state
-        if self._shaped:
-            self._fit_loop(rows, labels, torch.as_tensor(self.posterior_, device=rows.device))
-
     def _keep(self, found: RecipeResult) -> None:
         """What a fit found, as fitted attributes."""
         self.head_ = found.head.requires_grad_(True).eval()
@@ -368,32 +317,6 @@ class Learner(ClassifierMixin, BaseEstimator):
         self.posterior_ = found.posterior.cpu().numpy()
         self.held_out_log_probs_ = found.held_out_log_probs.cpu().numpy()
         self.held_out_ = found.held_out.cpu().numpy()
-
-    def _fit_loop(self, rows: Tensor, labels: Labels, posterior: Tensor) -> None:
-        """The last fit of the head, with the loss, the terms and the weighting that were given."""
-        self.labels_ = labels
-        pace = self.loop_pace()
-        loop = ClassLoop(
-            self,
-            Network(self.head_, terms=learnt_with(self.loss, self.terms)),
-            FeatureRows(rows),
-            kept_together(labels, self.terms),
-            FixedTargets(posterior),
-            pace,
-            loss=cross_entropy if self.loss is None else self.loss,
-            terms=self.terms,
-            weighting=self.weighting,
-            weight=labels.instance_weight(),
-            seed=self._seed,
-            fabric=OneDevice(rows.device) if self.fabric is None else self.fabric,
-        )
-        for epoch in range(pace.epochs):
-            value = loop.epoch(epoch)
-            self.history_.append(
-                {"step": f"epoch {epoch + 1}", "track": "loop", "round": epoch + 1, "objective": value}
-            )
-        self.head_.eval()
-        self.temperature_ = self._temperature_of(rows[labels.rows], labels)
 
     def loop_pace(self) -> Pace:
         """How long and how fast the last fit of a head is."""
@@ -415,26 +338,6 @@ class Learner(ClassifierMixin, BaseEstimator):
             "seed": self._seed,
             "fabric": fabric_for(self._device(), self.precision) if self.fabric is None else self.fabric,
         }
-
-    def _temperature_of(self, features: Tensor, labels: Labels) -> float:
-        """Temperature that gives the head the mean confidence that the held-out log-probabilities have."""
-        wanted = float(torch.as_tensor(self.held_out_log_probs_).exp().max(dim=1).values.mean())
-        with torch.no_grad():
-            logits = self.head_.logits(features)
-        return confidence_temperature(logits, wanted)
-
-    def _fit_procedure(self, features: Tensor, labels: Labels) -> None:
-        assert self.procedure is not None
-        self.head_ = make_head(self.head, features.shape[1], labels.n_classes).to(features.device)
-        self.temperature_, self.history_ = 1.0, []
-        self.chosen_ = {"chosen": "evidence", "why": f"fitted by {type(self.procedure).__name__}"}
-        self.procedure.run(self, features, labels)
-        self.head_.eval()
-        with torch.no_grad():
-            log_probs = self.head_(features)
-        self.posterior_ = labels.posterior(log_probs).cpu().numpy()
-        self.held_out_log_probs_ = log_probs.cpu().numpy()
-        self.held_out_ = np.zeros(len(log_probs), dtype=bool)
 
     # -- what procedures are built from -------------------------------------------------------------------------------
 
@@ -486,13 +389,15 @@ class Learner(ClassifierMixin, BaseEstimator):
         return data, Exact(torch.from_numpy(codes), len(self.classes_))
 
     def _forget(self) -> None:
-        for name in ("n_features_in_", "feature_names_in_", *number.OF_NUMBERS, *tags.OF_TAGS):
+        for name in ("n_features_in_", "feature_names_in_", "pool_", *number.OF_NUMBERS, *tags.OF_TAGS):
             self.__dict__.pop(name, None)
 
     def _check(self, X: Any, *, reset: bool) -> Any:
         encoder = self.encoder if reset else self.encoder_
         if isinstance(X, str):
             raise LabelError("X is a single text; expected a list of texts, such as [text]")
+        if isinstance(X, BagData):
+            return units.bags_in(encoder, X)
         if _is_trained(encoder) or (encoder is None and is_image(X)):
             return self._named_columns(X, reset=reset)
         if is_text(X):
@@ -588,7 +493,7 @@ class Learner(ClassifierMixin, BaseEstimator):
         """Features (N, D), as the head sees them."""
         check_is_fitted(self, "head_")
         with torch.no_grad():
-            encoded = self.encoder_(self._check(X, reset=False)) / self.feature_scale_
+            encoded = self.encoder_(self._check(units.instances_in(self, X), reset=False)) / self.feature_scale_
         return np.asarray(encoded.cpu().numpy())
 
     def fit_transform(self, X: Any, y: Any) -> np.ndarray:
@@ -603,13 +508,17 @@ class Learner(ClassifierMixin, BaseEstimator):
             prior: see `predict`. None, the default here: as among the training rows, which is what labels of theirs are
                 joined with.
         """
-        features = torch.from_numpy(self.transform(X)).to(next(self.head_.parameters()).device)
+        check_is_fitted(self, "head_")
         if self.space_ == "real":
             raise LabelError("the model is of a number, which has no classes; use predict_distribution")
         if self.space_ == "tags":
             raise LabelError("the model is of tags, each of which is on or off; use predict_proba")
-        with torch.no_grad():
-            found = (self.temperature_ * self.head_.logits(features)).log_softmax(dim=1).cpu()
+        if self.parts_:
+            found = bag_model.log_probs(self, X)
+        else:
+            features = torch.from_numpy(self.transform(X)).to(self.head_.device)
+            with torch.no_grad():
+                found = (self.temperature_ * self.head_.logits(features)).log_softmax(dim=1).cpu()
         return shifted(found, shift_to(prior, self.classes_.tolist(), self.class_prior_, self.log_prior_shift_))
 
     def predict_log_proba(self, X: Any, prior: Prior = "population") -> np.ndarray:
@@ -619,12 +528,38 @@ class Learner(ClassifierMixin, BaseEstimator):
             return np.asarray(np.log(tags.predict_proba(self, X)))
         return np.asarray(self.log_probs(X, prior).double().log_softmax(dim=1).numpy())
 
-    def predict_proba(self, X: Any, prior: Prior = "population") -> np.ndarray:
-        """Probabilities (N, K), columns in the order of `classes_`; prior as in `predict`. Of tags, of on (N, L)."""
+    def predict_proba(
+        self,
+        X: Any,
+        prior: Prior = "population",
+        *,
+        unit: Unit | None = None,
+        bags: Bags | None = None,
+        question: str | int | None = None,
+    ) -> np.ndarray:
+        """Probabilities (N, K), columns in the order of `classes_`; prior as in `predict`. Of tags, of on (N, L).
+
+        A model of instances that was told about sets answers for them too (`unit="set"`), and a model of bags for their
+        instances where its encoder sees them (`unit="instance"`). Chances of sets are calibrated on training sets that
+        were held out; of instances they are those that make what was said of sets likeliest, and say how many instances
+        of a set are of a class only where the labels did (`Question.trusted`).
+
+        Args:
+            X: data; a model of instances takes the instances of `BagData`, bag after bag.
+            prior: see `predict`.
+            unit: "instance", a row per instance; "set", a row per bag. None: a row per row of the data of `fit`.
+            bags: for unit="set" of a model of instances: which rows of X make a set.
+            question: which of several questions that labels asked of sets, by kind or number (`questions_`). What the
+                columns are: of `AnyOf` absent and present; of `AtLeast`, `AtMost` and `Between` no and yes; of
+                `Majority` the classes; of `SetLabel` and `Automaton` the labels. `Counts` and `Proportions` are
+                answered by expected counts and shares (M, K).
+
+        Raises:
+            LabelError: unit="set" without bags, bags of other rows, an empty bag, a unit that the model knows nothing
+                of, several questions and no choice.
+        """
         self._check_prior(prior)
-        if getattr(self, "space_", "classes") == "tags":
-            return tags.predict_proba(self, X)
-        return np.asarray(self.log_probs(X, prior).double().softmax(dim=1).numpy())
+        return units.predict_proba(self, X, prior, unit, bags, question)
 
     def predict(
         self,
@@ -633,6 +568,10 @@ class Learner(ClassifierMixin, BaseEstimator):
         unknown: float | None = None,
         confidence: float = 0.9,
         prior: Prior = "population",
+        *,
+        unit: Unit | None = None,
+        bags: Bags | None = None,
+        question: str | int | None = None,
     ) -> np.ndarray:
         """The likeliest class of every row, (N,): names where the labels carried names, else indices or values of y.
 
@@ -649,6 +588,8 @@ class Learner(ClassifierMixin, BaseEstimator):
                 with case-control labels positives are more frequent in training than in the population, and a user of
                 them wants to know of the population. None: as among the training rows. An array (K,), a mapping from
                 class to probability, or, for two classes, the probability of the second: rows from elsewhere.
+            unit, bags, question: see `predict_proba`. Of sets the likeliest answer is given: a class, or the number of
+                the column (1 is present, or yes); of counts and shares what is expected.
 
         Raises:
             LabelError: an invalid prior, a level without a taxonomy, a probability outside 0..1.
@@ -659,8 +600,12 @@ class Learner(ClassifierMixin, BaseEstimator):
         if getattr(self, "space_", "classes") == "real" and level is None and unknown is None:
             return number.distribution(self, X).mean
         if getattr(self, "space_", "classes") == "tags" and level is None and unknown is None:
-            return tags.predict(self, X)
-        log_probs = self.log_probs(X, prior)
+            return (units.predict_proba(self, X, prior, unit, bags, question) > 0.5).astype(np.int64)
+        if units.elsewhere(self, X, unit, bags):
+            if level is not None or unknown is not None:
+                raise LabelError("level= and unknown= are for the unit that the model learnt; leave them out")
+            return units.predict(self, X, prior, unit, bags, question)
+        log_probs = self.log_probs(units.instances_in(self, X), prior)
         if level is None:
             best = log_probs.max(dim=1)
             found, certainty = self.classes_[best.indices.numpy()], best.values.exp().numpy()
@@ -683,6 +628,17 @@ class Learner(ClassifierMixin, BaseEstimator):
         if found.dtype.kind == "U":
             found = found.astype(object)
         return np.where(certainty < unknown, nothing, found)
+
+    def attention(self, X: Any) -> np.ndarray:
+        """How much every instance counts in the answer for its bag, (N,), bag after bag; sums to 1 in a bag.
+
+        It says where the encoder looks and is no evidence of a class: `predict_proba(X, unit="instance")` ranks
+        instances better.
+
+        Raises:
+            LabelError: a model whose encoder has no attention.
+        """
+        return units.attention(self, X)
 
     def predict_distribution(self, X: Any) -> number.Distribution:
         """Mean and standard deviation of the number of every row, both (N,).

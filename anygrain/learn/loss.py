@@ -34,6 +34,11 @@ class AdaptiveLoss(nn.Module):
     def forward(self, log_probs: Tensor, posterior: Tensor) -> Tensor:
         raise NotImplementedError
 
+    def as_given(self, log_probs: Tensor) -> Tensor:
+        """Log-probabilities (B, K) of the classes that labels give, by those of the true ones: the same but for losses
+        that know how labels err. The temperature makes these likely."""
+        return log_probs
+
     def on_fit_start(self, learner: Learner) -> None:
         """Called once, before the first epoch."""
 

@@ -20,9 +20,13 @@ class Procedure:
     `learner.evaluate(features, labels)`, the mean log-likelihood of evidence. A procedure says in its docstring which
     losses, terms and weightings it composes with.
 
-    Channels of the labels are not fitted to the features, unlike by the recipe: annotators are as their votes alone
-    tell, and `Noisy` errs as it started.
+    Channels of the labels, how annotators, rules and `Noisy` err, were fitted to the features by the recipe before,
+    with a linear head. The temperature is found afterwards, from rows that a second run, of a copy, was not given; a
+    procedure that finds it from rows that it held out itself sets `learner.temperature_` and says so.
     """
+
+    #: whether `run` finds the temperature
+    finds_temperature = False
 
     def run(self, learner: Learner, features: Tensor, labels: Labels) -> None:
         raise NotImplementedError

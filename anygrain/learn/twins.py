@@ -25,6 +25,7 @@ from torch import Tensor
 from anygrain.encoders.trainable import TrainableEncoder
 from anygrain.labels import Labels
 from anygrain.learn import calibration
+from anygrain.learn.cross_fit import rank_in_class
 from anygrain.learn.end_to_end import LEAST_ROWS, ClassEndToEnd, instances_of
 from anygrain.learn.recipe import RecipeState
 
@@ -49,23 +50,8 @@ def hidden_rows(whole: ClassEndToEnd, twin: int, seed: int) -> Tensor:
     Rows that labels join are one, and the first instance of which something is told speaks for them: those that are
     sure of one class are shared out among the twins class by class, so that each class keeps some, the others together.
     """
-    labels = whole.labels
-    _, group = labels.groups().cpu().unique(return_inverse=True)
-    kind = torch.full((int(group.max()) + 1,), -1)
-    uniform = torch.zeros(labels.n_instances, labels.n_classes, device=labels.device).log_softmax(dim=1)
-    sure, best = labels.posterior(uniform).cpu().max(dim=1)
-    told = (~whole.untold).nonzero()[:, 0]
-    first = torch.full_like(kind, labels.n_instances)
-    first = first.scatter_reduce(0, group[labels.rows.cpu()[told]], told, "amin")
-    spoken = first < labels.n_instances
-    kind[spoken] = torch.where(sure > 0.9, best, labels.n_classes)[first[spoken]]
-    order = torch.randperm(len(kind), generator=torch.Generator().manual_seed(seed))
-    order = order[torch.argsort(kind[order], stable=True)]
-    count = torch.bincount(kind + 1)
-    rank = torch.empty_like(order)
-    rank[order] = torch.arange(len(order)) - (count.cumsum(0) - count)[kind[order] + 1]
-    hidden = (kind >= 0) & (rank % EVERY == twin) & (count[kind + 1] > 1)
-    return hidden[group]
+    rank, count, kind = rank_in_class(whole.labels, ~whole.untold.cpu(), seed)
+    return (kind >= 0) & (rank % EVERY == twin) & (count > 1)
 
 
 def twin_temperature(

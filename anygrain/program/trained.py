@@ -95,7 +95,7 @@ def seen_note(learner: Any, held_out: np.ndarray | None = None) -> list[str]:
     """A sentence on rows that are scored by a model which was trained on their labels; none where there are none.
 
     Or one on numbers that are not those of the method: on fixed features a loss, terms or a weighting shape the last
-    fit of the head, and what is held out is of the recipe before, unless heads are cross-fitted with the method.
+    fit of the head, and where labels are few or terms speak of several rows, what is held out is of the recipe before.
 
     Args:
         learner: fitted.
@@ -106,11 +106,9 @@ def seen_note(learner: Any, held_out: np.ndarray | None = None) -> list[str]:
     apart = learner.held_out_ if held_out is None else held_out
     held, n = int(apart.sum()), len(apart)
     fixed = not isinstance(learner.encoder_, TrainableEncoder)
-    if fixed and learner._shaped and (learner.space_ == "tags" or not learner.cross_fit):
-        how = "fit --compare measures" if learner.space_ == "tags" else "learn.cross_fit = true measures"
-        return [
-            f"what is held out was predicted without learn.method, which shapes the last fit alone: {how} the method"
-        ]
+    if fixed and learner._shaped and not learner.own_held_out_:
+        how = "" if learner.cross_fit else ": learn.cross_fit = true measures the method"
+        return [f"what is held out was predicted without learn.method, which shapes the last fit alone{how}"]
     if held == n or (fixed and learner.procedure is None):
         return []
     why = "learn.cross_fit = true keeps every row apart once"

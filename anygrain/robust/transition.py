@@ -86,6 +86,12 @@ class _Corrected(AdaptiveLoss):
         """What the loss works with."""
         return transition
 
+    def as_given(self, log_probs: Tensor) -> Tensor:
+        """Through a matrix that was given; an estimate takes what the model cannot tell apart for errors of labels."""
+        if not self.given:
+            return log_probs
+        return (log_probs.exp() @ self.transition.to(log_probs)).clamp(min=1e-30).log()
+
     def on_fit_start(self, learner: Learner) -> None:
         k = learner.labels_.n_classes
         if self.given:

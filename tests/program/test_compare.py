@@ -325,24 +325,18 @@ def test_a_method_that_cannot_be_fitted_is_left_out(classes, capsys, monkeypatch
     assert not (classes / "again").exists()
 
 
-@pytest.mark.parametrize(
-    ("method", "said"),
-    [
-        ("gce", "predicted without learn.method"),
-        ("co_teaching", "rows are scored by a model that was trained"),
-    ],
-)
-def test_a_run_says_where_its_numbers_are_not_held_out_of_the_method(classes, monkeypatch, capsys, method, said):
+@pytest.mark.parametrize("method", ["gce", "co_teaching"])
+def test_a_run_says_which_rows_are_not_held_out_of_the_method(classes, monkeypatch, capsys, method):
     monkeypatch.chdir(classes)
     how = ["--set", f"learn.method={method}", "--set", "output.report=false", "--set", "output.map=false"]
     for cross_fit in ("false", "true"):
         assert run(["fit", "c.toml", "--out", cross_fit, "--set", f"learn.cross_fit={cross_fit}", *how]) == 0
         warnings = json.loads((classes / cross_fit / "metrics.json").read_text())["warnings"]
-        assert any(said in sentence for sentence in warnings) == (cross_fit == "false")
+        partly = method == "co_teaching" and cross_fit == "false"  # a fifth of the rows, for the temperature
+        assert any("144 of 180 rows are scored by a model that was" in said for said in warnings) == partly
         shown = capsys.readouterr().out
         assert "too few exact rows" not in shown
-        nothing = method == "co_teaching" and cross_fit == "false"
-        assert ("no exact row was held out: learn.cross_fit = true holds every row out" in shown) == nothing
+        assert "no exact row was held out" not in shown
 
 
 @pytest.mark.parametrize(

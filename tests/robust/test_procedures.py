@@ -51,22 +51,25 @@ def test_every_procedure_learns_from_every_kind(name, kind):
     assert np.isfinite(probs).all()
     assert np.allclose(probs.sum(axis=1), 1, atol=1e-5)
     assert model.score(X.numpy(), Y.numpy()) > 0.85
-    assert bool(model.history_) == (name != "self_training" or kind in ("few", "candidates", "exact and candidates"))
+    assert model.history_
 
 
 @pytest.mark.parametrize("name", ["self_training", "co_teaching"])
-def test_channels_are_those_of_the_votes_alone(name):
-    """As the documentation says: no procedure fits annotators to features, or the errors of `Noisy`."""
+def test_channels_were_fitted_to_the_features_before(name):
+    """A label alone does not say how often it is wrong, and few votes say little of an annotator; features do."""
     random = torch.Generator().manual_seed(3)
     votes = torch.where(
-        torch.rand(N, 3, generator=random) < 0.3, torch.randint(0, K, (N, 3), generator=random), Y[:, None]
+        torch.rand(N, 3, generator=random) < 0.6, torch.randint(0, K, (N, 3), generator=random), Y[:, None]
     )
-    items, annotators = torch.arange(N).repeat_interleave(3), torch.arange(3).repeat(N)
-    labels = Crowd(items, annotators, votes.reshape(-1), K, N) & Noisy(votes[:, 0], K)
+    items, annotators = torch.arange(N).repeat_interleave(2), torch.arange(2).repeat(N)
+    labels = Crowd(items, annotators, votes[:, :2].reshape(-1), K, N) & Noisy(votes[:, 2], K)
     model = Learner(**method(name), **SHORT).fit(X.numpy(), labels)
-    for found, started in zip(model.labels_.channels, with_started_channels(labels).channels, strict=True):
-        for key, value in started.state_dict().items():
-            torch.testing.assert_close(found.state_dict()[key], value, msg=key)
+    guess = torch.stack([torch.bincount(3 * Y + votes[:, a], minlength=K * K) for a in range(3)]).reshape(-1, K)
+    true = (guess / guess.sum(dim=1, keepdim=True)).reshape(3, K, K)
+    crowd, noisy = model.labels_.channels
+    votes_alone, unfitted = with_started_channels(labels).channels
+    assert (crowd.confusion - true[:2]).abs().mean() < 0.7 * (votes_alone.confusion - true[:2]).abs().mean()
+    assert (noisy.transition - true[2]).abs().mean() < 0.7 * (unfitted.transition - true[2]).abs().mean()
 
 
 def test_sets_are_learnt_from_as_a_whole():
