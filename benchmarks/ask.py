@@ -1,14 +1,21 @@
 """Asking for labels: how many are saved against rows drawn at random, at equal accuracy?
 
-    ANYGRAIN_DATA=... python benchmarks/ask.py --cache FOLDER [--data usps,trec] [--seeds 5] [--encoder NAME]
+    ANYGRAIN_DATA=... python benchmarks/ask.py --cache FOLDER [--data usps,trec] [--seeds 8] [--encoder NAME] [--tables]
 
-A pool of 2,000 rows without labels and a test set of 1,500. Two rows per class are labelled at random to begin with;
-then every round each strategy chooses one row per class on average, the truth answers, and a `Learner` with default
-settings is fitted again. Labels saved: 1 - (labels that a strategy needs for the accuracy that random rows have at the
-end) / (labels that these took), by linear interpolation along the strategy's curve; negative where it needs more.
-In a second table a coarse answer (the parent of the class) costs .2 of a fine one: accuracy at equal cost where fine
-answers are drawn at random, chosen, or chosen together with what to ask. Every case is a line of FOLDER/ask.jsonl, so a
-stopped run goes on where it was; the tables go to ASK_RESULTS.md.
+A pool of 1,000 rows without labels and a test set of 1,500, features cut to 100 principal components so that a fit takes
+a fraction of a second. Two rows per class are labelled at random to begin with; then every round each strategy chooses
+one and a half rows per class on average, the truth answers, and a `Learner` with default settings is fitted again.
+
+Labels saved: 1 - (labels with which the mean curve of a strategy reaches the accuracy of random rows at the end) /
+(labels that these took), by linear interpolation; negative where it needs more. Curves are means over seeds, and the
+interval is the bootstrap's over seeds, which all strategies share: the first rows, the pool and the test set of a seed
+are the same for all.
+
+A second part measures what a coarse answer (the parent of the class) is worth: the accuracy that coarse answers on rows
+at random add to a start of four fine ones per class, and the number of fine answers that add as much. A third asks for
+votes of six annotators, one of them an expert at three times the cost: first votes on new rows or second ones on old
+rows, by whoever comes or by whom the votes so far recommend. Every case is a line of FOLDER/ask.jsonl, so a stopped run
+goes on where it was; the tables go to ASK_RESULTS.md.
 """
 
 from __future__ import annotations
@@ -19,44 +26,43 @@ import math
 import sys
 import time
 import warnings
-from collections import defaultdict
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import recipe as sets
 import torch
+from sklearn.decomposition import PCA
+from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent / "peers"))
 from results import write_section
 
-from anygrain.audit.ask import Question, choose, head_ensemble
-from anygrain.labels import Coarse, Exact
+from anygrain.audit.ask import Question, choose
+from anygrain.labels import Coarse, Crowd, Exact
 from anygrain.learn import Learner
 from anygrain.metrics import expected_calibration_error, log_loss
 
-POOL, TEST, ROUNDS = 2000, 1500, 6
-START = 2  # rows per class
-STRATEGIES = (
-    "random",
-    "margin",
-    "entropy",
-    "margin, spread",
-    "evidence_gain, spread",
-    "bald, spread",
-    "badge",
-    "k_center",
-)
+POOL, TEST, COMPONENTS, ROUNDS = 1000, 1500, 100, 4
+START, STEP = 2, 1.5  # rows per class
 DATA = ("usps", "trec", "newsgroups20")
-COARSE_COST = 0.2
-COARSE_SETS = ("newsgroups20", "trec")
-COARSE_WAYS = (
-    "fine at random",
-    "fine or coarse, at random",
-    "fine, chosen",
-    "fine or coarse, chosen",
-    "fine or coarse, chosen for the model",
+STRATEGIES = ("random", "margin, spread", "badge", "evidence_gain, spread")
+WORTH_SETS = ("trec", "newsgroups20")
+WORTH_START = 4  # fine answers per class
+FINE_STEPS, COARSE_STEPS = (1, 2, 4), (5, 20)  # answers per class on top of it
+CROWD_SETS = ("usps", "newsgroups20")
+ACCURACY = (0.95, 0.8, 0.8, 0.6, 0.6, 0.3)  # of annotators
+COST = (3.0, 1.0, 1.0, 1.0, 1.0, 1.0)
+CROWD_WAYS = (
+    "new rows at random, one vote each",
+    "new rows at random, two votes each",
+    "new rows, chosen",
+    "new and old rows, chosen",
+    "new and old rows and by whom, chosen",
 )
+
+Curve = list[dict[str, float]]
 
 
 def features_of(name: str, encoder: str, cache: Path) -> dict[str, np.ndarray]:
@@ -77,118 +83,159 @@ def task(found: dict[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
     code[kept] = np.arange(len(kept))
     inside = np.isin(found["y_test"][test], kept)
     _, parents = np.unique(found["parents"][kept], return_inverse=True)
+    cut = PCA(min(COMPONENTS, found["x"].shape[1]), random_state=seed).fit(found["x"][pool])
     return {
-        "x": found["x"][pool],
+        "x": cut.transform(found["x"][pool]).astype(np.float32),
         "y": code[found["y"][pool]],
-        "x_test": found["x_test"][test][inside],
+        "x_test": cut.transform(found["x_test"][test][inside]).astype(np.float32),
         "y_test": code[found["y_test"][test][inside]],
         "parents": parents,
     }
 
 
-def first(y: np.ndarray, seed: int) -> np.ndarray:
-    """Which rows are labelled to begin with: START per class, bool (N,)."""
+def some_of_every_class(y: np.ndarray, per_class: int, seed: int) -> Tensor:
+    """Rows that are labelled to begin with: bool (N,)."""
     order = np.random.default_rng([seed, 1]).permutation(len(y))
     known = np.zeros(len(y), dtype=bool)
     for k in range(int(y.max()) + 1):
-        known[order[y[order] == k][:START]] = True
-    return known
+        known[order[y[order] == k][:per_class]] = True
+    return torch.from_numpy(known)
 
 
-def scores(learner: Learner, data: dict[str, np.ndarray]) -> dict[str, float]:
+def scores(learner: Learner, data: dict[str, np.ndarray], labels: float) -> dict[str, float]:
     probs, y = learner.predict_proba(data["x_test"]), data["y_test"]
     return {
+        "labels": labels,
         "accuracy": float((probs.argmax(axis=1) == y).mean()),
         "log_loss": float(log_loss(probs, y)),
         "ece": float(expected_calibration_error(probs, y)),
     }
 
 
-def curve(data: dict[str, np.ndarray], strategy: str, seed: int) -> list[dict[str, float]]:
+# -- fine answers ------------------------------------------------------------------------------------------------------
+
+
+def fine_curve(data: dict[str, np.ndarray], strategy: str, seed: int) -> Curve:
     x, y, k = data["x"], torch.from_numpy(data["y"]), int(data["y"].max()) + 1
-    known = torch.from_numpy(first(data["y"], seed))
-    out = []
+    known = some_of_every_class(data["y"], START, seed)
+    by, _, spread = strategy.partition(", ")
+    out: Curve = []
     for round in range(ROUNDS + 1):
-        labels = Exact(torch.where(known, y, -1), k)
-        learner = Learner(seed=seed).fit(x, labels)
-        out.append({"labels": int(known.sum()), **scores(learner, data)})
-        if round == ROUNDS:
-            return out
-        by, _, spread = strategy.partition(", ")
-        features = torch.from_numpy(learner.transform(x)) if spread or by in ("badge", "k_center") else None
-        models = head_ensemble(learner, x, labels, x, seed=round) if by == "bald" else None
-        asked = choose(
-            learner.log_probs(x), k, by=by, may_ask=~known, features=features, models=models, seed=100 * seed + round
-        )
-        known[asked.rows] = True
+        learner = Learner(seed=seed).fit(x, Exact(torch.where(known, y, -1), k))
+        out.append(scores(learner, data, float(known.sum())))
+        if round < ROUNDS:
+            features = torch.from_numpy(learner.transform(x)) if spread or by == "badge" else None
+            n, draw = int(STEP * k), 100 * seed + round
+            asked = choose(learner.log_probs(x), n, by=by, may_ask=~known, features=features, seed=draw)
+            known[asked.rows] = True
     return out
 
 
-def coarse_curve(data: dict[str, np.ndarray], way: str, seed: int) -> list[dict[str, float]]:
-    """As `curve`, with a budget per round of one fine answer per class."""
+# -- coarse answers ----------------------------------------------------------------------------------------------------
+
+
+def worth(data: dict[str, np.ndarray], _: str, seed: int) -> Curve:
+    """Accuracy with more fine answers (labels above 0) or coarse ones (below 0) per class, on rows at random."""
     x, y, k = data["x"], torch.from_numpy(data["y"]), int(data["y"].max()) + 1
     parents = torch.from_numpy(data["parents"])
-    membership = torch.nn.functional.one_hot(parents).T
-    fine, coarse = torch.from_numpy(first(data["y"], seed)), torch.zeros(len(y), dtype=torch.bool)
-    questions = [Question.fine(k)]
-    if "coarse" in way:
-        questions.append(Question("parent", membership.T.double(), COARSE_COST))
-    generator = torch.Generator().manual_seed(seed)
-    out, cost = [], float(fine.sum())
-    for round in range(ROUNDS + 1):
-        labels = Exact(torch.where(fine, y, -1), k)
-        if bool(coarse.any()):
-            labels = labels & Coarse(torch.where(coarse, parents[y], -1), membership.double())
+    membership = torch.nn.functional.one_hot(parents).T.double()
+    start = some_of_every_class(data["y"], WORTH_START, seed)
+    order = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))
+    order = order[~start[order]]
+    out: Curve = []
+    for step in (0, *FINE_STEPS, *(-c for c in COARSE_STEPS)):
+        told = torch.zeros(len(y), dtype=torch.bool)
+        told[order[: abs(step) * k]] = True
+        labels = Exact(torch.where(start | told if step > 0 else start, y, -1), k)
+        if step < 0:
+            labels = labels & Coarse(torch.where(told, parents[y], -1), membership)
         learner = Learner(seed=seed).fit(x, labels)
-        out.append({"labels": cost, **scores(learner, data)})
-        if round == ROUNDS:
-            return out
-        budget = float(k)
-        if "random" in way:
-            order = torch.randperm(len(y), generator=generator)
-            order = order[~fine[order]]
-            which = torch.randint(len(questions), (len(order),), generator=generator)
-        else:
-            known = torch.as_tensor(learner.posterior(x, labels)).clamp(min=1e-30).log()
-            models = head_ensemble(learner, x, labels, x, seed=round) if "model" in way else None
-            cheapest = min(q.cost for q in questions)
-            asked = choose(
-                known,
-                min(int(budget / cheapest), int((~fine).sum())),
-                questions=questions,
-                may_ask=~fine,
-                features=torch.from_numpy(learner.transform(x)),
-                models=models,
-                seed=100 * seed + round,
-            )
-            order, which = asked.rows, asked.question
-        price = torch.tensor([q.cost for q in questions])[which]
-        new = ~((which == 1) & coarse[order])
-        order, which, price = order[new], which[new], price[new]
-        taken = price.cumsum(0) <= budget + 1e-6
-        fine[order[taken & (which == 0)]] = True
-        coarse[order[taken & (which == 1)]] = True
-        cost += float(price[taken].sum())
+        out.append(scores(learner, data, float(math.copysign(int(told.sum()), step))))
     return out
 
 
-def saved(curve: list[dict[str, float]], base: list[dict[str, float]]) -> float:
-    """Share of labels saved at the accuracy that random rows have at the end (mean of its last two points)."""
-    goal = float(np.mean([p["accuracy"] for p in base[-2:]]))
-    took = float(np.mean([p["labels"] for p in base[-2:]]))
-    best = np.maximum.accumulate([p["accuracy"] for p in curve])
-    labels = [p["labels"] for p in curve]
+# -- votes -------------------------------------------------------------------------------------------------------------
+
+
+def vote_curve(data: dict[str, np.ndarray], way: str, seed: int) -> Curve:
+    """As `fine_curve`, by cost, from two votes of anybody on three rows per class at random."""
+    x, y, k = data["x"], data["y"], int(data["y"].max()) + 1
+    random = np.random.default_rng([seed, 2])
+    answers = np.where(
+        random.random((len(y), len(ACCURACY))) < np.array(ACCURACY), y[:, None], random.integers(k, size=(len(y), 6))
+    )
+    given = np.zeros(answers.shape, dtype=bool)
+    for row in random.permutation(len(y))[: 3 * k]:
+        given[row, random.permutation(len(ACCURACY))[:2]] = True
+    out: Curve = []
+    for round in range(ROUNDS + 1):
+        rows, who = given.nonzero()
+        crowd = Crowd(rows, who, answers[rows, who], k, len(y), n_annotators=len(ACCURACY))
+        learner = Learner(seed=seed).fit(x, crowd)
+        out.append(scores(learner, data, float(np.array(COST)[who].sum())))
+        if round == ROUNDS:
+            return out
+        told, left = learner.labels_, STEP * k * float(np.mean(COST))
+        known = told.posterior(torch.as_tensor(learner.held_out_log_probs_)).clamp(min=1e-30).log()
+        old = torch.from_numpy(given.any(axis=1))
+        if "random" in way:
+            order = random.permutation((~old).nonzero()[:, 0].numpy())
+            each = 2 if "two" in way else 1
+            wanted = [(row, a) for row in order for a in random.permutation(len(ACCURACY))[:each]]
+        else:
+            channel = told.channels[0]
+            by_whom = "whom" in way
+            asked_of = [Question.vote(channel, a, k, COST[a]) for a in range(len(ACCURACY))]
+            may_ask = torch.from_numpy(~given) if "old" in way else ~old[:, None].expand(-1, len(ACCURACY))
+            if not by_whom:
+                asked_of, may_ask = [Question.vote(channel, -1, k)], may_ask.any(dim=1)
+            n = min(int(2 * left), int((may_ask if may_ask.dim() == 1 else may_ask.any(dim=1)).sum()))
+            features = torch.from_numpy(learner.transform(x))
+            asked = choose(known, n, questions=asked_of, may_ask=may_ask, features=features, seed=100 * seed + round)
+            whom = (
+                asked.question.numpy()
+                if by_whom
+                else [random.permutation((~given[r]).nonzero()[0])[0] for r in asked.rows]
+            )
+            wanted = list(zip(asked.rows.tolist(), whom, strict=True))
+        for row, a in wanted:
+            left -= COST[a]
+            if left < 0:
+                break
+            given[row, a] = True
+    return out
+
+
+# -- tables ------------------------------------------------------------------------------------------------------------
+
+
+def saved(labels: Sequence[float], accuracy: np.ndarray, base_labels: Sequence[float], base: np.ndarray) -> float:
+    """Share of labels saved at the accuracy that random rows have at the end, of mean curves."""
+    best, goal = np.maximum.accumulate(accuracy), float(np.maximum.accumulate(base)[-1])
     if best[-1] < goal:
         slope = max((best[-1] - best[0]) / (labels[-1] - labels[0]), 1e-9)
-        return 1 - (labels[-1] + (goal - best[-1]) / slope) / took
+        return 1 - (labels[-1] + (goal - best[-1]) / slope) / base_labels[-1]
     at = int(np.argmax(best >= goal))
     if at == 0:
-        return 1 - labels[0] / took
+        return 1 - labels[0] / base_labels[-1]
     part = (goal - best[at - 1]) / max(best[at] - best[at - 1], 1e-12)
-    return 1 - (labels[at - 1] + part * (labels[at] - labels[at - 1])) / took
+    return 1 - (labels[at - 1] + part * (labels[at] - labels[at - 1])) / base_labels[-1]
 
 
-def interval(values: list[float]) -> str:
+def bootstrap(statistic: Callable[[np.ndarray], float], n: int, times: int = 1000) -> tuple[float, float, float]:
+    """A statistic of the n seeds, and its 95 % interval over seeds drawn with replacement."""
+    random = np.random.default_rng(0)
+    drawn = [statistic(random.integers(n, size=n)) for _ in range(times)]
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return statistic(np.arange(n)), float(low), float(high)
+
+
+def shown(found: tuple[float, float, float], digits: int = 2) -> str:
+    value, low, high = found
+    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def interval(values: np.ndarray) -> str:
     mean = float(np.mean(values))
     if len(values) < 2:
         return f"{mean:.3f}"
@@ -198,36 +245,107 @@ def interval(values: list[float]) -> str:
     return f"{mean:.3f} ± {half:.3f}"
 
 
-def tables(done: dict[tuple[str, ...], list[dict[str, float]]]) -> str:
-    lines = ["## Labels to ask for, against rows at random", ""]
-    lines.append(
-        f"Pool {POOL} rows, start {START} rows per class, {ROUNDS} rounds of one row per class on average, default "
-        "Learner; mean ± half width of the 95 % interval over seeds."
+Done = dict[tuple[str, str, str, int], Curve]
+
+
+def stacked(done: Done, part: str, name: str, ways: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
+    """Curves (seeds, points) of every way by what was measured, over the seeds that all ways have."""
+    seeds = sorted({s for p, d, _, s in done if (p, d) == (part, name)})
+    seeds = [s for s in seeds if all((part, name, w, s) in done for w in ways)]
+    if not seeds:
+        return {}
+    keys = ("labels", "accuracy", "log_loss", "ece")
+    return {w: {k: np.array([[p[k] for p in done[part, name, w, s]] for s in seeds]) for k in keys} for w in ways}
+
+
+def saved_of(curves: dict[str, dict[str, np.ndarray]], way: str, base: str, seeds: np.ndarray) -> float:
+    mean = {w: {k: curves[w][k][seeds].mean(axis=0) for k in ("labels", "accuracy")} for w in (way, base)}
+    return saved(mean[way]["labels"], mean[way]["accuracy"], mean[base]["labels"], mean[base]["accuracy"])
+
+
+def comparison(done: Done, part: str, names: Sequence[str], ways: Sequence[str]) -> list[str]:
+    lines = [
+        "| data | way | labels saved | accuracy at the end | against the first | log loss | ECE | seeds |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    base = ways[0]
+    every = {name: stacked(done, part, name, ways) for name in names}
+    every = {name: curves for name, curves in every.items() if curves}
+    for name, curves in every.items():
+        n = len(curves[base]["accuracy"])
+        for way in ways:
+            end = {k: curves[way][k][:, -1] for k in ("accuracy", "log_loss", "ece")}
+            lead = interval(end["accuracy"] - curves[base]["accuracy"][:, -1])
+            part_saved = bootstrap(lambda s, c=curves, w=way: saved_of(c, w, base, s), n)
+            cells = ["-", "-"] if way == base else [shown(part_saved), lead]
+            rest = [interval(end["log_loss"]), interval(end["ece"])]
+            lines.append(
+                f"| {name} | {way} | {cells[0]} | {interval(end['accuracy'])} | {cells[1]} | {' | '.join(rest)} | {n} |"
+            )
+    if every:
+        n = min(len(curves[base]["accuracy"]) for curves in every.values())
+        for way in ways[1:]:
+            of_all = bootstrap(lambda s, w=way: float(np.mean([saved_of(c, w, base, s) for c in every.values()])), n)
+            lines.append(f"| **all {len(every)}** | {way} | **{shown(of_all)}** | | | | | {n} |")
+    return lines
+
+
+def worth_table(done: Done) -> list[str]:
+    lines = [
+        "| data | answers added | accuracy | added | fine answers that add as much, per coarse one | seeds |",
+        "|---|---|---|---|---|---|",
+    ]
+    steps = (0, *FINE_STEPS, *(-c for c in COARSE_STEPS))
+    for name in WORTH_SETS:
+        curves = stacked(done, "worth", name, ("",))
+        if not curves:
+            continue
+        accuracy, labels = curves[""]["accuracy"], curves[""]["labels"]
+        n = len(accuracy)
+
+        def price(seeds: np.ndarray, at: int, a: np.ndarray = accuracy, m: np.ndarray = labels) -> float:
+            fine = range(len(FINE_STEPS) + 1)
+            mean, cost = a[seeds].mean(axis=0), np.abs(m[seeds]).mean(axis=0)
+            grown = np.maximum.accumulate(mean[list(fine)])
+            return float(np.interp(mean[at], grown, cost[list(fine)]) / cost[at])
+
+        for at, step in enumerate(steps):
+            what = "none" if step == 0 else f"{abs(step)} {'fine' if step > 0 else 'coarse'} per class"
+            added = "-" if step == 0 else interval(accuracy[:, at] - accuracy[:, 0])
+            value = shown(bootstrap(lambda s, at=at: price(s, at), n)) if step < 0 else ""
+            lines.append(f"| {name} | {what} | {interval(accuracy[:, at])} | {added} | {value} | {n} |")
+    return lines
+
+
+def tables(done: Done) -> str:
+    return "\n".join(
+        [
+            "## Labels to ask for, against rows at random",
+            "",
+            f"Pool of {POOL} rows, {COMPONENTS} components, {START} rows per class to begin with, {ROUNDS} rounds of "
+            f"{STEP} rows per class on average, default Learner. Labels saved: of mean curves, with the bootstrap's 95 % "
+            "interval over seeds; ±: half width of the 95 % interval of the mean, differences paired by seed.",
+            "",
+            "### Fine answers",
+            "",
+            *comparison(done, "fine", DATA, STRATEGIES),
+            "",
+            f"### What a coarse answer is worth, beside {WORTH_START} fine ones per class",
+            "",
+            *worth_table(done),
+            "",
+            "### Votes of six people, one of them an expert at three times the cost: accuracy at equal cost",
+            "",
+            *comparison(done, "votes", CROWD_SETS, CROWD_WAYS),
+        ]
     )
-    for part, title in (
-        ("curve", "Fine answers: share of labels saved at the accuracy of random rows, and accuracy at the end"),
-        ("coarse", f"A coarse answer costs {COARSE_COST}: accuracy and log loss at equal cost"),
-    ):
-        names = STRATEGIES if part == "curve" else COARSE_WAYS
-        lines += ["", f"### {title}", ""]
-        lines.append("| data | strategy | labels saved | accuracy | log loss | ECE | seeds |")
-        lines.append("|---|---|---|---|---|---|---|")
-        for name in DATA:
-            for strategy in names:
-                seeds = [s for p, d, w, s in done if (p, d, w) == (part, name, strategy)]
-                seeds = [s for s in seeds if (part, name, names[0], s) in done]
-                if not seeds:
-                    continue
-                ends: dict[str, list[float]] = defaultdict(list)
-                for s in seeds:
-                    found, base = done[part, name, strategy, s], done[part, name, names[0], s]
-                    ends["saved"].append(saved(found, base))
-                    for key in ("accuracy", "log_loss", "ece"):
-                        ends[key].append(found[-1][key])
-                shown = [interval(ends[key]) for key in ("saved", "accuracy", "log_loss", "ece")]
-                first_cell = "-" if strategy == names[0] else shown[0]
-                lines.append(f"| {name} | {strategy} | {first_cell} | {' | '.join(shown[1:])} | {len(seeds)} |")
-    return "\n".join(lines)
+
+
+PARTS: tuple[tuple[str, Sequence[str], Sequence[str], Callable[..., Curve]], ...] = (
+    ("fine", DATA, STRATEGIES, fine_curve),
+    ("worth", WORTH_SETS, ("",), worth),
+    ("votes", CROWD_SETS, CROWD_WAYS, vote_curve),
+)
 
 
 def main() -> None:
@@ -235,35 +353,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--data", default=",".join(DATA))
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--strategies", default="")
+    parser.add_argument("--parts", default=",".join(part for part, *_ in PARTS))
+    parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--encoder", default="sentence-transformers/all-MiniLM-L6-v2")
+    parser.add_argument("--tables", action="store_true", help="run nothing, write the tables")
     how = parser.parse_args()
     torch.set_num_threads(1)
     how.cache.mkdir(parents=True, exist_ok=True)
     file = how.cache / "ask.jsonl"
-    done: dict[tuple[str, ...], list[dict[str, float]]] = {}
+    done: Done = {}
     if file.exists():
         for line in file.read_text().splitlines():
             case = json.loads(line)
-            done[tuple(case["case"])] = case["curve"]
-    wanted = how.strategies.split(";") if how.strategies else list(STRATEGIES) + list(COARSE_WAYS)
-    for seed in range(how.seeds):
+            part, name, way, seed = case["case"]
+            done[part, name, way, seed] = case["curve"]
+    for seed in range(0 if how.tables else how.seeds):
         for name in how.data.split(","):
-            found: dict[str, Any] | None = None
-            for part, names in (("curve", STRATEGIES), ("coarse", COARSE_WAYS)):
-                for strategy in names:
-                    case = (part, name, strategy, str(seed))
-                    if case in done or strategy not in wanted or (part == "coarse" and name not in COARSE_SETS):
+            data: dict[str, Any] | None = None
+            for part, names, ways, run in PARTS:
+                for way in ways if name in names and part in how.parts.split(",") else ():
+                    if (part, name, way, seed) in done:
                         continue
-                    found = features_of(name, how.encoder, how.cache) if found is None else found
+                    data = task(features_of(name, how.encoder, how.cache), seed) if data is None else data
                     began = time.process_time()
-                    run = curve if part == "curve" else coarse_curve
-                    done[case] = run(task(found, seed), strategy, seed)
+                    curve = done[part, name, way, seed] = run(data, way, seed)
                     with open(file, "a") as out:
-                        out.write(json.dumps({"case": case, "curve": done[case]}) + "\n")
-                    end = done[case][-1]
-                    print(*case, f"{end['accuracy']:.3f}", f"{time.process_time() - began:.0f} s", flush=True)
+                        out.write(json.dumps({"case": (part, name, way, seed), "curve": curve}) + "\n")
+                    taken = time.process_time() - began
+                    print(part, name, way, seed, f"{curve[-1]['accuracy']:.3f}", f"{taken:.1f} s", flush=True)
     write_section("ask", tables(done), path=Path(__file__).with_name("ASK_RESULTS.md"))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -13,16 +14,22 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 
 from anygrain.audit.ask import (
+    NUMBER_STRATEGIES,
+    TAG_STRATEGIES,
+    NumberQuestion,
     Question,
     badge,
     bald,
     choose,
+    choose_numbers,
+    choose_tags,
     entropy,
     evidence_gain,
     head_ensemble,
     k_center,
     label_map,
     margin,
+    model_variance_reduction,
     next_classes,
     novel_queries,
     novelty,
@@ -30,10 +37,12 @@ from anygrain.audit.ask import (
     robust_inclusion,
     spread,
     tree_locus,
+    variance_reduction,
 )
 from anygrain.audit.ask.distillation import systematic_sample
 from anygrain.labels import Exact, LabelError, Taxonomy
 from anygrain.labels.channels import CHANNELS
+from anygrain.labels.real.rating_channel import RatingChannel
 from anygrain.learn import Learner
 
 
@@ -354,3 +363,148 @@ def test_head_ensemble_disagrees_where_nothing_was_labelled() -> None:
     assert float(disagreement[20:].min()) > 5 * float(disagreement[:20].mean())
     with pytest.raises(LabelError, match="the labels are of 80"):
         head_ensemble(learner, x[:5], Exact(given, 2), x)
+
+
+# -- numbers -----------------------------------------------------------------------------------------------------------
+
+
+def test_reduction_of_variance_is_the_posterior_of_two_gaussians() -> None:
+    variance, question = torch.tensor([0.5, 2.0], dtype=torch.double), NumberQuestion(noise=0.7)
+    posterior = 1 / (1 / variance + 1 / 0.49)
+    torch.testing.assert_close(variance_reduction(variance, question), variance - posterior)
+    torch.testing.assert_close(variance_reduction(variance, NumberQuestion()), variance)
+
+
+def test_model_variance_is_that_of_refitted_linear_models() -> None:
+    """Every choice, and its gain, against the covariance of the weights computed anew."""
+    generator = torch.Generator().manual_seed(0)
+    h = torch.randn(12, 3, generator=generator, dtype=torch.double)
+    v = torch.rand(12, generator=generator, dtype=torch.double) + 0.2
+    noise, cost = torch.rand(12, generator=generator).double(), torch.rand(12, generator=generator).double() + 0.5
+    known = torch.tensor([0, 5])
+    pool = torch.tensor([i for i in range(12) if i not in (0, 5, 7)])
+    rows, gains = model_variance_reduction(v, h, 4, noise=noise, cost=cost, pool=pool, known=known, penalty=0.3)
+    with_constant = torch.cat([h, torch.ones(12, 1, dtype=torch.double)], dim=1)
+
+    def total(told: list[int]) -> float:
+        precision = 0.3 / v.mean() * torch.eye(4, dtype=torch.double)
+        for i in told:
+            precision = precision + torch.outer(with_constant[i], with_constant[i]) / (v[i] + noise[i] ** 2)
+        return float(torch.trace(with_constant @ torch.linalg.inv(precision) @ with_constant.T))
+
+    told = known.tolist()
+    for row, gain in zip(rows.tolist(), gains.tolist(), strict=True):
+        left = {i: (total(told) - total([*told, i])) / float(cost[i]) for i in pool.tolist() if i not in told}
+        assert row == max(left, key=lambda i: left[i])
+        assert gain == pytest.approx(left[row], rel=1e-8)
+        told.append(row)
+
+
+def test_numbers_second_ratings_and_who() -> None:
+    mean, variance = torch.zeros(3), torch.tensor([0.1, 1.0, 4.0])
+    sharp, blunt = NumberQuestion("sharp", 0.1, cost=5.0), NumberQuestion("blunt", 1.0, cost=1.0)
+    found = choose_numbers(mean, variance, 3, questions=[sharp, blunt])
+    assert found.rows.tolist() == [2, 1, 0]
+    gains = torch.stack([variance_reduction(variance.double(), q) / q.cost for q in (sharp, blunt)], dim=1)
+    assert found.question.tolist() == gains.argmax(dim=1)[[2, 1, 0]].tolist() == [1, 1, 0]
+    rated = torch.tensor([[True, True], [True, True], [True, False]])  # blunt has rated row 2 already
+    assert choose_numbers(mean, variance, 1, questions=[sharp, blunt], may_ask=rated).question.tolist() == [0]
+    channel = RatingChannel(2, scale=1.0, centre=0.0)
+    assert NumberQuestion.rating(channel, 0).noise == pytest.approx(float(channel.reading(torch.tensor([0]))[2].sqrt()))
+
+
+@pytest.mark.parametrize("by", list(NUMBER_STRATEGIES))
+def test_number_strategies_choose_different_rows_that_may_be_asked(by: str) -> None:
+    generator = torch.Generator().manual_seed(1)
+    features, free = torch.randn(40, 5, generator=generator), torch.arange(40) % 2 == 0
+    found = choose_numbers(
+        torch.zeros(40), torch.rand(40, generator=generator), 8, by=by, may_ask=free, features=features
+    )
+    assert len(set(found.rows.tolist())) == 8
+    assert bool(free[found.rows].all())
+    assert len(found.to_pandas()) == 8
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: choose_numbers(torch.zeros(3), torch.ones(3), 1, by="margin"), "expected one of variance"),
+        (lambda: choose_numbers(torch.zeros(3), -torch.ones(3), 1), "variance is negative"),
+        (lambda: choose_numbers(torch.zeros(3), torch.ones(3), 4), "4 rows were asked for"),
+        (lambda: choose_numbers(torch.zeros(3), torch.ones(3), 1, by="badge"), "needs features"),
+        (lambda: NumberQuestion("x", cost=0.0), "costs 0.0"),
+        (lambda: choose_tags(torch.full((2, 2), 1.5), 1), "from 0 to 1"),
+        (lambda: choose_tags(torch.full((2, 2), 0.5), 1, by="margin"), "expected one of evidence_gain"),
+        (
+            lambda: choose_tags(torch.full((2, 2), 0.5), 1, by="k_center", single=True, features=torch.eye(2)),
+            "expected single=False",
+        ),
+    ],
+)
+def test_bad_questions_about_numbers_and_tags(call: Callable[[], object], said: str) -> None:
+    with pytest.raises(LabelError, match=said):
+        call()
+
+
+# -- tags --------------------------------------------------------------------------------------------------------------
+
+
+def test_evidence_of_a_row_is_the_entropy_of_its_unknown_tags() -> None:
+    on = torch.tensor([[0.5, 0.9, 0.2], [0.5, 0.5, 0.5], [0.01, 0.02, 0.5]], dtype=torch.double)
+    unknown = torch.tensor([[True, True, True], [False, True, False], [True, True, True]])
+    entropy_of = -(on * on.log() + (1 - on) * (1 - on).log())
+    found = choose_tags(on, 3, unknown=unknown)
+    expected = (entropy_of * unknown).sum(dim=1)
+    assert found.rows.tolist() == expected.argsort(descending=True).tolist()
+    torch.testing.assert_close(found.gain, expected[found.rows], atol=1e-9, rtol=0)
+    assert found.tag.tolist() == [-1, -1, -1]
+
+
+def test_single_tags_are_asked_by_their_own_entropy_and_votes_tell_less() -> None:
+    on = torch.tensor([[0.5, 0.9], [0.3, 0.45]], dtype=torch.double)
+    found = choose_tags(on, 3, single=True)
+    assert list(zip(found.rows.tolist(), found.tag.tolist(), strict=True)) == [(0, 0), (1, 1), (1, 0)]
+    vote = Question("a vote", torch.tensor([[0.8, 0.2], [0.2, 0.8]], dtype=torch.double), cost=0.5)
+    asked = choose_tags(on, 1, single=True, questions=[Question.fine(2), vote])
+    log = torch.tensor([[0.5, 0.5]], dtype=torch.double).log()
+    gains = [float(evidence_gain(log, q)) / q.cost for q in (Question.fine(2), vote)]
+    assert int(asked.question) == int(np.argmax(gains))
+
+
+@pytest.mark.parametrize("by", list(TAG_STRATEGIES))
+@pytest.mark.parametrize("single", [False, True])
+def test_tag_strategies_choose_different_unknown_entries(by: str, single: bool) -> None:
+    if by == "k_center" and single:
+        return
+    generator = torch.Generator().manual_seed(2)
+    on, features = torch.rand(30, 4, generator=generator), torch.randn(30, 6, generator=generator)
+    unknown = torch.rand(30, 4, generator=generator) < 0.5
+    found = choose_tags(on, 9, by=by, single=single, unknown=unknown, features=features)
+    pairs = list(zip(found.rows.tolist(), found.tag.tolist(), strict=True))
+    assert len(set(pairs)) == 9
+    if single:
+        assert all(bool(unknown[row, tag]) for row, tag in pairs)
+    else:
+        assert bool(unknown[found.rows].any(dim=1).all())
+
+
+def test_near_copies_are_not_asked_about_together_unless_for_other_tags() -> None:
+    on = torch.full((6, 2), 0.5, dtype=torch.double)
+    features = torch.tensor([[1.0, 0.0]] * 3 + [[0.0, 1.0]] * 3)
+    found = choose_tags(on, 4, single=True, features=features)
+    kinds = {(row // 3, tag) for row, tag in zip(found.rows.tolist(), found.tag.tolist(), strict=True)}
+    assert len(kinds) == 4
+
+
+# -- whom and what of each row -----------------------------------------------------------------------------------------
+
+
+def test_what_may_be_asked_can_differ_by_row() -> None:
+    log_probs = torch.tensor([[0.5, 0.5], [0.6, 0.4]], dtype=torch.double).log()
+    good = Question("good", torch.tensor([[0.9, 0.1], [0.1, 0.9]], dtype=torch.double))
+    poor = Question("poor", torch.tensor([[0.6, 0.4], [0.4, 0.6]], dtype=torch.double))
+    may_ask = torch.tensor([[False, True], [False, False]])
+    found = choose(log_probs, 1, questions=[good, poor], may_ask=may_ask)
+    assert (found.rows.tolist(), found.question.tolist()) == ([0], [1])
+    with pytest.raises(LabelError, match="1 may be asked about"):
+        choose(log_probs, 2, questions=[good, poor], may_ask=may_ask)

@@ -114,7 +114,8 @@ def choose(
         by: a key of `STRATEGIES`.
         questions: what may be asked; the fine class when empty. Of each row the one with most expected evidence per
             cost is asked, whatever the strategy.
-        may_ask: bool (N,), rows that may be chosen; all by default.
+        may_ask: bool (N,), rows that may be chosen, or (N, Q), what may be asked of each, such as votes of people who
+            have not voted on it; all by default.
         features: (N, D). With them, rows of high score are spread over the data, so that a batch holds no near copies;
             "badge" and "k_center" need them. The latter takes rows that may not be asked for as labelled.
         models: log-probabilities (T, N, K) of an ensemble, such as `head_ensemble`; "bald" needs them, and with them
@@ -129,26 +130,21 @@ def choose(
     """
     if by not in STRATEGIES:
         raise LabelError(f'by="{by}" is not known; expected one of {", ".join(STRATEGIES)}')
-    known = _tensor(log_probs)
+    known = as_tensor(log_probs)
     if known.dim() != 2:
         raise LabelError(f"log_probs has shape {tuple(known.shape)}; expected (N, K)")
     asked_of = questions or (Question.fine(known.shape[1]),)
-    free = torch.ones(len(known), dtype=torch.bool) if may_ask is None else _tensor(may_ask).bool()
-    if free.shape != (len(known),):
-        raise LabelError(f"may_ask has shape {tuple(free.shape)}; expected ({len(known)},)")
-    pool = free.nonzero()[:, 0]
-    if not 0 < n <= len(pool):
-        raise LabelError(f"{n} rows were asked for, and {len(pool)} may be asked about")
+    pool, which = pool_of(may_ask, len(known), len(asked_of), n)
     needs = {"bald": ("models", models), "badge": ("features", features), "k_center": ("features", features)}
     needs |= {"novel": ("novel", novel), "distillation": ("teacher_error", teacher_error)}
     if by in needs and needs[by][1] is None:
         raise LabelError(f'by="{by}" needs {needs[by][0]}=...')
     generator = torch.Generator().manual_seed(seed)
-    seen = None if features is None else _tensor(features)
-    of_models = None if models is None else _tensor(models)[:, pool]
+    seen = None if features is None else as_tensor(features)
+    of_models = None if models is None else as_tensor(models)[:, pool]
     here = known[pool]
     about = here if of_models is None or by != "evidence_gain" else of_models
-    question, gain_per_cost = best_question(about, asked_of)
+    question, gain_per_cost = best_question(about, asked_of, None if which is None else which[pool])
     if by in _DRAWN:
         score = torch.full((len(pool),), torch.nan, dtype=known.dtype)
         at = _drawn(by, known, here, pool, seen, n, novel, round, teacher_error, generator)
@@ -195,7 +191,7 @@ def _drawn(
     if by == "random":
         return torch.randperm(len(pool), generator=generator)[:n]
     if by == "novel":
-        return novel_queries(here, _tensor(novel).bool(), n, round=round)
+        return novel_queries(here, as_tensor(novel).bool(), n, round=round)
     if by == "distillation":
         assert teacher_error is not None
         return distillation_queries(here, n, teacher_error=teacher_error, generator=generator)
@@ -224,6 +220,23 @@ def _expected(log_probs: Tensor, questions: Sequence[Question], chosen: Tensor) 
     return answer, probability
 
 
-def _tensor(value: Any) -> Tensor:
+def pool_of(may_ask: Any, n_rows: int, n_questions: int, n: int) -> tuple[Tensor, Tensor | None]:
+    """Rows that may be chosen, indices, and what may be asked of every row, bool (N, Q), where that differs.
+
+    Raises:
+        LabelError: another shape than (N,) or (N, Q), or fewer rows than n.
+    """
+    free = torch.ones(n_rows, dtype=torch.bool) if may_ask is None else as_tensor(may_ask).bool()
+    if free.shape not in ((n_rows,), (n_rows, n_questions)):
+        raise LabelError(f"may_ask has shape {tuple(free.shape)}; expected ({n_rows},) or ({n_rows}, {n_questions})")
+    which = None if free.dim() == 1 else free
+    pool = (free if which is None else which.any(dim=1)).nonzero()[:, 0]
+    if not 0 < n <= len(pool):
+        raise LabelError(f"{n} rows were asked for, and {len(pool)} may be asked about")
+    return pool, which
+
+
+def as_tensor(value: Any) -> Tensor:
+    """Anybody's array on the CPU; half precision is widened."""
     found = value.detach().cpu() if isinstance(value, Tensor) else torch.from_numpy(np.asarray(value))
     return found.float() if found.dtype == torch.float16 else found

@@ -28,14 +28,21 @@ def badge(log_probs: Tensor, features: Tensor, n: int, *, generator: torch.Gener
     """
     residual = log_probs.exp()
     residual = residual - torch.nn.functional.one_hot(residual.argmax(dim=1), residual.shape[1]).to(residual)
+    return drawn_by_gradient(residual, features, n, generator=generator)
+
+
+def drawn_by_gradient(residual: Tensor, features: Tensor, n: int, *, generator: torch.Generator) -> Tensor:
+    """Rows by k-means++ on outer products of residuals (N, C) and features (N, D), (n,), in the order drawn.
+
+    The longest one is first.
+    """
     length = residual.square().sum(dim=1) * features.square().sum(dim=1)
 
     def distance(i: int) -> Tensor:
         inner = (residual @ residual[i]) * (features @ features[i])
         return (length + length[i] - 2 * inner).clamp(min=0)
 
-    first = int(length.argmax())
-    return _drawn_apart(distance, first, n, len(features), generator)
+    return drawn_apart(distance, int(length.argmax()), n, len(features), generator)
 
 
 def k_center(features: Tensor, n: int, known: Tensor | None = None) -> Tensor:
@@ -93,7 +100,7 @@ def spread(score: Tensor, features: Tensor, n: int, *, pool: int = 10, generator
     def distance(i: int) -> Tensor:
         return _squared(near, near[i]) * worth
 
-    drawn = best[_drawn_apart(distance, 0, min(n, len(best)), len(best), generator)]
+    drawn = best[drawn_apart(distance, 0, min(n, len(best)), len(best), generator)]
     return drawn[score[drawn].argsort(descending=True, stable=True)]
 
 
@@ -101,7 +108,7 @@ def _squared(rows: Tensor, row: Tensor) -> Tensor:
     return (rows - row).square().sum(dim=1)
 
 
-def _drawn_apart(
+def drawn_apart(
     distance: Callable[[int], Tensor], first: int, n: int, n_rows: int, generator: torch.Generator
 ) -> Tensor:
     """n different rows of n_rows: `first`, then each with chances by its distance to the nearest drawn."""

@@ -114,10 +114,22 @@ def evidence_gain(log_probs: Tensor, question: Question) -> Tensor:
     return torch.cat(gains).clamp(min=0)
 
 
-def best_question(log_probs: Tensor, questions: Sequence[Question]) -> tuple[Tensor, Tensor]:
-    """For every row the question with most expected evidence per cost: its index (N,) and that gain per cost (N,)."""
+def best_question(
+    log_probs: Tensor, questions: Sequence[Question], may_ask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """For every row the question with most expected evidence per cost: its index (N,) and that gain per cost (N,).
+
+    Args:
+        log_probs: (N, K), or (T, N, K) of T models.
+        questions: Q of them.
+        may_ask: bool (N, Q), such as whose votes a row does not have yet; all by default. A row that may be asked
+            nothing has a gain of minus infinity.
+
+    Raises:
+        LabelError: no question.
+    """
     if not questions:
         raise LabelError("questions is empty; expected at least one, such as Question.fine(n_classes)")
     gain = torch.stack([evidence_gain(log_probs, q) / q.cost for q in questions], dim=1)
-    best = gain.max(dim=1)
+    best = (gain if may_ask is None else gain.masked_fill(~may_ask, -torch.inf)).max(dim=1)
     return best.indices, best.values
