@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from anygrain.robust.bootstrapping import Bootstrapping
     from anygrain.robust.class_balanced import ClassBalanced
     from anygrain.robust.co_teaching import CoTeaching
+    from anygrain.robust.co_teaching_term import CoTeachingTerm
     from anygrain.robust.co_training import CoTraining
     from anygrain.robust.comic import COMIC
     from anygrain.robust.con_r import ConR, contrastive_regularizer, density_weights
@@ -49,6 +50,7 @@ __all__ = [
     "Bootstrapping",
     "ClassBalanced",
     "CoTeaching",
+    "CoTeachingTerm",
     "CoTraining",
     "ConR",
     "CrossEntropy",
@@ -104,6 +106,7 @@ _FILES = {
     "COMIC": "comic",
     "ClassBalanced": "class_balanced",
     "CoTeaching": "co_teaching",
+    "CoTeachingTerm": "co_teaching_term",
     "CoTraining": "co_training",
     "ConR": "con_r",
     "CrossEntropy": "cross_entropy",

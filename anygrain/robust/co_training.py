@@ -34,7 +34,8 @@ class CoTraining(SelfTraining):
         views: two groups of columns, by number or by name, for columns of numbers and for data frames (all columns of
             text are one); in words "height+width|weight". They may overlap. Two random halves of the features where not
             given, which works where features repeat each other.
-        threshold, rounds, handling, calibrate, steps: as in `SelfTraining`.
+        threshold, rounds, handling, steps: as in `SelfTraining`.
+        calibrate: as there; of use to thresholds that are numbers, such as `Fixed`, and four times the time.
 
     Attributes:
         outcome_: see `Outcome`.  views_: features of either view, two (D',).
@@ -52,7 +53,7 @@ class CoTraining(SelfTraining):
         *,
         rounds: int = 10,
         handling: Handling | None = None,
-        calibrate: bool = True,
+        calibrate: bool = False,
         steps: int = 40,
     ) -> None:
         super().__init__(threshold, rounds=rounds, handling=handling, calibrate=calibrate, steps=steps)

@@ -247,6 +247,14 @@ _ALL: tuple[Method, ...] = (
         encoders=(FIXED,),
     ),
     Method(
+        "co_teaching_term",
+        "wrong labels: the same for a trained encoder, with a second one beside it",
+        "terms",
+        "co_teaching_term.CoTeachingTerm",
+        encoders=(TRAINED,),
+        alone=True,
+    ),
+    Method(
         "storm",
         'wrong labels: a weight per instance, learnt by what it does to the loss; for head="mlp"',
         "procedure",

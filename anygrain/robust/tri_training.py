@@ -30,7 +30,8 @@ class TriTraining(SelfTraining):
 
     Args:
         sample: whether heads learn from samples; without, all three are the same head, and this is self-training.
-        threshold, rounds, handling, calibrate, steps: as in `SelfTraining`.
+        threshold, rounds, handling, steps: as in `SelfTraining`.
+        calibrate: as there; of use to thresholds that are numbers, such as `Fixed`, and four times the time.
 
     Attributes:
         outcome_: see `Outcome`.
@@ -47,7 +48,7 @@ class TriTraining(SelfTraining):
         sample: bool = True,
         rounds: int = 10,
         handling: Handling | None = None,
-        calibrate: bool = True,
+        calibrate: bool = False,
         steps: int = 40,
     ) -> None:
         super().__init__(threshold, rounds=rounds, handling=handling, calibrate=calibrate, steps=steps)
