@@ -92,7 +92,9 @@ class LabelColumns(Section):
         """An export has the same columns always, so they need not be named."""
         if not isinstance(given, dict) or not given.get("format"):
             return given
-        columns = {"id": ROW, "annotator": "annotator", "vote": "answer", "column": "answer"}
+        columns = {"id": ROW, "annotator": "annotator", "vote": "answer", "rating": "answer", "column": "answer"}
+        if "tag" in cls.model_fields:  # one answer per tag chosen, or to the question about one tag
+            columns = {"id": ROW, **({"value": "answer"} if "tag" in given else {"tag": "answer"})}
         return {**{k: v for k, v in columns.items() if k in cls.model_fields}, **given}
 
 

@@ -20,9 +20,27 @@ from anygrain.data.exchange.reading import ROW, as_text
 from anygrain.data.exchange.task import Answers, Form, Task
 from anygrain.data.table import Table, check_place
 
+#: sorts of answers that a tool has no field for, and what to do
+_NO_FIELD = {
+    ("argilla", "number"): "Argilla has no field for numbers: its ratings are whole. Expected --tool label-studio",
+    ("doccano", "number"): "doccano has no field for numbers. Expected --tool label-studio",
+    ("doccano", "rating"): "doccano has no field for ratings. Expected --tool label-studio or argilla",
+}
 TOOLS: dict[str, ModuleType] = {"label-studio": label_studio, "argilla": argilla, "doccano": doccano}
 
-__all__ = ["TOOLS", "Answers", "Form", "Task", "read_answers", "write_tasks"]
+__all__ = ["TOOLS", "Answers", "Form", "Task", "check_form", "read_answers", "write_tasks"]
+
+
+def check_form(form: Form, tool: str) -> None:
+    """Raise where a tool has no field for such answers.
+
+    Raises:
+        InputError: an unknown tool, or an answer that it cannot take.
+    """
+    _tool(tool)
+    said = _NO_FIELD.get((tool, form.answer))
+    if said is not None:
+        raise InputError(f"{said}, or no tool for a plain table")
 
 
 def write_tasks(tasks: Sequence[Task], form: Form, path: str | os.PathLike[str], tool: str) -> list[Path]:
@@ -31,9 +49,10 @@ def write_tasks(tasks: Sequence[Task], form: Form, path: str | os.PathLike[str],
     Of Label Studio the second file is the labelling interface (XML) that fits the tasks.
 
     Raises:
-        InputError: an unknown tool, or a place that cannot be written.
+        InputError: an unknown tool, one that has no field for such answers, or a place that cannot be written.
     """
     path = Path(path)
+    check_form(form, tool)
     check_place(path)
     texts = _tool(tool).write(tasks, form)
     places = [path, path.with_suffix(".interface.xml")][: len(texts)]
@@ -46,7 +65,13 @@ def write_tasks(tasks: Sequence[Task], form: Form, path: str | os.PathLike[str],
 
 
 def read_answers(
-    path: str | os.PathLike[str], tool: str, *, key: str = ROW, question: str = "", certain: bool | None = None
+    path: str | os.PathLike[str],
+    tool: str,
+    *,
+    key: str = ROW,
+    question: str = "",
+    certain: bool | None = None,
+    none: bool = False,
 ) -> Table:
     """Answers of an export as a long table.
 
@@ -55,6 +80,7 @@ def read_answers(
         tool: "label-studio", "argilla" or "doccano".
         key: field of a task that holds the row id.
         question: only answers to this one; needed where the export holds several.
+        none: whether to keep that none of several choices was taken, as an empty answer.
         certain: True: only answers that the tool marks as the truth; False: only the others.
 
     Raises:
@@ -65,7 +91,7 @@ def read_answers(
         near = [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else []
         raise InputError(f"There is no file {path}.{did_you_mean(path.name, near)}")
     found: Answers = _tool(tool).read(path, key)
-    asked = list(dict.fromkeys(found.question))
+    asked = list(dict.fromkeys(q for q, a in zip(found.question, found.answer, strict=True) if a))
     if question and question not in asked:
         raise InputError(
             f"{path.name} has no answers to {quoted(question)}.{did_you_mean(question, asked)} "
@@ -79,7 +105,9 @@ def read_answers(
     kept = [
         i
         for i in range(len(found))
-        if (not question or found.question[i] == question) and (certain is None or found.certain[i] == certain)
+        if (not question or found.question[i] in (question, ""))
+        and (certain is None or found.certain[i] == certain)
+        and (none or found.answer[i])
     ]
     if not kept:
         which = {True: " that is marked as the truth", False: " that is a vote", None: ""}[certain]

@@ -35,8 +35,10 @@ def _record(task: Task, form: Form) -> dict[str, Any]:
         "suggestions": {},
         "responses": {},
     }
-    if task.proposed:
-        value = [task.proposed] if form.several else task.proposed
+    if task.proposed or task.several:
+        value: Any = list(task.several) if form.answer == "several" else task.proposed
+        if form.answer == "rating":
+            value = round(float(task.proposed))
         out["suggestions"] = {form.name: {"value": value, "score": float(task.score), "agent": MODEL}}
     return out
 
@@ -103,7 +105,7 @@ def _flat(record: Mapping[str, Any], where: str, key: str, out: Answers) -> None
 
 
 def _values(value: Any) -> list[str]:
-    """A label, several labels, or a rating."""
+    """A label, several labels, or a rating; "" where none of several labels was chosen."""
     if value is None:
         return []
-    return [as_text(v) for v in value] if isinstance(value, list) else [as_text(value)]
+    return [as_text(v) for v in value] or [""] if isinstance(value, list) else [as_text(value)]

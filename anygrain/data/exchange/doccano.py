@@ -42,7 +42,7 @@ def write(tasks: Sequence[Task], form: Form) -> list[str]:
             else {"text": "\n".join(str(v) for v in task.fields.values() if v)}
         )
         about = {ROW: task.row, PRIORITY: task.priority, REASON: task.reason, QUESTION: task.question}
-        label = [task.proposed] if task.proposed else []
+        label = list(task.several) or ([task.proposed] if task.proposed else [])
         lines.append(json.dumps({**shown, "label": label, **about}, ensure_ascii=False) + "\n")
     return ["".join(lines)]
 

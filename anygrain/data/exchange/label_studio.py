@@ -32,13 +32,23 @@ def write(tasks: Sequence[Task], form: Form) -> list[str]:
 def _task(task: Task, form: Form) -> dict[str, Any]:
     data = {**task.fields, ROW: task.row, PRIORITY: task.priority, REASON: task.reason, QUESTION: task.question}
     out: dict[str, Any] = {"data": data}
-    if task.proposed:
-        kind = "taxonomy" if form.paths else "choices"
-        value = [list(task.path)] if form.paths else [task.proposed]
+    if task.proposed or task.several:
+        kind, value = _proposal(task, form)
         result = {"id": f"p{task.priority}", "from_name": form.name, "to_name": SHOWN, "type": kind}
         score = min(max(float(task.score), 0.0), 1.0)
         out["predictions"] = [{"model_version": MODEL, "score": score, "result": [{**result, "value": {kind: value}}]}]
     return out
+
+
+def _proposal(task: Task, form: Form) -> tuple[str, Any]:
+    """Type of the control, and what stands under its key in a value."""
+    if form.answer == "number":
+        return "number", float(task.proposed)
+    if form.answer == "rating":
+        return "rating", round(float(task.proposed))
+    if form.paths:
+        return "taxonomy", [list(task.path)]
+    return "choices", list(task.several) if form.answer == "several" else [task.proposed]
 
 
 def interface(tasks: Sequence[Task], form: Form) -> str:
@@ -49,12 +59,15 @@ def interface(tasks: Sequence[Task], form: Form) -> str:
         tag = "Image" if name == form.image else "Text"
         shown = SHOWN if at == 0 else f"{SHOWN}_{at}"
         lines.append(f"  <{tag} name={quoteattr(shown)} value={quoteattr('$' + name)}/>")
-    if form.paths:
+    if form.answer in ("number", "rating"):
+        tag, more = ("Number", "") if form.answer == "number" else ("Rating", f' maxRating="{form.highest}"')
+        lines.append(f"  <{tag} name={quoteattr(form.name)} toName={quoteattr(SHOWN)}{more}/>")
+    elif form.paths:
         lines.append(f"  <Taxonomy name={quoteattr(form.name)} toName={quoteattr(SHOWN)}>")
         lines += _nested(form.paths)
         lines.append("  </Taxonomy>")
     else:
-        several = ' choice="multiple"' if form.several else ""
+        several = ' choice="multiple"' if form.answer == "several" else ""
         lines.append(f"  <Choices name={quoteattr(form.name)} toName={quoteattr(SHOWN)}{several}>")
         lines += [f"    <Choice value={quoteattr(c)}/>" for c in form.choices]
         lines.append("  </Choices>")
@@ -118,6 +131,8 @@ def read(path: Path, key: str = ROW) -> Answers:
                 continue
             who = _annotator(annotation.get("completed_by"))
             certain = bool(annotation.get("ground_truth"))
+            if not annotation.get("result"):
+                out.add(row, who, "", "", data, certain)
             for result in annotation.get("result") or []:
                 kind = result.get("type", "")
                 if kind not in VALUES:

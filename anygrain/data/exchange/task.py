@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,8 @@ class Task:
         priority: 1 is to be labelled first.
         reason: why this row, in a few words.
         question: what is asked, such as "class" or a level of the taxonomy.
-        proposed: the answer that the model expects, "" where it has none.
+        proposed: the answer that the model expects, "" where it has none; a number as text.
+        several: the answers that the model expects where several may be given.
         path: nodes of the taxonomy from the root to `proposed`, empty where there is no taxonomy.
         score: probability of `proposed`, 0 to 1.
     """
@@ -28,6 +29,7 @@ class Task:
     reason: str = ""
     question: str = "class"
     proposed: str = ""
+    several: tuple[str, ...] = ()
     path: tuple[str, ...] = ()
     score: float = 0.0
 
@@ -37,18 +39,20 @@ class Form:
     """What is asked of every task: the choices, and what is shown.
 
     Attributes:
-        choices: names of all possible answers; with a taxonomy its classes.
+        choices: names of all possible answers; with a taxonomy its classes; () where the answer is a number.
         name: of the control that people answer by, which answers are found under.
         paths: for every node of the taxonomy the nodes from the root to it; empty where there is none.
         image: the field that holds an image, "" where there is none.
-        several: whether several answers may be given to one row.
+        answer: one of the choices, several of them, a number, or a rating from 1 to `highest` in whole steps.
+        highest: rating.
     """
 
     choices: tuple[str, ...]
     name: str = "class"
     paths: tuple[tuple[str, ...], ...] = ()
     image: str = ""
-    several: bool = False
+    answer: Literal["choice", "several", "number", "rating"] = "choice"
+    highest: int = 10
 
 
 @dataclass

@@ -243,7 +243,8 @@ def _source(entry: settings.LabelColumns) -> Table:
         return read_table(entry.source)
     certain = {"all": None, "certain": True, "votes": False}[entry.answers]
     key = entry.id or getattr(entry, "item", "")
-    return read_answers(entry.source, entry.format, key=key, question=entry.question, certain=certain)
+    none = isinstance(entry, settings.TagsColumns)
+    return read_answers(entry.source, entry.format, key=key, question=entry.question, certain=certain, none=none)
 
 
 def _joined(entry: settings.LabelColumns, rows: Rows) -> tuple[Table, np.ndarray, list[str]]:

@@ -240,6 +240,8 @@ def _long_table(
     complete = np.zeros(len(rows), dtype=bool)
     if entry.unlisted == "absent" or (entry.unlisted == "auto" and not entry.value):
         complete[row] = True
+        if entry.format:  # of an export, an empty answer is that none of the tags was chosen
+            complete[places[(places >= 0) & (tag == "")]] = True
     return TagCells(entry, table.name, columns, spelt, row, code, value, complete, list(entry.classes) or spelt, notes)
 
 
