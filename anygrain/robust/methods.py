@@ -248,7 +248,7 @@ _ALL: tuple[Method, ...] = (
     ),
     Method(
         "co_teaching_term",
-        "wrong labels: the same for a trained encoder, with a second one beside it",
+        "wrong labels: a second network beside the first, each learns what the other finds easy",
         "terms",
         "co_teaching_term.CoTeachingTerm",
         encoders=(TRAINED,),
