@@ -137,6 +137,7 @@ class TagResult:
         head: calibrated.
         posterior: of the instances, (N L, 2), with all evidence.
         held_out_log_probs: (N L, 2), of heads that saw neither the row nor its evidence.
+        heads: these, one for every fold, not calibrated.
         score: log-likelihood of the evidence under these, per tag of a row.
         history: one dict per round.
     """
@@ -144,6 +145,7 @@ class TagResult:
     head: TagHead
     posterior: Tensor
     held_out_log_probs: Tensor
+    heads: list[TagHead]
     score: float
     history: list[dict[str, Any]]
 
@@ -232,12 +234,16 @@ class TagRecipe:
 
         final = self._step(self.rounds + 1, "final", last)
         head.load_state_dict({key: final[f"head.{key}"] for key in head.state_dict()})
+        heads = [self._new(odds) for _ in range(self.folds)]
+        for f, part in enumerate(heads):
+            part.load_state_dict({key: found[f"head{f}.{key}"] for key in part.state_dict()})
         with torch.no_grad():
             said = self._as_instances(head(self.features))
         return TagResult(
             head,
             self.labels.posterior(said),
             self._as_instances(log_odds),
+            heads,
             score,
             list(self.state.history),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from collections.abc import Sequence
@@ -15,14 +16,14 @@ from torch import Tensor
 from anygrain.encoders.trainable import Inputs, TrainableEncoder
 from anygrain.labels import All, LabelError, Labels, Tags
 from anygrain.labels.identifiability import IdentifiabilityWarning
-from anygrain.learn.calibration import evidence_score
-from anygrain.learn.end_to_end import ClassEndToEnd
+from anygrain.learn.calibration import evidence_score, fit_temperature
+from anygrain.learn.end_to_end import ClassEndToEnd, instances_of
 from anygrain.learn.fabric import OneDevice
 from anygrain.learn.loop import ClassLoop, FeatureRows, FixedTargets, Network
 from anygrain.learn.loss import cross_entropy, learnt_with
 from anygrain.learn.reading import check_rows, n_rows_of, only_of_classes
 from anygrain.learn.recipe import Callback, RecipeState
-from anygrain.learn.tag_recipe import TagHead, TagRecipe, tags_of
+from anygrain.learn.tag_recipe import TagHead, TagRecipe, TagResult, tags_of
 from anygrain.learn.term import Term
 from anygrain.learn.together import kept_together
 from anygrain.learn.trained import fit_trained
@@ -111,12 +112,60 @@ def fit(learner: Learner, X: Any, given: Labels, callback: Callback | None, stat
     fitted.held_out_log_probs_ = found.held_out_log_probs.cpu().numpy()
     fitted.held_out_ = np.ones(len(found.posterior), dtype=bool)
     fitted.log_evidence_heldout_ = found.score
-    if learner.loss is not None or learner.terms or learner.weighting is not None:
-        _fit_loop(learner, features, labels, recipe.spoken, found.posterior)
+    learner.own_held_out_ = False
+    if learner._shaped:
+        _fit_shaped(learner, features, labels, recipe, found)
+        fitted.labels_ = labels.to("cpu")
 
 
-def _fit_loop(learner: Learner, features: Tensor, labels: Labels, spoken: Tensor, posterior: Tensor) -> None:
-    """The last fit of the head, with the loss, the terms and the weighting that were given.
+def _fit_shaped(learner: Learner, features: Tensor, labels: Labels, recipe: TagRecipe, found: TagResult) -> None:
+    """The last fit of the head, with the loss, the terms and the weighting that were given, and its temperature.
+
+    The heads of the folds are fitted on in the same way: what they say of the rows that they have not seen is what is
+    held out, and gives the temperature, unless some tag is only ever known on one side. Nothing of it is done where a
+    term speaks of instances by their number.
+    """
+    twins = [copy.copy(learner) for _ in found.heads]
+    for twin, head in zip(twins, found.heads, strict=True):
+        for name in ("loss", "terms", "weighting"):
+            setattr(twin, name, copy.deepcopy(getattr(learner, name)))
+        fitted: Any = twin
+        fitted.head_, fitted.history_ = head, []
+        with torch.no_grad():
+            head.log_scale.copy_(found.head.log_scale)
+            head.shift.copy_(found.head.shift)
+    _loop(learner, features, labels, recipe.spoken, found.posterior)
+    if any(term.bags() is not None for term in learner.terms):
+        return
+    own: Any = learner
+    table = tags_of(labels)
+    odds = features.new_zeros(len(features), table.n_tags)
+    for fold, twin in enumerate(twins):
+        inside = (recipe.fold != fold).nonzero()[:, 0]
+        part = labels[inside.cpu()]
+        instances = instances_of(labels, inside.cpu()).to(features.device)
+        _loop(twin, features[inside], part, recipe.spoken[inside], found.posterior[instances])
+        with torch.no_grad():
+            head = twin.head_
+            odds[recipe.fold == fold] = head(features[recipe.fold == fold])
+    mine = odds[table.rows, table.tag]
+    known = table.table(table.labels, -1)
+    two_sided = bool(((known == 1).any(dim=0) == (known == 0).any(dim=0)).all())
+    everyone = torch.ones_like(table.rows).bool()
+    if two_sided:
+        logits = torch.stack([torch.zeros_like(mine), mine], dim=1)
+        temperature = fit_temperature(labels, logits, everyone, default=1.0)
+        mine = temperature * mine
+        with torch.no_grad():
+            own.head_.log_scale += math.log(temperature)
+            own.head_.shift *= temperature
+    log_probs = torch.nn.functional.logsigmoid(torch.stack([-mine, mine], dim=1))
+    own.held_out_log_probs_, own.own_held_out_ = log_probs.cpu().numpy(), True
+    own.log_evidence_heldout_ = evidence_score(labels, log_probs, everyone)
+
+
+def _loop(learner: Learner, features: Tensor, labels: Labels, spoken: Tensor, posterior: Tensor) -> None:
+    """Gradient steps from where the head stands, with the loss, the terms and the weighting that were given.
 
     A tag of which only one side is known starts at even odds: that all rows are of it is no start.
 
@@ -131,6 +180,7 @@ def _fit_loop(learner: Learner, features: Tensor, labels: Labels, spoken: Tensor
     with torch.no_grad():
         for values in (head.weight, head.bias, head.log_scale, head.shift):
             values[one_sided] = 0
+    learner.labels_ = labels
     pace = learner.loop_pace()
     loop = ClassLoop(
         learner,
