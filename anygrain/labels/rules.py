@@ -150,6 +150,42 @@ class Rules(InstanceLabels):
         new[:, self._columns] = silence
         return new
 
+    def spoken(self) -> Tensor:
+        """bool (N,): rows that rules speak of: those with a vote; all of them where only silence speaks for a class."""
+        assert self.record_instances is not None
+        if len(self.votes.unique()) < self.channel.n_classes:
+            return torch.ones(self.n_instances, dtype=torch.bool, device=self.device)
+        return torch.bincount(self.record_instances, minlength=self.n_instances) > 0
+
+    def of_rules(self, rules: Tensor) -> Rules:
+        """The votes of some rules, (R',) in increasing order, read by a new channel of the same kind."""
+        place = torch.full((self.n_rules,), -1, device=self.device)
+        place[rules] = torch.arange(len(rules), device=self.device)
+        at = place[self.rules]
+        assert self.record_instances is not None
+        kept = at >= 0
+        cast = Votes(self.record_instances[kept], at[kept], self.votes[kept], self.n_instances, len(rules))
+        new = Rules(
+            cast,
+            self.channel.n_classes,
+            given_x=self.given_x,
+            dependencies=self._dependencies(place),
+            rule_names=None if self.rule_names is None else [self.rule_names[int(r)] for r in rules],
+            rows=self.rows,
+            n_rows=self.n_rows,
+            weight=self.weight,
+        )
+        return new if self._columns is None else new.relabel(self._columns, self.n_classes)
+
+    def _dependencies(self, place: Tensor) -> str | Tensor:
+        """How rules with new numbers, (R,), -1 for those left out, depend on each other."""
+        if not isinstance(self.channel, RuleForest):
+            return "discount" if self.channel.discount else "none"
+        if self.channel.learns_pairs:
+            return "learn"
+        pairs = place[self.channel.pairs]
+        return pairs[(pairs >= 0).all(dim=1)]
+
     def update(self, posterior: Tensor, log_probs: Tensor | None = None) -> None:
         if self._columns is not None:
             posterior = posterior[:, self._columns]

@@ -133,6 +133,8 @@ class Learner(ClassifierMixin, BaseEstimator):
     held_out_log_probs_: np.ndarray
     held_out_: np.ndarray
     own_held_out_: bool
+    parts_: dict[str, Learner]
+    pool_: SlopeOffset
 
     def __init__(
         self,

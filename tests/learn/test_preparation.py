@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 
-from anygrain.labels import All, Coarse, Crowd, Exact, Rules, Soft, aggregate
+from anygrain.labels import All, Coarse, Crowd, Exact, Rules, aggregate
 from anygrain.learn import Learner
 from anygrain.learn.common_error import common_error
-from anygrain.learn.given_x import target_from_sources
+from anygrain.learn.given_x import SourceTarget, target_from_sources
 
 PARENT = torch.tensor([[1.0, 1, 0, 0], [0, 0, 1, 1]])
 
@@ -40,10 +40,12 @@ def test_rules_become_the_target_of_their_rows():
     votes[:20] = -1
     exact = Exact(torch.where(torch.arange(300) % 10 == 0, truth, -1), 3)
     found = target_from_sources(Rules(votes, 3) & exact)
-    assert [type(p) for p in found.parts] == [Soft, Exact]
+    assert [type(p) for p in found.parts] == [SourceTarget, Exact]
     q = aggregate(Rules(votes, 3) & exact).posterior.float()
     uniform = torch.full((300, 3), 1 / 3).log()
-    free = exact.labels < 0
+    free = (exact.labels < 0) & (votes >= 0).any(dim=1)
+    silent = (exact.labels < 0) & (votes < 0).all(dim=1)
+    torch.testing.assert_close(found.posterior(uniform)[silent], uniform[silent].exp())
     torch.testing.assert_close(found.posterior(uniform)[free], q[free], atol=1e-5, rtol=0)
     assert target_from_sources(exact) is exact
 
