@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from anygrain.cli import run
 from anygrain.data.dataset import read_dataset
 from anygrain.data.table import write_table
-from anygrain.program.ask import _known
+from anygrain.program.ask_classes import known_of
 from anygrain.program.predict import run_config
 
 TEXTS = {
@@ -117,7 +117,7 @@ def test_votes_that_a_model_has_seen_are_not_counted_again(folder: Path, capsys:
     )  # every second of 12..39
     dataset = read_dataset(run_config(copied))
     log_probs = said["log_probs"].float().log_softmax(dim=1)
-    known = _known(dataset, log_probs, held)
+    known = known_of(dataset, log_probs, held)
     free = torch.from_numpy(dataset.exact() < 0)
     torch.testing.assert_close(known[~held & free].exp(), log_probs[~held & free].exp())
     assert known[~free].exp().max(dim=1).values.min() > 0.999
