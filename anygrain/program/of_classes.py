@@ -19,9 +19,10 @@ from anygrain.program.audited import audited
 from anygrain.program.held_out import said_of
 from anygrain.program.measure_classes import MeasuredClasses
 from anygrain.program.screen import Screen
-from anygrain.program.setup import dimensions, estimate_images, make_learner
+from anygrain.program.setup import dimensions, make_learner
 from anygrain.program.space import Measurement, Space
-from anygrain.program.trained import estimate_trained, is_trained, learnt_without_labels, seen_note, trained_encoder
+from anygrain.program.trained import is_trained, learnt_without_labels, seen_note
+from anygrain.program.training_cost import network_cost
 
 WIDE_PRIOR = 0.35  # an interval of an estimated class prior that is worth a word
 
@@ -47,11 +48,9 @@ class ClassSpace(Space[Dataset]):
     def estimate(self, dataset: Dataset, config: Config) -> tuple[float, float]:
         """Seconds and bytes that a fit needs, roughly; measured on two cores with text, tables and images."""
         n, k = len(dataset), len(dataset.classes)
-        if dataset.columns.images:
-            return estimate_images(dataset, config)
-        trained = trained_encoder(config, dataset.columns)
+        trained = network_cost(dataset, config)
         if trained is not None:
-            return estimate_trained(len(dataset), trained, config, dataset.columns)
+            return trained
         text, features = bool(dataset.columns.text), len(dataset.columns.all)
         d = dimensions(dataset, config)
         steps = config.learn.rounds * (2 if config.learn.neighbours else 1) + 2 * config.learn.exact_folds + 2

@@ -18,9 +18,10 @@ from anygrain.program.audited import audited
 from anygrain.program.held_out import said_of
 from anygrain.program.measure_numbers import MeasuredNumbers
 from anygrain.program.screen import Screen
-from anygrain.program.setup import dimensions, estimate_images, make_learner
+from anygrain.program.setup import dimensions, make_learner
 from anygrain.program.space import Measurement, Space
-from anygrain.program.trained import estimate_trained, is_trained, learnt_without_labels, seen_note, trained_encoder
+from anygrain.program.trained import is_trained, learnt_without_labels, seen_note
+from anygrain.program.training_cost import network_cost
 
 GROUPS = 5  # of rows, by the number, that a map keeps apart
 
@@ -49,11 +50,9 @@ class NumberSpace(Space[NumberDataset]):
 
     def estimate(self, dataset: NumberDataset, config: Config) -> tuple[float, float]:
         """Seconds and bytes that a fit needs, roughly; measured on two cores with text and tables."""
-        if dataset.columns.images:
-            return estimate_images(dataset, config)
-        trained = trained_encoder(config, dataset.columns)
+        trained = network_cost(dataset, config)
         if trained is not None:
-            return estimate_trained(len(dataset), trained, config, dataset.columns)
+            return trained
         n, d = len(dataset), dimensions(dataset, config)
         text = bool(dataset.columns.text)
         searches = 1 if len(dataset.evidence) == 1 else 2

@@ -16,9 +16,10 @@ from anygrain.program.audited import audited
 from anygrain.program.held_out import said_of
 from anygrain.program.measure_tags import MeasuredTags
 from anygrain.program.screen import Screen
-from anygrain.program.setup import dimensions, estimate_images, learns_from_marks_alone, make_learner
+from anygrain.program.setup import dimensions, learns_from_marks_alone, make_learner
 from anygrain.program.space import Measurement, Space
-from anygrain.program.trained import estimate_trained, is_trained, seen_note, trained_encoder
+from anygrain.program.trained import is_trained, seen_note
+from anygrain.program.training_cost import network_cost
 
 PASSES = 400  # over the rows in the fit of all heads, roughly
 
@@ -58,11 +59,9 @@ class TagSpace(Space[TagDataset]):
 
     def estimate(self, dataset: TagDataset, config: Config) -> tuple[float, float]:
         """Seconds and bytes that a fit needs, roughly; measured on two cores with text and tables."""
-        if dataset.columns.images:
-            return estimate_images(dataset, config)
-        trained = trained_encoder(config, dataset.columns)
+        trained = network_cost(dataset, config)
         if trained is not None:
-            return estimate_trained(len(dataset), trained, config, dataset.columns)
+            return trained
         n, d, tags = len(dataset), dimensions(dataset, config), len(dataset.tags)
         text = bool(dataset.columns.text)
         rounds = 1 if len(dataset.evidence) == 1 else config.learn.rounds

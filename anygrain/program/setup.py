@@ -117,21 +117,6 @@ def image_encoder(config: Config) -> Any:
     return known[asked.images](size=size, unreadable=config.data.unreadable)
 
 
-def estimate_images(dataset: Given[Any], config: Config) -> tuple[float, float]:
-    """The same for networks that are trained on images; a network of timm may take ten times as long, or more."""
-    from anygrain.encoders.images import KEPT, LONGEST
-
-    n = len(dataset)
-    likes = image_encoder(config).training_defaults
-    side = LONGEST / 2 if config.encoder.size == "auto" else config.encoder.size
-    batch = likes.batch_size if config.learn.batch_size == "auto" else config.learn.batch_size
-    passes = config.learn.epochs if isinstance(config.learn.epochs, int) else max(8.0, likes.steps * batch / n)
-    place = 6e-7 * (1 if config.encoder.images == "convolutional" else 6)  # seconds per pixel and step
-    duration = 4 + n * side**2 * place * (passes + 3)
-    memory = 6e8 + 2e3 * batch * side**2 + min(KEPT, 3.0 * n * side**2)
-    return duration, memory
-
-
 def dimensions(dataset: Given[Any], config: Config) -> int:
     """Number of features after the encoder, roughly."""
     if dataset.columns.images:

@@ -55,15 +55,6 @@ def trained_encoder(config: Config, columns: Columns) -> TrainableEncoder | None
     return Network(parts={tuple(columns.text): text} if columns.text else {})
 
 
-def estimate_trained(n: int, encoder: TrainableEncoder, config: Config, columns: Columns) -> tuple[float, float]:
-    """Seconds and bytes that the training needs, roughly; a pretrained encoder may take ten times as long, or more."""
-    likes = encoder.training_defaults
-    batch = likes.batch_size if config.learn.batch_size == "auto" else config.learn.batch_size
-    passes = config.learn.epochs if isinstance(config.learn.epochs, int) else max(8.0, likes.steps * batch / n)
-    of_row = (1e-3 if columns.text else 0.0) + 5e-5 * (len(columns.all) > len(columns.text))
-    return 4 + of_row * n * (passes + 1), 6e8 + 1e3 * n * (len(columns.all) + 2 * len(columns.text))
-
-
 def trained_words(config: Config, columns: Columns) -> str:
     """What such an encoder is, in words."""
     parts = []
