@@ -25,7 +25,7 @@ GRID = tuple(step / 10 for step in range(11))
 AT_ONCE = 1 << 15  # members whose products are summed at once
 
 
-class _Aggregates(BaseEstimator):
+class _Aggregates(BaseEstimator):  # type: ignore[misc]
     """What both models share: settings, rows read, bags held out."""
 
     def __init__(
@@ -96,7 +96,7 @@ class _Aggregates(BaseEstimator):
         return self._columns(rows)
 
 
-class AggregateRegressor(RegressorMixin, _Aggregates):
+class AggregateRegressor(RegressorMixin, _Aggregates):  # type: ignore[misc]
     r"""A linear model of a number, from the mean of every bag (`AggregateValue`), in closed form.
 
     .. math:: \hat\theta_\rho = \Big[(1 - \rho) \sum_a w_a \bar x_a \bar x_a^\top
@@ -191,7 +191,7 @@ class AggregateRegressor(RegressorMixin, _Aggregates):
         return np.asarray(rows.numpy() @ self.coef_ + self.intercept_)
 
 
-class AggregateClassifier(ClassifierMixin, _Aggregates):
+class AggregateClassifier(ClassifierMixin, _Aggregates):  # type: ignore[misc]
     r"""A linear softmax model of classes, from the shares of classes in every bag (`Proportions`).
 
     .. math:: L_\rho = -\frac1m \sum_a \sum_k \bar y_{ak} \Big[(1 - \rho) \log \bar p_{ak}

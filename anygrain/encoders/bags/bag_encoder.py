@@ -13,6 +13,7 @@ from anygrain.encoders.bags.bag_noise import BagNoise
 from anygrain.encoders.bags.named import aggregator_named, check_options
 from anygrain.encoders.bags.pooled import Pooled
 from anygrain.encoders.bags.re_embedding import ReEmbedding
+from anygrain.encoders.bags.recycle import Recycle, without
 from anygrain.encoders.trainable import Arrays, Augmentation, TrainableEncoder, Training, in_batches, seeded
 from anygrain.labels import LabelError
 
@@ -62,6 +63,7 @@ class BagEncoder(TrainableEncoder):
         hidden: features of h.
         dropout: share of h that is dropped in training.
         reembedding: settings of a `ReEmbedding` in front of the aggregator, {} for its own; None for none.
+        recycle: tokens that stand for masked instances (`Recycle`), where a training masks some; 0 drops them.
         feature_count: features of an instance; learnt.
         bag_size: mean instances of a bag; learnt.
         options: of the aggregator.
@@ -79,17 +81,18 @@ class BagEncoder(TrainableEncoder):
         hidden: int = 128,
         dropout: float = 0.25,
         reembedding: Mapping[str, Any] | None = None,
+        recycle: int = 0,
         feature_count: int | None = None,
         bag_size: float = 1.0,
         **options: Any,
     ) -> None:
         super().__init__()
         check_options(aggregator, options)
-        if hidden < 1:
-            raise LabelError(f"hidden is {hidden}; expected 1 or more")
+        if hidden < 1 or recycle < 0:
+            raise LabelError(f"hidden is {hidden}, recycle {recycle}; expected 1 or more, and 0 or more")
         self.aggregator_name, self.hidden, self.dropout, self.options = aggregator, hidden, dropout, options
         self.reembedding_options = None if reembedding is None else dict(reembedding)
-        self.feature_count, self.bag_size = feature_count, bag_size
+        self.recycle_tokens, self.feature_count, self.bag_size = recycle, feature_count, bag_size
         self.feature_dim = aggregator_named(aggregator, hidden, options).feature_dim
 
     def config(self) -> dict[str, Any]:
@@ -98,6 +101,7 @@ class BagEncoder(TrainableEncoder):
             "hidden": self.hidden,
             "dropout": self.dropout,
             "reembedding": self.reembedding_options,
+            "recycle": self.recycle_tokens,
             "feature_count": self.feature_count,
             "bag_size": self.bag_size,
             **self.options,
@@ -142,6 +146,7 @@ class BagEncoder(TrainableEncoder):
         self.drop = nn.Dropout(self.dropout)
         again = self.reembedding_options
         self.reembedding = None if again is None else ReEmbedding(self.hidden, **again)
+        self.recycle = Recycle(self.hidden, self.recycle_tokens) if self.recycle_tokens else None
         self.aggregator: Aggregator = aggregator_named(self.aggregator_name, self.hidden, self.options)
 
     def inputs(self, data: Any) -> BagRows:
@@ -171,8 +176,14 @@ class BagEncoder(TrainableEncoder):
         return hidden if self.reembedding is None else self.reembedding(hidden, arrays["sizes"], arrays.get("coords"))
 
     def pool(self, arrays: Arrays) -> Pooled:
-        """Bags, instances and attention of a batch, with gradient."""
-        found: Pooled = self.aggregator(self.seen(arrays), arrays["sizes"], arrays.get("coords"))
+        """Bags, instances and attention of a batch, with gradient.
+
+        Instances that are "masked", bool (E,), are left out, or stand in the bag as tokens.
+        """
+        hidden, sizes, coords = self.seen(arrays), arrays["sizes"], arrays.get("coords")
+        if "masked" in arrays:
+            hidden, sizes, coords = (self.recycle or without)(hidden, sizes, coords, arrays["masked"])
+        found: Pooled = self.aggregator(hidden, sizes, coords)
         return found
 
     def encode(self, arrays: Arrays) -> Tensor:
