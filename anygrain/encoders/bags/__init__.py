@@ -12,6 +12,7 @@ from anygrain.encoders.bags.bag_noise import BagNoise
 from anygrain.encoders.bags.clam import CLAM
 from anygrain.encoders.bags.deep_sets import DeepSets
 from anygrain.encoders.bags.dsmil import DSMIL
+from anygrain.encoders.bags.instance_encoder import InstanceEncoder
 from anygrain.encoders.bags.log_sum_exp import LogSumExp
 from anygrain.encoders.bags.mamba import Mamba
 from anygrain.encoders.bags.max import Max
@@ -33,6 +34,7 @@ __all__ = [
     "BagEncoder",
     "BagNoise",
     "DeepSets",
+    "InstanceEncoder",
     "LogSumExp",
     "Mamba",
     "Max",

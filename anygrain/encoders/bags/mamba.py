@@ -12,6 +12,7 @@ from torch.nn import functional
 from anygrain.encoders.bags import segments
 from anygrain.encoders.bags.aggregator import Aggregator
 from anygrain.encoders.bags.attention import Attention
+from anygrain.encoders.bags.convolution import convolved
 from anygrain.encoders.bags.order import inverse, row_by_row, strided
 from anygrain.encoders.bags.pooled import Pooled
 from anygrain.encoders.bags.selective_scan import selective_scan
@@ -37,8 +38,8 @@ class Branch(nn.Module):
 
     def __init__(self, channels: int, state: int, rank: int, reach: int) -> None:
         super().__init__()
-        self.state, self.rank, self.reach = state, rank, reach
-        self.kernel = nn.Parameter(torch.empty(reach, channels).uniform_(-(reach**-0.5), reach**-0.5))
+        self.state, self.rank = state, rank
+        self.kernel = nn.Parameter(torch.empty(channels, reach).uniform_(-(reach**-0.5), reach**-0.5))
         self.shift = nn.Parameter(torch.zeros(channels))
         self.read = nn.Linear(channels, rank + 2 * state, bias=False)
         self.time = nn.Linear(rank, channels)
@@ -49,18 +50,9 @@ class Branch(nn.Module):
         self.log_a = nn.Parameter(torch.arange(1, state + 1).float().log().repeat(channels, 1))
         self.d = nn.Parameter(torch.ones(channels))
 
-    def convolved(self, values: Tensor, sizes: Tensor) -> Tensor:
-        """Causal convolution (E, C) inside every bag, channel by channel."""
-        place = segments.place_of(sizes)
-        out = values * self.kernel[-1] + self.shift
-        for back in range(1, min(self.reach, len(values))):
-            seen = values[:-back].masked_fill((place[back:] < back)[:, None], 0) * self.kernel[-1 - back]
-            out = out + functional.pad(seen, (0, 0, back, 0))
-        return out
-
     def forward(self, values: Tensor, gate: Tensor, sizes: Tensor) -> Tensor:
         """(E, C), gates (E, C), sizes (B,) to (E, C)."""
-        values = functional.silu(self.convolved(values, sizes))
+        values = functional.silu(convolved(values, self.kernel, sizes) + self.shift)
         delta, b, c = self.read(values).split([self.rank, self.state, self.state], dim=1)
         steps = functional.softplus(self.time(delta))
         a = -torch.exp(self.log_a.float() if values.dtype != torch.float64 else self.log_a)

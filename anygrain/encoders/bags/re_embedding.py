@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from anygrain.encoders.bags import segments
 from anygrain.encoders.bags.aggregator import require_heads
+from anygrain.encoders.bags.convolution import convolved
 from anygrain.encoders.bags.order import inverse, row_by_row
 from anygrain.encoders.bags.regions import Regions
 from anygrain.encoders.bags.softmax_attention import softmax_attention
@@ -117,14 +117,8 @@ class RegionAttention(nn.Module):
     def encoded(self, query: Tensor, sizes: Tensor) -> Tensor:
         """Convolution of queries (T, H, p) along the places of their region."""
         assert self.position is not None
-        reach = self.kernel // 2
-        gap = torch.arange(len(sizes), device=sizes.device) * reach  # between regions there is nothing
-        at = torch.arange(len(query), device=query.device) + gap[segments.bag_of(sizes)]
-        line = query.new_zeros(len(query) + len(sizes) * reach, query[0].numel()).index_copy(0, at, query.flatten(1))
-        weight = self.position.repeat_interleave(query.shape[2], dim=0)[:, None]
-        seen = functional.conv1d(line.T[None], weight, padding=reach, groups=line.shape[1])
-        found: Tensor = seen[0].T[at].view(query.shape)
-        return found
+        weight = self.position.repeat_interleave(query.shape[2], dim=0)
+        return convolved(query.flatten(1), weight, sizes, ahead=self.kernel // 2).view(query.shape)
 
     def out(self, seen: Tensor) -> Tensor:
         found: Tensor = self.drop(self.mix(seen.flatten(1)))

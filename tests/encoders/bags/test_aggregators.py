@@ -112,7 +112,10 @@ def branch(model, u, g):
     """A state-space branch, written as the recursion."""
     n, c = u.shape
     seen = torch.stack(
-        [model.shift + sum(model.kernel[-1 - j] * u[t - j] for j in range(model.reach) if t >= j) for t in range(n)]
+        [
+            model.shift + sum(model.kernel[:, -1 - j] * u[t - j] for j in range(model.kernel.shape[1]) if t >= j)
+            for t in range(n)
+        ]
     )
     u = functional.silu(seen)
     delta, b, read = model.read(u).split([model.rank, model.state, model.state], dim=1)

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anygrain.encoders.bags import segments
+from anygrain.encoders.bags.convolution import convolved
 from anygrain.encoders.bags.order import inverse, row_by_row, strided
 from anygrain.encoders.bags.softmax_attention import softmax_attention
 from anygrain.encoders.bags.tiles import Tiles
@@ -105,3 +106,16 @@ def test_row_by_row_goes_down_and_right_and_back():
     order = row_by_row(coords, sizes)
     assert order.tolist() == [3, 2, 1, 0, 6, 5, 4]
     assert torch.equal(order[inverse(order)], torch.arange(7))
+
+
+@pytest.mark.parametrize(("width", "ahead"), [(4, 0), (3, 1), (5, 2), (1, 0)])
+def test_a_convolution_sees_its_own_bag_alone(width, ahead):
+    sizes = torch.tensor([1, 7, 2])
+    v, weight = values(sizes, 3).requires_grad_(), torch.randn(3, width, dtype=torch.float64)
+    alone = [
+        torch.nn.functional.conv1d(
+            torch.nn.functional.pad(part.T[None], (width - 1 - ahead, ahead)), weight[:, None], groups=3
+        )[0].T
+        for part in v.split(sizes.tolist())
+    ]
+    torch.testing.assert_close(convolved(v, weight, sizes, ahead), torch.cat(alone), rtol=1e-12, atol=1e-12)
