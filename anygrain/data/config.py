@@ -531,7 +531,9 @@ class Learn(Section):
     #: a method for doubtful labels by name, with options: "gce", "gce:q=0.5"; `anygrain methods` lists them
     method: str = "default"
     #: numbers: "linear" is the better of "gaussian" and "gaussian-mlp" by held-out evidence; others are for classes
-    head: Literal["linear", "cosine", "prototype", "quadratic", "mlp", "trees", "gaussian", "gaussian-mlp"] = "linear"
+    head: Literal[
+        "linear", "cosine", "prototype", "quadratic", "mlp", "small-mlp", "trees", "gaussian", "gaussian-mlp"
+    ] = "linear"
     #: rounds of posterior and head
     rounds: Annotated[int, Field(ge=1)] = 4
     #: parts that rows are split in, so that a row is scored by heads that did not see it
@@ -733,7 +735,7 @@ def space_of_label(label: LabelColumns) -> SpaceName:
 _SPEAK_OF = {"classes": "classes", "real": "a number", "tags": "tags"}
 _ARE_OF = {"classes": "classes", "real": "numbers", "tags": "tags"}
 _HEADS = {
-    "classes": ("linear", "cosine", "prototype", "quadratic", "mlp", "trees"),
+    "classes": ("linear", "cosine", "prototype", "quadratic", "mlp", "small-mlp", "trees"),
     "real": ("linear", "gaussian", "gaussian-mlp"),
     "tags": ("linear",),
 }

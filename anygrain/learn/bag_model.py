@@ -1,17 +1,19 @@
 r"""The default model of bags: several models of different sorts, pooled on bags that were held out.
 
-On a `Summary` of every bag stand extremely randomised trees, which are timid, and a linear head, which is bold; where
-there are two classes, a model of the instances that knows of every bag whether it holds one of the second class
-(`AnyOf`) joins them. Their cross-fitted log-probabilities make the pool
+On a `Summary` of every bag stand extremely randomised trees; beside them a linear head on the means and, where there
+are two classes, a model of the instances that knows of every bag whether it holds one of the second class (`AnyOf`).
+Their cross-fitted log-probabilities make the pool
 
 .. math:: P(k) \propto \exp\Big(b_k + \sum_j s_j \log p_j(k)\Big)
 
-whose slopes and offsets make held-out evidence likeliest, see `anygrain.learn.slope_offset`. The model of the instances
-is the one that answers for them.
+whose slopes and offsets make held-out evidence likeliest, see `anygrain.learn.slope_offset`. Trees are always in it,
+another part where it raises the log-likelihood of held-out evidence of M bags by more than :math:`\tfrac12 \log M`
+(Schwarz's criterion): few bags do not tell weights. The model of the instances is the one that answers for them.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,8 +33,9 @@ HEADS = ("trees", "linear")
 #: name of the part that is of instances
 INSTANCES = "instances"
 SURE = 0.9  # probability from which on the class of a bag is told to the model of its instances
-FOLDS = 5  # that hold out every bag once
-POOLINGS = 3  # times that posteriors of what is not known of a bag are taken from the pool
+#: that hold out every bag once; instances are told by sets, of which a fit takes longer
+FOLDS = {"trees": 5, "linear": 5, INSTANCES: 3}
+FEWEST = 2  # bags of every class that a pool needs
 
 
 def fits(learner: Learner, data: Any) -> bool:
@@ -61,21 +64,22 @@ def fit(learner: Learner, data: BagData, given: Labels, callback: Callback | Non
             callback(len(history), total, history[-1])
 
     for head in HEADS:
-        parts[head] = _part(learner, head).fit(table, given)
+        parts[head] = _part(learner, head).fit(_columns(table, head), given)
         say(head, held_out_evidence=parts[head].log_evidence_heldout_)
     labels = parts[HEADS[0]].labels_
-    said = [torch.from_numpy(part.held_out_log_probs_) for part in parts.values()]
+    said = {name: torch.from_numpy(part.held_out_log_probs_) for name, part in parts.items()}
     if with_instances:
-        present = _known(labels.posterior(sum(said, torch.zeros(())).log_softmax(dim=1)))
+        present = _known(labels.posterior(said[HEADS[0]]))
         if bool((present == 1).any()) and bool((present == 0).any()):
-            part = _part(learner, "linear")
+            part = _part(learner, INSTANCES)
             parts[INSTANCES] = part.fit(data.features, AnyOf(data.bags, present, 1, 2))
-            said.append(_of_bags(torch.from_numpy(part.held_out_log_probs_), data))
+            said[INSTANCES] = _of_bags(torch.from_numpy(part.held_out_log_probs_), data)
         say(INSTANCES)
-    learner.parts_ = parts
-    learner.pool_ = _pool(labels, said)
-    pooled = learner.pool_(*said)
-    weights = ", ".join(f"{name} {s:.2f}" for name, s in zip(parts, learner.pool_.slopes, strict=True))
+    learner.pool_, pooled_parts = _pool(labels, said)
+    pooled = learner.pool_(*[said[name] for name in pooled_parts])
+    # first those of the pool, in its order
+    learner.parts_ = {name: parts[name] for name in (*pooled_parts, *parts)}
+    weights = ", ".join(f"{name} {s:.2f}" for name, s in zip(pooled_parts, learner.pool_.slopes, strict=True))
     first = parts[HEADS[0]]
     learner.feature_scale_, learner.head_, learner.temperature_ = first.feature_scale_, first.head_, first.temperature_
     learner.chosen_ = {"chosen": "evidence", "why": f"models pooled on held-out bags, with the slopes {weights}"}
@@ -89,13 +93,13 @@ def fit(learner: Learner, data: BagData, given: Labels, callback: Callback | Non
 
 
 def _part(learner: Learner, head: str) -> Learner:
-    """A learner of one part."""
+    """A learner of one part, by its name."""
     return type(learner)(
-        head=head,
+        head="linear" if head == INSTANCES else head,
         seed=learner.seed,
         device=learner.device,
         rounds=learner.rounds,
-        folds=max(learner.folds, FOLDS),
+        folds=max(learner.folds, FOLDS[head]),
         exact_folds=learner.exact_folds,
         neighbours=0 if head == "trees" else learner.neighbours,
         penalty=learner.penalty,
@@ -113,29 +117,47 @@ def _of_bags(log_probs: Tensor, data: BagData) -> Tensor:
     return AnyOf.answer_to(log_probs.double(), data.bags, 2, target=[1]).log()
 
 
-def _pool(labels: Labels, said: list[Tensor]) -> SlopeOffset:
-    """Slopes and offsets for parts' held-out log-probabilities (M, K)."""
-    pool = SlopeOffset([1 / len(said)] * len(said), [0.0] * labels.n_classes)
-    weight = None if labels.weight is None else labels.instance_weight()
-    uniform = torch.full_like(said[0], 1 / labels.n_classes).log()
+def _pool(labels: Labels, said: dict[str, Tensor]) -> tuple[SlopeOffset, list[str]]:
+    """Slopes and offsets for held-out log-probabilities (M, K), by part, and the parts that are pooled."""
+    uniform = next(iter(said.values())).new_full((labels.n_instances, labels.n_classes), -math.log(labels.n_classes))
     alone = labels.posterior(uniform)
     told = (alone - uniform.exp()).abs().amax(dim=1) > 1e-6
-    if bool((alone[told].sum(dim=0) < 2).any()):  # too few bags of a class to calibrate on
-        return pool
-    for _ in range(POOLINGS):
-        pool = fit_slope_offset(said, labels.posterior(pool(*said)) * told[:, None], weight)
-    return pool
+    weight = told.double() if labels.weight is None else told * labels.instance_weight()
+    names = [HEADS[0]]
+    if bool((alone[told].sum(dim=0) < FEWEST).any()):  # too few bags of a class to calibrate on
+        return SlopeOffset([1.0], [0.0] * labels.n_classes), names
+    target = labels.posterior(said[names[0]])
+
+    def fitted(names: list[str]) -> tuple[float, SlopeOffset]:
+        chosen = [said[name] for name in names]
+        pool = fit_slope_offset(chosen, target, weight)
+        return float((weight[:, None] * target * pool(*chosen)).sum()), pool
+
+    score, pool = fitted(names)
+    for _ in said:
+        rest = [name for name in said if name not in names]
+        tried = {name: fitted([*names, name]) for name in rest}
+        best = max(rest, key=lambda name: tried[name][0], default=None)
+        if best is None or tried[best][0] - score < 0.5 * math.log(float(told.sum())):
+            break
+        names, (score, pool) = [*names, best], tried[best]
+    return pool, names
 
 
 def log_probs(learner: Learner, X: BagData) -> Tensor:
     """Log-probabilities (M, K) of the classes of bags."""
     with torch.no_grad():
         table = learner.encoder_(learner._check(X, reset=False)).numpy()
-    said = []
-    for name, part in learner.parts_.items():
-        said.append(_of_bags(part.log_probs(X.features), X) if name == INSTANCES else part.log_probs(table))
-    pool: SlopeOffset = learner.pool_
+    said, pool = [], learner.pool_
+    for name, part in list(learner.parts_.items())[: len(pool.slopes)]:
+        of_instances = name == INSTANCES
+        said.append(_of_bags(part.log_probs(X.features), X) if of_instances else part.log_probs(_columns(table, name)))
     return pool(*said)
+
+
+def _columns(table: np.ndarray, head: str) -> np.ndarray:
+    """What a head sees of summaries (M, 4 d + 1): trees all, a linear one the means."""
+    return table if head == "trees" else table[:, : (table.shape[1] - 1) // 4]
 
 
 def instance_log_probs(learner: Learner, X: BagData) -> Tensor:

@@ -20,10 +20,12 @@ from anygrain.learn.class_prior import with_known_prior
 from anygrain.learn.cross_fit import PARTS, held_part, split_in_parts
 from anygrain.learn.end_to_end import SHRINK, doubts, instances_of
 from anygrain.learn.fabric import OneDevice
-from anygrain.learn.head import Linear, make_head
+from anygrain.learn.graph import Graph
+from anygrain.learn.head import Head, Linear, make_head
 from anygrain.learn.loop import ClassLoop, FeatureRows, FixedTargets, Network
 from anygrain.learn.loss import AdaptiveLoss, cross_entropy, learnt_with
 from anygrain.learn.recipe import Callback, Recipe, RecipeState, Settings
+from anygrain.learn.set_heads import chosen_recipe, wants_choice
 from anygrain.learn.together import kept_together
 
 if TYPE_CHECKING:
@@ -81,17 +83,19 @@ def _fit(
         _run(learner, features, with_fitted_channels(learner, features, labels))
         return None
     settings = _settings(learner)
-    recipe = Recipe(
-        features,
-        labels,
-        lambda: make_head(learner.head, features.shape[1], labels.n_classes).to(features.device),
-        settings=settings,
-        seed=learner._seed,
-        state=state,
-        callback=callback,
-    )
-    learner._keep(recipe.run())
+
+    def recipe_of(head: str | type[Head], settings: Settings, graph: Graph | None = None, **how: Any) -> Recipe:
+        def make() -> Head:
+            return make_head(head, features.shape[1], labels.n_classes).to(features.device)
+
+        return Recipe(features, labels, make, settings=settings, seed=learner._seed, graph=graph, **how)
+
+    recipe = recipe_of(learner.head, settings, state=state, callback=callback)
+    found = recipe.run()
     learner.recipe_state_ = recipe.state
+    if learner.head == "linear" and wants_choice(labels):
+        recipe, found = chosen_recipe(recipe, found, recipe_of)
+    learner._keep(found)
     if learner._shaped:
         learner.temperature_ = 1.0
         _loop(learner, rows, labels, torch.as_tensor(learner.posterior_, device=rows.device))

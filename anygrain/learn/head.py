@@ -192,12 +192,19 @@ class Perceptron(Head):
         return self.inner_weight.square().sum() + self.weight.square().sum()
 
 
+class SmallPerceptron(Perceptron):
+    """A `Perceptron` of 16 hidden units, for labels that say little of a row."""
+
+    width = 16
+
+
 HEADS: dict[str, type[Head]] = {
     "linear": Linear,
     "cosine": Cosine,
     "prototype": Prototype,
     "quadratic": Quadratic,
     "mlp": Perceptron,
+    "small-mlp": SmallPerceptron,
 }
 
 

@@ -48,6 +48,7 @@ from anygrain.learn.reading import (
     shown,
 )
 from anygrain.learn.recipe import Callback, RecipeResult, RecipeState
+from anygrain.learn.slope_offset import SlopeOffset
 from anygrain.learn.started_channels import with_started_channels
 from anygrain.learn.stated_prior import Prior, class_prior_of, shift_to, shifted
 from anygrain.learn.step import Step
@@ -74,8 +75,9 @@ class Learner(ClassifierMixin, BaseEstimator):
 
     Args:
         encoder: an `Encoder`, a folder or name of a sentence encoder, or None: chosen for the data at hand.
-        head: "linear", "cosine", "prototype", "quadratic", "mlp", "trees", or a `Head` class. Of a number "gaussian" or
-            "gaussian-mlp"; "linear" is the one of them that predicts held-out evidence better.
+        head: "linear", "cosine", "prototype", "quadratic", "mlp", "small-mlp", "trees", or a `Head` class. Of a number
+            "gaussian" or "gaussian-mlp"; "linear" is the one of them that predicts held-out evidence better. Of labels
+            of sets, few of them, "linear" is the better of "linear" and "small-mlp", see `anygrain.learn.set_heads`.
         loss: (log_probs (B, K), posterior (B, K)) -> (B,); None is cross-entropy.
         terms: `Term` objects added to the loss.
         weighting: a `Weighting` of instances.
