@@ -10,8 +10,9 @@ from torch import Tensor
 
 #: share of wrong labels that any set is taken to have at least: none is known to be clean
 LEAST_NOISE = 0.01
-#: labels that the common share of errors is worth for a class, beside a tenth of its own
-SHRINK = 100.0
+#: labels that the common share of errors is worth for a class, beside a tenth of its own, where errors are seen for
+#: certain; more where they are not, up to the second number
+SHRINK, MOST_SHRINK = 100.0, 1000.0
 #: errors that the common shares of where they go are worth: for each class that they may go to, and at most
 SHRINK_WHERE, MOST_WHERE = 4.0, 40.0
 #: smallest log-probability: a model that rules the truth out is not believed that far
@@ -25,7 +26,7 @@ ROUNDS = 25
 #: steps to probabilities of the labels as they are, where the rounds start, so that a temperature changes nothing
 STARTING = 4
 #: weight of certainty in the objective: among explanations that are as likely, the one with the surest classes
-CERTAINTY = 0.01
+CERTAINTY = 0.005
 #: change of the mean log-likelihood below which the rounds end
 TOLERANCE = 1e-5
 
@@ -141,7 +142,7 @@ def learn_noise(log_probs: Tensor, given: Tensor, group: Tensor | None = None, g
     for _ in range(STARTING if len(some) else 0):
         sharp = sharp.learnt(few, sharp.log_q(few, of), torch.nn.functional.one_hot(label, k).to(few), of)
     transition = transition_of(confident_counts(sharp.log_q(few, of), label, of, groups), shares)
-    value = 0.0
+    value, missing = 0.0, 0.0
     stages = [(ROUNDS, True)] if len(some) == len(known) else [(ROUNDS // 3, True), (ROUNDS // 5, False)]
     for rounds, free in stages:
         last = float("-inf")
@@ -153,7 +154,8 @@ def learn_noise(log_probs: Tensor, given: Tensor, group: Tensor | None = None, g
                 break
             last = value
             if free:
-                transition = transition_of(_counts(posterior, label, of, groups), shares)
+                missing = missing_information(posterior, label)
+                transition = transition_of(_counts(posterior, label, of, groups), shares, missing)
             sharp = sharp.learnt(few, log_q, posterior, of)
         if free and len(some) < len(known):  # errors of rare kinds need all labels
             counts = torch.zeros_like(transition)
@@ -164,7 +166,7 @@ def learn_noise(log_probs: Tensor, given: Tensor, group: Tensor | None = None, g
                 part = None if group is None else group[rows]
                 posterior = _posterior(sharp.log_q(_floored(log_probs[rows]), part), transition, given[rows], part)[1]
                 counts += _counts(posterior, given[rows], part, groups)
-            transition = transition_of(counts, shares)
+            transition = transition_of(counts, shares, missing)
     prior = torch.zeros(groups, k, dtype=torch.float64, device=log_probs.device)
     q = sharp.logits(few, of).softmax(dim=1).double()
     prior.index_add_(0, torch.zeros_like(label) if of is None else of, q)
@@ -237,7 +239,20 @@ def confident_counts(log_probs: Tensor, given: Tensor, group: Tensor | None, gro
     return _counts(seen, given, group, groups)
 
 
-def transition_of(counts: Tensor, shares: Tensor) -> Tensor:
+def missing_information(posterior: Tensor, given: Tensor) -> float:
+    r"""Share of the information on errors that is missing, as it is not seen which labels are wrong, 0 to .9.
+
+    .. math:: \gamma = \frac{\sum_i w_i (1 - w_i)}{n\, \bar w (1 - \bar w)}
+
+    with w_i the probability that label i (n,) is wrong, by posteriors (n, K): the share of the variance that is left
+    (Louis, Finding the observed information matrix when using the EM algorithm, 1982).
+    """
+    right = posterior.gather(1, given[:, None])[:, 0].double()
+    mean = right.mean()
+    return float(((right * (1 - right)).mean() / (mean * (1 - mean)).clamp(min=1e-12)).clamp(0.0, 0.9))
+
+
+def transition_of(counts: Tensor, shares: Tensor, missing: float = 0.0) -> Tensor:
     r"""Transition matrices (G, K, K) from expected counts (G, K, K) of truth and label.
 
     .. math:: T_{kv} = (1 - \epsilon_k) [k = v] + \epsilon_k W_{kv}, \quad
@@ -245,7 +260,8 @@ def transition_of(counts: Tensor, shares: Tensor) -> Tensor:
               W_{kv} = \frac{n_{kv} + c\, w_{kv}}{n_k^{\neq} + c}
 
     with n the counts, epsilon the share of errors over all classes, w the shares of the labels. With several groups
-    epsilon and w are those of all groups together, class by class.
+    epsilon and w are those of all groups together, class by class. The strength s grows with the missing information,
+    as `SHRINK` / (1 - gamma)^2: what a class seems to have of its own may then be doubt of the model about that class.
     """
     k = counts.shape[-1]
     other = ~torch.eye(k, dtype=torch.bool, device=counts.device)
@@ -254,22 +270,23 @@ def transition_of(counts: Tensor, shares: Tensor) -> Tensor:
     total = counts.sum(dim=0).double()
     wrong = (total * other).sum()
     rate = ((wrong + 0.5) / (total.sum() + 1)).clamp(min=LEAST_NOISE)
-    common = _shrunk(total, rate.expand(k), even, other)
+    shrink = min(SHRINK / (1 - missing) ** 2, MOST_SHRINK)
+    common = _shrunk(total, rate.expand(k), even, other, shrink)
     if len(counts) == 1:
         return common[None]
     rates = 1 - common.diagonal()
     where = common * other
     where = where / where.sum(dim=1, keepdim=True).clamp(min=1e-300)
-    return _shrunk(counts.double(), rates, where, other)
+    return _shrunk(counts.double(), rates, where, other, shrink)
 
 
-def _shrunk(counts: Tensor, rate: Tensor, where: Tensor, other: Tensor) -> Tensor:
+def _shrunk(counts: Tensor, rate: Tensor, where: Tensor, other: Tensor, shrink: float) -> Tensor:
     """Matrices (..., K, K) of counts, errors shrunk towards rates (K,) and the shares where they go (K, K)."""
     if counts.shape[-1] == 1:
         return torch.ones_like(counts)
     wrong = counts * other
     made, all_of = wrong.sum(dim=-1), counts.sum(dim=-1)
-    strength = SHRINK + all_of / 10
+    strength = shrink + all_of / 10
     error = (made + strength * rate) / (all_of + strength)
     even = min(SHRINK_WHERE * (counts.shape[-1] - 1), MOST_WHERE)
     to = (wrong + even * where) / (made + even)[..., None]
