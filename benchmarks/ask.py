@@ -2,8 +2,8 @@
 
     ANYGRAIN_DATA=... python benchmarks/ask.py --cache FOLDER [--data usps,trec] [--seeds 8] [--encoder NAME] [--tables]
 
-A pool of 1,000 rows without labels and a test set of 1,500, features cut to 100 principal components so that a fit takes
-a fraction of a second. Two rows per class are labelled at random to begin with; then every round each strategy chooses
+A pool of 1,000 rows without labels and a test set of 1,500, features cut to 100 principal components, so that a fit
+takes less than a second. Two rows per class are labelled at random to begin with; every round a strategy then chooses
 one and a half rows per class on average, the truth answers, and a `Learner` with default settings is fitted again.
 
 Labels saved: 1 - (labels with which the mean curve of a strategy reaches the accuracy of random rows at the end) /
@@ -12,10 +12,11 @@ interval is the bootstrap's over seeds, which all strategies share: the first ro
 are the same for all.
 
 A second part measures what a coarse answer (the parent of the class) is worth: the accuracy that coarse answers on rows
-at random add to a start of four fine ones per class, and the number of fine answers that add as much. A third asks for
+at random add to four fine ones per class, and the number of fine answers that add as much. A third asks for
 votes of six annotators, one of them an expert at three times the cost: first votes on new rows or second ones on old
-rows, by whoever comes or by whom the votes so far recommend. Every case is a line of FOLDER/ask.jsonl, so a stopped run
-goes on where it was; the tables go to ASK_RESULTS.md.
+rows, by whoever comes or by whom the votes so far recommend. A fourth asks for numbers, from 20 rows in rounds of
+20, by a linear model with a variance of its own for every row. Every case is a line of FOLDER/ask.jsonl, so a stopped
+run goes on where it was; the tables go to ASK_RESULTS.md.
 """
 
 from __future__ import annotations
@@ -31,16 +32,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import recipe as sets
 import torch
+from sklearn.datasets import load_diabetes
 from sklearn.decomposition import PCA
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent / "peers"))
 from results import write_section
 
-from anygrain.audit.ask import Question, choose
-from anygrain.labels import Coarse, Crowd, Exact
+from anygrain.audit.ask import Question, choose, choose_numbers
+from anygrain.labels import Coarse, Crowd, Exact, Value
 from anygrain.learn import Learner
 from anygrain.metrics import expected_calibration_error, log_loss
 
@@ -49,8 +52,8 @@ START, STEP = 2, 1.5  # rows per class
 DATA = ("usps", "trec", "newsgroups20")
 STRATEGIES = ("random", "margin, spread", "badge", "evidence_gain, spread")
 WORTH_SETS = ("trec", "newsgroups20")
-WORTH_START = 4  # fine answers per class
-FINE_STEPS, COARSE_STEPS = (1, 2, 4), (5, 20)  # answers per class on top of it
+WORTH_START = 4  # fine answers per class on average, on rows at random
+FINE_STEPS, COARSE_STEPS = (2, 4, 8), (5, 20)  # answers per class on top of it
 CROWD_SETS = ("usps", "newsgroups20")
 ACCURACY = (0.95, 0.8, 0.8, 0.6, 0.6, 0.3)  # of annotators
 COST = (3.0, 1.0, 1.0, 1.0, 1.0, 1.0)
@@ -60,7 +63,12 @@ CROWD_WAYS = (
     "new rows, chosen",
     "new and old rows, chosen",
     "new and old rows and by whom, chosen",
+    "new and old rows by badge, by whom by evidence",
 )
+
+NUMBER_SETS = ("abalone", "diabetes")
+NUMBER_STRATEGIES = ("random", "variance", "model_variance", "badge")
+NUMBER_POOL, NUMBER_STEP, NUMBER_ROUNDS = 300, 20, 4
 
 Curve = list[dict[str, float]]
 
@@ -139,9 +147,9 @@ def worth(data: dict[str, np.ndarray], _: str, seed: int) -> Curve:
     x, y, k = data["x"], torch.from_numpy(data["y"]), int(data["y"].max()) + 1
     parents = torch.from_numpy(data["parents"])
     membership = torch.nn.functional.one_hot(parents).T.double()
-    start = some_of_every_class(data["y"], WORTH_START, seed)
     order = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))
-    order = order[~start[order]]
+    start = torch.zeros(len(y), dtype=torch.bool).index_fill_(0, order[: WORTH_START * k], True)
+    order = order[WORTH_START * k :]
     out: Curve = []
     for step in (0, *FINE_STEPS, *(-c for c in COARSE_STEPS)):
         told = torch.zeros(len(y), dtype=torch.bool)
@@ -191,7 +199,8 @@ def vote_curve(data: dict[str, np.ndarray], way: str, seed: int) -> Curve:
                 asked_of, may_ask = [Question.vote(channel, -1, k)], may_ask.any(dim=1)
             n = min(int(2 * left), int((may_ask if may_ask.dim() == 1 else may_ask.any(dim=1)).sum()))
             features = torch.from_numpy(learner.transform(x))
-            asked = choose(known, n, questions=asked_of, may_ask=may_ask, features=features, seed=100 * seed + round)
+            by, draw = "badge" if "badge" in way else "evidence_gain", 100 * seed + round
+            asked = choose(known, n, by=by, questions=asked_of, may_ask=may_ask, features=features, seed=draw)
             whom = (
                 asked.question.numpy()
                 if by_whom
@@ -203,6 +212,47 @@ def vote_curve(data: dict[str, np.ndarray], way: str, seed: int) -> Curve:
             if left < 0:
                 break
             given[row, a] = True
+    return out
+
+
+# -- numbers -----------------------------------------------------------------------------------------------------------
+
+
+def number_task(name: str, seed: int) -> dict[str, np.ndarray]:
+    """A pool and a test set of this seed."""
+    if name == "diabetes":
+        x, y = load_diabetes(return_X_y=True)
+    else:
+        table = pq.read_table(sets.folder("abalone") / "abalone.parquet").to_pandas()
+        sex = np.stack([(table.sex == s).to_numpy(float) for s in "MFI"], axis=1)
+        x = np.concatenate([sex, table.drop(columns=["sex", "rings"]).to_numpy(float)], axis=1)
+        y = table.rings.to_numpy(float)
+    order = np.random.default_rng(seed).permutation(len(y))
+    pool, test = order[:NUMBER_POOL], order[NUMBER_POOL : NUMBER_POOL + TEST]
+    return {"x": x[pool], "y": y[pool], "x_test": x[test], "y_test": y[test]}
+
+
+def number_curve(data: dict[str, np.ndarray], by: str, seed: int) -> Curve:
+    """As `fine_curve`; accuracy: share of variance explained, log loss: minus log-density, ECE: of 90 % intervals."""
+    x, y = data["x"], torch.from_numpy(data["y"])
+    known = torch.zeros(len(y), dtype=torch.bool)
+    known[:NUMBER_STEP] = True
+    out: Curve = []
+    for round in range(NUMBER_ROUNDS + 1):
+        learner = Learner(head="gaussian", seed=seed).fit(x, Value(torch.where(known, y, torch.nan)))
+        mean, sd = learner.predict_distribution(data["x_test"])
+        gap = data["y_test"] - mean
+        point = {"labels": float(known.sum()), "accuracy": 1 - float(np.mean(gap**2) / data["y_test"].var())}
+        point["log_loss"] = float(np.mean(0.5 * (gap / sd) ** 2 + np.log(sd) + 0.5 * math.log(2 * math.pi)))
+        point["ece"] = abs(float(np.mean(np.abs(gap) < 1.645 * sd)) - 0.9)
+        out.append(point)
+        if round < NUMBER_ROUNDS:
+            centre, spread = learner.predict_distribution(x)
+            features, draw = torch.from_numpy(learner.transform(x)), 100 * seed + round
+            asked = choose_numbers(
+                centre, spread**2, NUMBER_STEP, by=by, may_ask=~known, features=features, known=known, seed=draw
+            )
+            known[asked.rows] = True
     return out
 
 
@@ -323,8 +373,8 @@ def tables(done: Done) -> str:
             "## Labels to ask for, against rows at random",
             "",
             f"Pool of {POOL} rows, {COMPONENTS} components, {START} rows per class to begin with, {ROUNDS} rounds of "
-            f"{STEP} rows per class on average, default Learner. Labels saved: of mean curves, with the bootstrap's 95 % "
-            "interval over seeds; ±: half width of the 95 % interval of the mean, differences paired by seed.",
+            f"{STEP} rows per class on average, default Learner. Labels saved: of mean curves, with the bootstrap's "
+            "95 % interval over seeds; ±: half width of the 95 % interval of the mean, differences paired by seed.",
             "",
             "### Fine answers",
             "",
@@ -337,6 +387,10 @@ def tables(done: Done) -> str:
             "### Votes of six people, one of them an expert at three times the cost: accuracy at equal cost",
             "",
             *comparison(done, "votes", CROWD_SETS, CROWD_WAYS),
+            "",
+            "### Numbers (accuracy: share of variance explained, log loss: minus log-density, ECE: of 90 % intervals)",
+            "",
+            *comparison(done, "numbers", NUMBER_SETS, NUMBER_STRATEGIES),
         ]
     )
 
@@ -345,6 +399,7 @@ PARTS: tuple[tuple[str, Sequence[str], Sequence[str], Callable[..., Curve]], ...
     ("fine", DATA, STRATEGIES, fine_curve),
     ("worth", WORTH_SETS, ("",), worth),
     ("votes", CROWD_SETS, CROWD_WAYS, vote_curve),
+    ("numbers", NUMBER_SETS, NUMBER_STRATEGIES, number_curve),
 )
 
 
@@ -352,7 +407,7 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--data", default=",".join(DATA))
+    parser.add_argument("--data", default=",".join((*DATA, *NUMBER_SETS)))
     parser.add_argument("--parts", default=",".join(part for part, *_ in PARTS))
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--encoder", default="sentence-transformers/all-MiniLM-L6-v2")
@@ -374,7 +429,10 @@ def main() -> None:
                 for way in ways if name in names and part in how.parts.split(",") else ():
                     if (part, name, way, seed) in done:
                         continue
-                    data = task(features_of(name, how.encoder, how.cache), seed) if data is None else data
+                    if data is None and part == "numbers":
+                        data = number_task(name, seed)
+                    elif data is None:
+                        data = task(features_of(name, how.encoder, how.cache), seed)
                     began = time.process_time()
                     curve = done[part, name, way, seed] = run(data, way, seed)
                     with open(file, "a") as out:
