@@ -18,7 +18,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from anygrain.bags.aggregate_loss import aggregate_loss, bag_means
+from anygrain.bags.aggregate_losses import aggregate_loss, bag_means
 from anygrain.labels import AggregateValue, Bags, LabelError, Proportions
 
 GRID = tuple(step / 10 for step in range(11))

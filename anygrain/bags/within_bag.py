@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from anygrain.bags.aggregate_loss import within_bag_spread
+from anygrain.bags.aggregate_losses import within_bag_spread
 from anygrain.labels import Bags, LabelError
 from anygrain.learn import Term
 from anygrain.learn.step import RealStep, Step
@@ -17,7 +17,7 @@ class WithinBag(Term):
     .. math:: R = \frac1m \sum_a \frac1{k_a} \sum_{i \in a} |f_i - \bar f_a|^2
 
     f are probabilities, or the mean of a number. Beside mean responses (`AggregateValue`, `Proportions`) this is the
-    loss between bag and instances of `anygrain.bags.aggregate_loss`. Where bags hold similar rows (one street, one
+    loss between bag and instances of `anygrain.bags.aggregate_losses`. Where bags hold similar rows (one street, one
     slide) it is smoothness that is true; over bags drawn at random it is shrinkage.
 
     Args:

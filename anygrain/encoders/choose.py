@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from anygrain.data.bag_data import BagData
-from anygrain.encoders.bags import BagEncoder
+from anygrain.encoders.bags import BagEncoder, InstanceEncoder
 from anygrain.encoders.columns import Columns
 from anygrain.encoders.encoder import Encoder
 from anygrain.encoders.frame import Frame
@@ -39,6 +39,7 @@ ENCODERS: dict[str, type[Encoder]] = {
     "columns": Columns,
     "hugging_face": HuggingFace,
     "bags": BagEncoder,
+    "instance_of_bags": InstanceEncoder,
     "summary": Summary,
 }
 

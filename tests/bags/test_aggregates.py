@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anygrain.bags.aggregate_loss import aggregate_loss, bag_means, within_bag_spread
+from anygrain.bags.aggregate_losses import aggregate_loss, bag_means, within_bag_spread
 from anygrain.bags.aggregate_models import AggregateClassifier, AggregateRegressor
-from anygrain.bags.private_means import private_means
+from anygrain.bags.privacy import private_means
 from anygrain.bags.within_bag import WithinBag
 from anygrain.labels import AggregateValue, Bags, LabelError, Proportions
 from anygrain.learn import Learner, Step

@@ -43,7 +43,7 @@ class InstanceEncoder(Encoder):
         """The instance map of a trained `BagEncoder`."""
         if not isinstance(encoder, BagEncoder) or encoder.feature_count is None:
             raise LabelError(
-                "expected a trained BagEncoder, such as learner.encoder_ of a Learner that was fitted to bags"
+                "expected a trained BagEncoder, such as the encoder_ of a Learner that was fitted to bags"
             )
         if encoder.reembedding is not None:
             raise LabelError("a re-embedding shows instances among those of their bag; leave reembedding= out")

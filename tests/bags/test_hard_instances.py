@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from anygrain.bags.mhim import MaskedHardInstances, masked_instances, mhim
+from anygrain.bags.hard_instances import MaskedHardInstances, masked_instances, mhim
 from anygrain.data.bag_data import BagData
 from anygrain.encoders.bags import BagEncoder
 from anygrain.encoders.bags.recycle import Recycle

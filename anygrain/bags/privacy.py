@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from anygrain.bags.aggregate_loss import bag_means
+from anygrain.bags.aggregate_losses import bag_means
 from anygrain.labels import AggregateValue, Bags, LabelError
 
 
