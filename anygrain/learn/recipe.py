@@ -737,6 +737,27 @@ class Recipe:
             confidence = (1 - unlike) * confidence + unlike * agreement
         return chosen, HeldOut(order, scaled[name], confidence)
 
+    def unseen(self) -> Tensor:
+        """Logits (N, K) of heads that learnt from the rows of the other folds alone, by a short recipe of their own.
+
+        In the rounds of the recipe folds teach each other, so that what a noisy label says of its own row comes back
+        by way of the others. That is little where the evidence is strong, and much where a model hardly learns.
+        """
+        logits = torch.zeros_like(self.uniform)
+        settings = replace(self.settings, rounds=2, neighbours=0)
+        order = torch.argsort(self.labels.rows, stable=True)  # as a selection of rows has them
+        for f in range(self.settings.folds):
+            inside, out = order[(self.fold != f)[order]], self.fold == f
+            if not len(inside):
+                inside = order
+            labels = self.labels[self.labels.rows[inside].unique()].with_own_channels()
+            part = Recipe(self.features[inside], labels, self.make, settings=settings)
+            posterior = part.pool({HEAD_TRACK: part.run_track(HEAD_TRACK)}, 0.0)
+            head = part.head_from(torch.ones_like(part.anchors), posterior, self.settings.final_steps)
+            with torch.no_grad():
+                logits[out] = head.logits(self.features[out])
+        return logits
+
     def _calibrate(self, logits: Tensor, learnt: Tensor, held: HeldOut | None) -> tuple[Tensor, float]:
         """Held-out log-probabilities (N, K) and the temperature of the head that stays, from cross-fitted logits.
 
@@ -746,7 +767,8 @@ class Recipe:
         fold of exact labels each agree on rows without any.
         """
         rows = ~self.anchors if self.few else torch.ones_like(self.anchors)
-        temperature = fit_temperature(self.evidence.view, logits, rows, default=math.nan)
+        unseen = logits if self.few or not self.labels.channels or self.labels.bags else self.unseen()
+        temperature = fit_temperature(self.evidence.view, unseen, rows, default=math.nan)
         if math.isnan(temperature) and held is not None:
             temperature = confidence_temperature(logits, held.confidence)
         elif math.isnan(temperature):

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from anygrain.labels import All, Candidates, Coarse, Exact
+from anygrain.labels import All, Candidates, Coarse, Exact, Noisy
 from anygrain.learn import Learner
 from anygrain.learn.calibration import confidence_temperature, evidence_score, fit_temperature, observed
 from anygrain.learn.evidence import Evidence
@@ -150,3 +150,13 @@ def test_labels_of_weight_zero_do_not_teach():
     clean = Learner(seed=0).fit(x[:1200][~wrong[:1200]], Exact(truth[:1200][~wrong[:1200]], 10))
     assert weighted > plain + 0.03
     assert abs(weighted - clean.score(x[1200:], y[1200:])) < 0.02
+
+
+def test_noisy_labels_of_features_that_tell_nothing_leave_a_model_unsure():
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(600, 100, generator=generator)
+    truth = torch.randint(5, (600,), generator=generator)
+    learner = Learner(seed=0).fit(features.numpy(), Noisy.simulate(truth, 5, generator=generator, error=0.4))
+    fresh = torch.randn(400, 100, generator=generator)
+    # rows that teach each other make it as sure as .6 where .2 is right
+    assert learner.predict_proba(fresh.numpy()).max(axis=1).mean() < 0.4
