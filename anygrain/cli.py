@@ -221,7 +221,7 @@ def ask(
     ] = "",
     question: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=COST", help="What may be asked: class, a level, an annotator, anybody; repeatable."),
+        typer.Option(metavar="NAME=COST", help="What may be asked: class, a level, number, tags, tag, an annotator, anybody; repeatable."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
 ) -> None:
