@@ -247,6 +247,17 @@ def test_the_score_of_a_bag_is_the_mean_of_its_instances(name):
     torch.testing.assert_close(pooled.bag @ head, torch.stack([p.sum() for p in parts]), rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("name", AGGREGATORS)
+def test_a_bag_of_a_hundred_thousand_beside_a_bag_of_one(name):
+    """A table of all pairs would take 40 gigabytes; a padded one would double what is there."""
+    sizes, options = torch.tensor([100_000, 1]), {"layers": 1, "state": 2, "expand": 1} if name == "mamba" else {}
+    torch.manual_seed(0)
+    with torch.no_grad():
+        pooled = aggregator_named(name, 4, options).eval()(torch.randn(100_001, 4), sizes)
+    assert pooled.bag.isfinite().all()
+    assert pooled.attention is None or pooled.attention[:-1].sum() == pytest.approx(1, abs=1e-3)
+
+
 def test_noisy_or_keeps_its_digits_far_out():
     sizes = torch.tensor([3, 3, 2, 1])
     log_odds = torch.tensor([-40.0, -41, -42, 30, 31, -50, -200, -201, 3.0])[:, None].double().requires_grad_()
