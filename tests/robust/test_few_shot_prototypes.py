@@ -15,6 +15,7 @@ from anygrain.robust.few_shot_prototypes import (
     FewShotPrototypes,
     clean,
     densities,
+    foreign_rows,
     prototype_distance,
     updated,
 )
@@ -109,6 +110,7 @@ def test_many_wrong_labels_are_found_and_replaced():
 def test_right_labels_are_left_alone():
     labels, _, trusted = noisy(0.0)
     procedure = FewShotPrototypes(epochs=12, relation=False)
+    procedure.finds_temperature = True  # one run is enough here
     Learner(head="mlp", procedure=procedure).fit(X[:700], labels)
     same = (procedure.decisions_.label.numpy() == Y[:700])[~trusted]
     assert same.mean() >= 0.95
@@ -116,9 +118,9 @@ def test_right_labels_are_left_alone():
 
 def test_alpha_one_cleans_by_the_head_alone():
     labels, _, trusted = noisy(0.3, n=300)
-    procedure = FewShotPrototypes(epochs=6, alpha=1.0, relation=False, density=True)
+    procedure = FewShotPrototypes(epochs=6, alpha=1.0, relation=False, density=True, mixup=0)
     model = Learner(head="mlp", procedure=procedure).fit(X[:300], labels)
-    belief = torch.tensor(model.predict_proba(X[:300])).max(dim=1).values.float()
+    belief = model.head_(torch.tensor(model.transform(X[:300]))).detach().exp().max(dim=1).values
     rest = torch.tensor(~trusted)
     assert torch.allclose(procedure.decisions_.highest[rest], belief[rest], atol=1e-4)
 
@@ -131,3 +133,38 @@ def test_refusals_are_one_line():
         FewShotPrototypes(alpha=2)
     with pytest.raises(LabelError, match="momenta"):
         FewShotPrototypes(momentum=2)
+
+
+def test_foreign_rows_by_hand():
+    error = torch.tensor([1.0, 2.0, 4.0, 8.0, 16.0, 4096.0, 300.0, 200.0], dtype=torch.float64)
+    agreed = torch.tensor([1, 1, 1, 1, 1, 0, 0, 0]).bool()  # logs are 0..4 times log 2; median 2, deviations 2 1 0 1 2
+    border = 4.0 * 2 ** (1.4826 * 4)  # 244
+    assert foreign_rows(error, agreed, 4.0).tolist() == [e > border for e in error.tolist()]
+    assert border == pytest.approx(244, abs=1)
+    assert not foreign_rows(error, torch.zeros(8, dtype=torch.bool), 0.1).any()
+    # the scale of errors does not matter
+    assert torch.equal(foreign_rows(1e-3 * error, agreed, 4.0), foreign_rows(error, agreed, 4.0))
+
+
+def test_rows_of_no_class_are_dropped():
+    """Blurred digits, some with their pixels in random order."""
+    labels, _, trusted = noisy(0.3)
+    padded = np.pad(X[:700].reshape(-1, 8, 8), ((0, 0), (1, 1), (1, 1)))
+    blurred = np.mean([padded[:, i : i + 8, j : j + 8] for i in range(3) for j in range(3)], axis=0).reshape(-1, 64)
+    x = np.where(trusted[:, None], X[:700], blurred)
+    junk = (np.arange(700) % 6 == 5) & ~trusted
+    x[junk] = np.random.default_rng(0).permuted(x[junk], axis=1)
+    procedure = FewShotPrototypes(epochs=20, relation=False, mixup=0, contrast=0)
+    procedure.finds_temperature = True  # one run is enough here
+    Learner(head="mlp", procedure=procedure).fit(x, labels)
+    gone = (procedure.decisions_.decision == DROP).numpy()
+    assert gone[junk].mean() > 0.7
+    assert gone[~junk].mean() < 0.06
+
+
+def test_a_head_without_a_hidden_layer_learns_a_projection_of_the_features():
+    labels, _, trusted = noisy(0.3)
+    procedure = FewShotPrototypes(epochs=10, contrast=0, density=True, learning_rate=0.01)
+    model = Learner(procedure=procedure).fit(X[:700], labels)
+    assert model.score(X[700:], Y[700:]) > 0.75
+    assert torch.allclose(procedure.prototypes_.norm(dim=1), torch.ones(10), atol=1e-5)
