@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from anygrain.audit.auditing import Audit, audit
     from anygrain.audit.duplicates import Duplicates, find_duplicates
     from anygrain.audit.further_votes import VotesNeeded, votes_needed
-    from anygrain.audit.noise import Noise, learn_noise
     from anygrain.audit.outliers import Outliers, find_outliers
     from anygrain.audit.overlap import Overlap, class_overlap
     from anygrain.audit.rules import JudgedRules, judge_rules
     from anygrain.audit.suspicion import suspects
     from anygrain.audit.value import knn_shapley, label_influence
+    from anygrain.robust.label_noise import Noise, learn_noise
 
 __all__ = [
     "Agreement",
@@ -53,7 +53,7 @@ _FILES = {
     "Audit": "auditing",
     "Duplicates": "duplicates",
     "JudgedRules": "rules",
-    "Noise": "noise",
+    "Noise": "anygrain.robust.label_noise",
     "Outliers": "outliers",
     "Overlap": "overlap",
     "VotesNeeded": "further_votes",
@@ -68,7 +68,7 @@ _FILES = {
     "knn_shapley": "value",
     "krippendorff_alpha": "agreement",
     "label_influence": "value",
-    "learn_noise": "noise",
+    "learn_noise": "anygrain.robust.label_noise",
     "suspects": "suspicion",
     "votes_needed": "further_votes",
 }
@@ -80,4 +80,5 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"{__name__}.{_FILES[name]}"), name)
+    file = _FILES[name]
+    return getattr(import_module(file if "." in file else f"{__name__}.{file}"), name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from anygrain.audit.noise import LEAST_NOISE
+from anygrain.robust.label_noise import LEAST_NOISE
 
 #: share of wrong records beforehand, and what that weighs: so many records, and a share of all
 BEFOREHAND, WEIGHT, SHARE = 0.03, 2.0, 0.05

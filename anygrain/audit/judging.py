@@ -15,7 +15,6 @@ from torch import Tensor
 from anygrain.audit.judged import JudgedPart, array
 from anygrain.audit.named import as_named, judge_named
 from anygrain.audit.narrowed import judge_narrowed
-from anygrain.audit.noise import CHUNK, Noise
 from anygrain.audit.of_numbers import judge_numbers
 from anygrain.audit.of_sets import doubtful, judge_sets
 from anygrain.audit.rare import spare_rare
@@ -35,6 +34,7 @@ from anygrain.labels import (
 )
 from anygrain.labels.error import numbers
 from anygrain.learn.reading import read_classes
+from anygrain.robust.label_noise import CHUNK, Noise
 
 #: error that the other kinds are read with while one of them is judged
 OTHERS = 0.05

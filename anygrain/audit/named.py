@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from anygrain.audit.judged import JudgedPart, array
-from anygrain.audit.noise import Noise, judge, learn_noise
 from anygrain.labels import Coarse, Exact, Labels, Noisy, Soft, Tags
+from anygrain.robust.label_noise import Noise, judge, learn_noise
 
 
 class Named(NamedTuple):

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from anygrain.audit.judged import JudgedPart, array
-from anygrain.audit.noise import FLOOR, Sharpness
 from anygrain.labels import Crowd, Difficulty, IdentifiabilityWarning, Rules, aggregate
 from anygrain.labels.channels.tabular import TabularChannel
+from anygrain.robust.label_noise import FLOOR, Sharpness
 
 ROUNDS = 20
 HARD_ROUNDS = 5

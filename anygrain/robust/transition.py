@@ -12,6 +12,7 @@ from anygrain.encoders.trainable import TrainableEncoder
 from anygrain.labels import LabelError
 from anygrain.learn.loss import AdaptiveLoss, cross_entropy
 from anygrain.learn.step import RealStep, Step
+from anygrain.robust.label_noise import learn_noise
 from anygrain.robust.settings import above, distribution
 
 if TYPE_CHECKING:
@@ -20,28 +21,45 @@ if TYPE_CHECKING:
 WORST_CONDITION = 50.0  # of a matrix that is inverted: errors of estimation grow by it
 
 
-def estimate_transition(log_probs: Tensor, posterior: Tensor, surest: float = 0.5) -> Tensor:
-    r"""Transition matrix (K, K) by what is said of the rows that a model is surest of.
+def estimate_transition(log_probs: Tensor, posterior: Tensor, *, seed: int = 0) -> Tensor:
+    r"""Transition matrix T (K, K), T[k, j] = P(given j | true k), with what the model confuses by itself taken off.
 
-    .. math:: T_{kj} = \frac{1}{|S_k|} \sum_{i \in S_k} q_{ij}
+    .. math:: \max_{a, b, T} \sum_i \log \sum_k q_{ik} T_{k v_i}, \qquad q_i = \mathrm{softmax}(a \log p(x_i) + b)
 
-    with S_k the surest of the rows predicted as k. These rows are taken to be of their class, so what labels say of
-    them is how labels err. A model of another form than the truth may be too sure or not sure enough of them, which
-    anchors' probabilities would show and counts do not. A class that is never predicted keeps its labels.
+    Rows that are predicted as k and labelled j are no count of label errors: a weak model is wrong by itself, and one
+    that learnt from wrong labels predicts them. What tells the two apart is that errors of labels stay as frequent
+    where the model is sure, and its own do not, see `anygrain.robust.label_noise.learn_noise`.
+
+    It is biased where that does not hold: towards no errors where the model predicts exactly the probabilities of the
+    wrong labels and is never sure, and towards too many where labels are wrong more often on hard rows. Errors of rare
+    classes are shrunk towards those of all.
 
     Args:
         log_probs: (N, K), of rows that the model was not fitted to.
-        posterior: (N, K), what labels say of the same rows.
-        surest: share of the rows predicted as a class that is counted.
+        posterior: (N, K), what labels say of the same rows; where that is not one class, one is drawn.
+        seed: of these draws.
+    """
+    said = posterior.detach().double().clamp(min=0)
+    sure, given = said.max(dim=1)
+    open_rows = ((sure < 1 - 1e-6) & (sure > 0)).nonzero()[:, 0]
+    if len(open_rows):
+        draw = torch.rand(len(open_rows), 1, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        reach = said[open_rows].cumsum(dim=1)
+        given[open_rows] = (draw.to(reach) * reach[:, -1:] > reach).sum(dim=1).clamp(max=said.shape[1] - 1)
+    given = torch.where(sure > 0, given, -1)
+    return learn_noise(log_probs.detach().double(), given).transition[0]
+
+
+def _sums_of_sure(log_probs: Tensor, posterior: Tensor, surest: float) -> Tensor:
+    r"""Sums of posteriors (K, K) over the surest rows that are predicted as each class.
+
+    Their shares :math:`T_{kj} = \frac{1}{|S_k|} \sum_{i \in S_k} q_{ij}`, with S_k the surest rows predicted as k, take
+    these rows to be of their class: what labels say of them is how labels err. They add up over batches, and suit an
+    encoder that was trained and is hardly wrong where it is sure.
 
     Source: anchors: Patrini and others, Making Deep Neural Networks Robust to Label Noise: a Loss Correction Approach,
     2017; counts of confident rows: Northcutt, Jiang and Chuang, Confident Learning, 2021.
     """
-    return _rows_of_sums(_sums_of_sure(log_probs, posterior, surest))
-
-
-def _sums_of_sure(log_probs: Tensor, posterior: Tensor, surest: float) -> Tensor:
-    """Sums of posteriors (K, K) over the surest rows that are predicted as each class."""
     k = log_probs.shape[1]
     best = log_probs.max(dim=1)
     predicted = torch.nn.functional.one_hot(best.indices, k).double()
@@ -61,8 +79,9 @@ def _rows_of_sums(sums: Tensor) -> Tensor:
 class _Corrected(AdaptiveLoss):
     """A loss with a transition matrix, which is given or estimated.
 
-    On fixed features it is estimated from held-out probabilities of the recipe's heads before the first epoch. With a
-    trained encoder the loss is cross-entropy for some epochs, and the last of these is counted.
+    On fixed features it is estimated from held-out probabilities of the recipe's heads before the first epoch
+    (`estimate_transition`). With a trained encoder the loss is cross-entropy for some epochs, and in the last of these
+    the labels of the rows that the model is surest of are counted.
     """
 
     transition: Tensor
@@ -105,7 +124,7 @@ class _Corrected(AdaptiveLoss):
         held = torch.as_tensor(learner.held_out_)
         where = held if bool(held.any()) else torch.ones_like(held)
         said = torch.as_tensor(learner.held_out_log_probs_)[where]
-        self._keep(estimate_transition(said, torch.as_tensor(learner.posterior_)[where], self.surest))
+        self._keep(estimate_transition(said, torch.as_tensor(learner.posterior_)[where]))
 
     def _keep(self, transition: Tensor) -> None:
         self.transition, self.unmixing = transition, self._prepared(transition)
@@ -133,8 +152,8 @@ class ForwardCorrection(_Corrected):
 
     Args:
         transition: T, (K, K), T[k, j] = P(given j | true k); None: estimated, see `estimate_transition`.
-        surest: of the estimate.
-        warm_up: epochs of cross-entropy before the estimate, with a trained encoder.
+        surest: with a trained encoder: share of the rows predicted as a class that is counted.
+        warm_up: with a trained encoder: epochs of cross-entropy before the estimate.
 
     Raises:
         LabelError: a matrix whose rows are no distributions, or, in a fit, of another number of classes.

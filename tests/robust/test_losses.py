@@ -24,6 +24,7 @@ from anygrain.robust import (
     estimate_transition,
 )
 from anygrain.robust.class_balanced import effective_weights
+from anygrain.robust.transition import _rows_of_sums, _sums_of_sure
 
 CASES = settings(max_examples=30, deadline=None)
 
@@ -174,12 +175,12 @@ def test_backward_correction_is_on_average_the_clean_loss():
 def test_backward_correction_by_a_singular_estimate_is_cross_entropy(monkeypatch):
     """An estimate by which two classes are labelled alike: no inverse, one warning, and no error."""
     estimate = torch.tensor([[1.0, 0, 0], [1, 0, 0], [0, 0, 1]])
-    monkeypatch.setattr("anygrain.robust.transition.estimate_transition", lambda *_: estimate)
+    monkeypatch.setattr("anygrain.robust.transition.estimate_transition", lambda *_, **__: estimate)
     truth = torch.arange(400) % 3
     x = torch.randn(400, 3, generator=torch.Generator().manual_seed(0)) + 6 * torch.eye(3)[truth]
     loss = BackwardCorrection()
     with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
+        warnings.simplefilter("default")
         model = Learner(loss=loss, seed=0, epochs=3).fit(x.numpy(), Exact(truth, 3))
     assert sum("cannot be inverted" in str(w.message) for w in said) == 1
     log_probs, posterior = batch(3, k=3)
@@ -213,6 +214,23 @@ def test_logit_adjustment_makes_the_balanced_model_the_best():
     torch.testing.assert_close(loss(balanced.log(), skewed), cross_entropy(skewed.log(), skewed))
 
 
+def test_errors_of_a_weak_model_are_not_counted_as_those_of_labels():
+    """A model that is right on two rows in three, and knows it; 15 % of the labels are wrong."""
+    g = torch.Generator().manual_seed(0)
+    z = 1.5 * torch.randn(6000, 3, generator=g, dtype=torch.float64)
+    truth = torch.multinomial(z.softmax(dim=1), 1, generator=g)[:, 0]
+    noise = torch.tensor([[0.85, 0.1, 0.05], [0.05, 0.85, 0.1], [0.1, 0.05, 0.85]], dtype=torch.float64)
+    given = torch.multinomial(noise[truth], 1, generator=g)[:, 0]
+    said = torch.nn.functional.one_hot(given, 3).double()
+    found = estimate_transition(z.log_softmax(dim=1), said)
+    counted = _rows_of_sums(_sums_of_sure(z.log_softmax(dim=1), said, 0.5))
+    assert float((found - noise).abs().max()) < 0.06
+    assert float((counted - noise).abs().max()) > 0.1
+    # a posterior says the same as labels that are drawn from it
+    soft = estimate_transition(z.log_softmax(dim=1), noise[truth])
+    assert float((soft - noise).abs().max()) < 0.06
+
+
 def test_a_transition_matrix_is_found_among_the_surest_rows():
     sure = torch.eye(3, dtype=torch.float64).repeat_interleave(torch.tensor([4, 2, 6]), dim=0) * 0.9 + 0.03
     unsure = (
@@ -222,10 +240,10 @@ def test_a_transition_matrix_is_found_among_the_surest_rows():
     )
     said = torch.nn.functional.one_hot(torch.tensor([0, 0, 0, 1, 1, 2, 2, 2, 2, 2, 0, 0]), 3).double()
     other = torch.full((12, 3), 1 / 3, dtype=torch.float64)
-    found = estimate_transition(torch.cat([unsure, sure]).log(), torch.cat([other, said]), surest=0.5)
+    found = _rows_of_sums(_sums_of_sure(torch.cat([unsure, sure]).log(), torch.cat([other, said]), 0.5))
     expected = torch.tensor([[0.75, 0.25, 0], [0, 0.5, 0.5], [1 / 3, 0, 2 / 3]], dtype=torch.float64)
     torch.testing.assert_close(found, expected)
-    never = estimate_transition(torch.tensor([[0.9, 0.1]]).log(), torch.tensor([[0.3, 0.7]]))
+    never = _rows_of_sums(_sums_of_sure(torch.tensor([[0.9, 0.1]]).log(), torch.tensor([[0.3, 0.7]]), 0.5))
     torch.testing.assert_close(never, torch.tensor([[0.3, 0.7], [0.0, 1.0]]).double())
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from anygrain.audit.noise import Noise, Sharpness, confident_counts, judge, learn_noise, transition_of
+from anygrain.robust.label_noise import Noise, Sharpness, confident_counts, judge, learn_noise, transition_of
 
 F = torch.float64
 
@@ -112,8 +112,8 @@ def test_perfect_probabilities_say_it_for_certain():
 
 def test_a_part_of_a_large_table_is_enough(monkeypatch):
     _, t, _, given, log_p = simulated(n=30_000)
-    monkeypatch.setattr("anygrain.audit.noise.WHOLE", 2**12)
-    monkeypatch.setattr("anygrain.audit.noise.FIT_ENTRIES", 2**15)
+    monkeypatch.setattr("anygrain.robust.label_noise.WHOLE", 2**12)
+    monkeypatch.setattr("anygrain.robust.label_noise.FIT_ENTRIES", 2**15)
     noise = learn_noise(log_p, given)
     assert float((noise.transition[0] - t).abs().max()) < 0.08
 
