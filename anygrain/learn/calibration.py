@@ -86,6 +86,23 @@ def unlike_all(place: Tensor, weight: Tensor) -> float:
     return 1 - 4 / z**2 if abs(z) > 2 else 0.0
 
 
+def likely_right(named: Tensor, twin: Tensor, shares: Tensor) -> float:
+    r"""How often classes (n,) are right, by how far a twin's (n,) agree with them beyond chance.
+
+    .. math:: b + (1 - b) \frac{a - c}{1 - c}, \qquad b = \sum_k \pi_k p_k, \quad c = \sum_k p_k p'_k
+
+    with a the share of rows on which both agree, p and p' the shares of classes that each names, and pi the shares of
+    the truth. Networks that both name one class for everything agree on all rows and are right by chance alone; where
+    classes are named as often as they are true and all are alike frequent, it is the plain agreement.
+    """
+    k = len(shares)
+    one, two = (torch.bincount(found, minlength=k).double().cpu() / len(found) for found in (named, twin))
+    agreed, chance = float((named == twin).double().mean()), float(one @ two)
+    beyond = (agreed - chance) / (1 - chance) if chance < 1 else 0.0
+    by_chance = float(one @ shares.double().cpu())
+    return by_chance + (1 - by_chance) * min(max(beyond, 0.0), 1.0)
+
+
 def fit_temperature(
     labels: Labels,
     logits: Tensor,

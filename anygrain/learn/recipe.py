@@ -30,6 +30,7 @@ from anygrain.learn.calibration import (
     confidence_temperature,
     evidence_score,
     fit_temperature,
+    likely_right,
     place_in,
     unlike_all,
 )
@@ -732,7 +733,8 @@ class Recipe:
         unlike = unlike_all(torch.cat([part["place"] for part in parts]), weight)
         if unlike and len(self.untold):
             said = torch.stack([part["said"][list(candidates).index(name)] for part in parts])
-            agreement = float(torch.stack([a == b for a, b in combinations(said, 2)]).to(weight).mean())
+            pairs = list(combinations(said, 2))
+            agreement = sum(likely_right(a, b, share) for a, b in pairs) / len(pairs)
             chosen.update(unlike_other_rows=unlike, agreement=agreement)
             confidence = (1 - unlike) * confidence + unlike * agreement
         return chosen, HeldOut(order, scaled[name], confidence)
@@ -764,7 +766,7 @@ class Recipe:
         The evidence of rows that are no anchors decides; where it says nothing, the temperature is the one at which
         the mean confidence on all rows is that on exact labels held out. Where these are unlike the other rows (people
         label what is hard, or what is at hand), they tell little of them: then it is how often heads that lack one
-        fold of exact labels each agree on rows without any.
+        fold of exact labels each agree, beyond chance, on rows without any.
         """
         rows = ~self.anchors if self.few else torch.ones_like(self.anchors)
         unseen = logits if self.few or not self.labels.channels or self.labels.bags else self.unseen()

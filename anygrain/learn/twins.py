@@ -112,23 +112,6 @@ def class_shares(labels: Labels, told: Tensor) -> Tensor:
     return said[told.to(labels.device)].mean(dim=0) if bool(told.any()) else said.mean(dim=0)
 
 
-def likely_right(named: Tensor, twin: Tensor, shares: Tensor) -> float:
-    r"""How often classes (n,) are right, by how far a twin's (n,) agree with them beyond chance.
-
-    .. math:: b + (1 - b) \frac{a - c}{1 - c}, \qquad b = \sum_k \pi_k p_k, \quad c = \sum_k p_k p'_k
-
-    with a the share of rows on which both agree, p and p' the shares of classes that each names, and pi the shares of
-    the truth. Networks that both name one class for everything agree on all rows and are right by chance alone; where
-    classes are named as often as they are true and all are alike frequent, it is the plain agreement.
-    """
-    k = len(shares)
-    one, two = (torch.bincount(found, minlength=k).double().cpu() / len(found) for found in (named, twin))
-    agreed, chance = float((named == twin).double().mean()), float(one @ two)
-    beyond = (agreed - chance) / (1 - chance) if chance < 1 else 0.0
-    by_chance = float(one @ shares.double().cpu())
-    return by_chance + (1 - by_chance) * min(max(beyond, 0.0), 1.0)
-
-
 def temperature_by(
     logits: Tensor, twins: list[tuple[Tensor, Tensor]], labels: Labels, untold: Tensor
 ) -> tuple[float, float | None]:
@@ -145,7 +128,7 @@ def temperature_by(
     if int(alone.sum()) >= FEWEST:
         shares = class_shares(labels, ~alone)
         named = logits[alone].argmax(dim=1)
-        likely = [likely_right(named, twin[alone].argmax(dim=1), shares) for twin, _ in twins]
+        likely = [calibration.likely_right(named, twin[alone].argmax(dim=1), shares) for twin, _ in twins]
         agreement, around = sum(likely) / len(likely), AROUND
         guesses = [
             min(calibration.confidence_temperature(each[alone], agreement), 1.0)

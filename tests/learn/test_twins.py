@@ -10,9 +10,9 @@ import torch
 from anygrain.encoders.choose import ENCODERS
 from anygrain.labels import AnyOf, Bags, Crowd, Exact, LabelError, Positive, Ratings, Tags, aggregate
 from anygrain.learn import Learner, RecipeState, number, trained
-from anygrain.learn.calibration import confidence_temperature
+from anygrain.learn.calibration import confidence_temperature, likely_right
 from anygrain.learn.started_channels import with_started_channels
-from anygrain.learn.twins import AROUND, EVERY, FACTORS, hidden_rows, likely_right, temperature_by, wants_twins
+from anygrain.learn.twins import AROUND, EVERY, FACTORS, hidden_rows, temperature_by, wants_twins
 from tests.learn.test_end_to_end import Killed, Shaken, Small
 
 RNG = np.random.default_rng(0)
