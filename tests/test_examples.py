@@ -15,7 +15,7 @@ from anygrain.data.dataset import read_dataset
 from anygrain.demo import copy_demo
 
 ROOT = Path(__file__).resolve().parents[1]
-FIT = ROOT / "examples" / "fit"
+FIT, TAGS = ROOT / "examples" / "fit", ROOT / "examples" / "tags"
 
 
 def load(name: str, folder: Path = FIT):
@@ -145,3 +145,31 @@ def test_the_shipped_queries_are_those_of_the_script(tmp_path):
     example.write(tmp_path)
     shipped = ROOT / "examples" / "audit" / "tickets" / "queries.csv"
     assert (tmp_path / "queries.csv").read_text(encoding="utf-8") == shipped.read_text(encoding="utf-8")
+
+
+def test_tags_that_nobody_looked_at_are_not_absent():
+    example = load("messages", TAGS)
+    found = example.main()
+    asked, absent, best = found.values()
+    assert best > asked > absent + 0.03
+    page = (TAGS / "README.md").read_text(encoding="utf-8")
+    shown = {m[1].strip(): float(m[2]) for m in re.finditer(r"^  (\S.+?) +(\d\.\d+) \[", page, re.M)}
+    assert shown.keys() == found.keys()
+    assert all(abs(shown[name] - value) < 0.02 for name, value in found.items())
+
+
+def test_the_shipped_messages_are_those_of_the_script(tmp_path):
+    load("messages", TAGS).write(tmp_path)
+    for name in ("messages.csv", "new.csv"):
+        shipped = TAGS / "messages" / name
+        assert (tmp_path / name).read_text(encoding="utf-8") == shipped.read_text(encoding="utf-8")
+
+
+def test_the_program_fits_the_messages_and_predicts_new_ones(tmp_path, capsys):
+    out = tmp_path / "run"
+    fast = ["--set", "output.map=false"]
+    assert run(["fit", str(TAGS / "messages.toml"), "--out", str(out), *fast]) == 0
+    new = str(TAGS / "messages" / "new.csv")
+    assert run(["predict", str(out), new, "--out", str(tmp_path / "new.parquet"), "--truth", "departments"]) == 0
+    assert float(re.search(r"mAP (0\.\d+)", capsys.readouterr().out)[1]) > 0.9
+    assert (out / "report.html").exists()
