@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from anygrain.labels import LabelError, Labels
+from anygrain.learn.calibration import fit_temperature
 from anygrain.learn.head import Head
 from anygrain.learn.procedure import Procedure
 from anygrain.robust.fresh import alone, fresh_head, takes_only
+from anygrain.robust.self_training import SURE
 from anygrain.robust.settings import above
 from anygrain.robust.votes import told_rows
 
@@ -19,33 +21,35 @@ if TYPE_CHECKING:
 
 
 def squared_hinge(scores: Tensor, target: Tensor) -> Tensor:
-    r""":math:`\sum_k q_k \max(0, 1 + \max_{j \ne k} z_j - z_k)^2`, (B,), of scores and targets (B, K)."""
-    best = scores.topk(2, dim=1)
-    own = torch.nn.functional.one_hot(best.indices[:, 0], scores.shape[1]).bool()
-    rival = torch.where(own, best.values[:, 1:], best.values[:, :1])
-    loss: Tensor = (target * (1 + rival - scores).clamp(min=0).square()).sum(dim=1)
+    r""":math:`\sum_k q_k \max(0, 1 - z_k)^2 + (1 - q_k) \max(0, 1 + z_k)^2`, (B,), of scores and targets (B, K)."""
+    inside, outside = (1 - scores).clamp(min=0).square(), (1 + scores).clamp(min=0).square()
+    loss: Tensor = (target * inside + (1 - target) * outside).sum(dim=1)
     return loss
 
 
-def margin_loss(scores: Tensor) -> Tensor:
-    r""":math:`\max(0, 1 - (z_{(1)} - z_{(2)}))^2`, (B,): the squared hinge of whatever class is likeliest."""
+def symmetric_hinge(scores: Tensor) -> Tensor:
+    r""":math:`\max(0, 1 - (z_{(1)} - z_{(2)}) / 2)^2`, (B,), the squared hinge of whatever class is likeliest.
+
+    Of two classes with :math:`z_0 = -z_1` it is :math:`\max(0, 1 - |z_1|)^2`.
+    """
     best = scores.topk(2, dim=1).values
-    loss: Tensor = (1 - (best[:, 0] - best[:, 1])).clamp(min=0).square()
+    loss: Tensor = (1 - (best[:, 0] - best[:, 1]) / 2).clamp(min=0).square()
     return loss
 
 
 class TransductiveSVM(Procedure):
     r"""A large margin on rows with labels and on rows without, whichever side these fall on.
 
-    .. math:: \sum_{i \in L} a_i \sum_k q_{ik} \max(0, 1 + \max_{j \ne k} z_{ij} - z_{ik})^2
-              + C \Big[\sum_{i \in U} b_i \max(0, 1 - z_{i(1)} + z_{i(2)})^2 + \beta\, KL(s \,\|\, \bar p_U)\Big]
-              + \tfrac{\lambda}{2} |W|^2
+    .. math:: \sum_{i \in L} a_i \sum_k \big[q_{ik} (1 - z_{ik})_+^2 + (1 - q_{ik}) (1 + z_{ik})_+^2\big]
+              + C \Big[\sum_{i \in U} b_i \big(1 - (z_{i(1)} - z_{i(2)}) / 2\big)_+^2
+              + \beta\, KL(s \,\|\, \bar p)\Big] + \tfrac{\lambda}{2} |W|^2
 
-    with weights a and b that sum to 1; of two classes the second term is the symmetric hinge
-    :math:`\max(0, 1 - |h|)^2` of :math:`h = z_1 - z_0`. Without the third, which holds the mean prediction for rows
-    without labels near the class shares s of those with, one class would take them all. C doubles from stage to stage:
-    the problem is not convex, and starts as one that is. q is the posterior of a row's labels, found anew in every
-    stage where they leave classes open.
+    with weights a and b that sum to 1. The first sum is a support vector machine of every class against the rest, the
+    second the distance of rows without labels to the boundary between their two likeliest classes. The third holds
+    their mean prediction, :math:`\bar p = \sum_{i \in U} b_i\, \mathrm{softmax}(2 z_i)`, near the class shares s of
+    rows with labels: without, one class could take them all. C doubles from stage to stage: the problem is not convex,
+    and starts as one that is. q is the posterior of a row's labels, found anew in every stage where they leave classes
+    open, from scores at the temperature that makes the labels likeliest: margins of 1 are no probabilities.
 
     Composes with every kind of label and every head; not with a loss, terms or a weighting. Scores are made
     probabilities by the temperature of rows that were held out.
@@ -73,6 +77,7 @@ class TransductiveSVM(Procedure):
             raise LabelError("no row has any evidence: there is nothing to learn from")
         given = labels.instance_weight().to(features)
         target = alone(labels, features.dtype)
+        unsettled = bool((target[told].amax(dim=1) < SURE).any())
         head = fresh_head(learner, features.shape[1], labels.n_classes, like=features)
         head.start(features[told], target[told])
         history: list[dict[str, Any]] = []
@@ -80,8 +85,10 @@ class TransductiveSVM(Procedure):
             cost = 0.0 if stage == 0 or bool(told.all()) else self.weight * 2.0 ** (stage - self.stages)
             value = self._minimise(head, features, target, told, given, cost, learner.penalty)
             with torch.no_grad():
-                scores = head(features)
-            target = labels.posterior(scores)
+                scores = head.logits(features)
+            if unsettled:
+                sharp = fit_temperature(labels, scores, told, default=1.0)
+                target = labels.posterior((sharp * scores).log_softmax(dim=1))
             history.append(
                 {
                     "step": f"stage {stage}",
@@ -111,9 +118,9 @@ class TransductiveSVM(Procedure):
             )
             if cost:
                 scores = head.logits(features[~told])
-                mean = (b @ scores.softmax(dim=1)).clamp(min=1e-30)
-                away = b @ margin_loss(scores) + self.balance * (share * (share.log() - mean.log())).sum()
-                value = value + cost * away
+                mean = (b @ (2 * scores).softmax(dim=1)).clamp(min=1e-30)
+                away = (share * (share.log() - mean.log())).sum()
+                value = value + cost * (b @ symmetric_hinge(scores) + self.balance * away)
             value.backward()
             return value
 
