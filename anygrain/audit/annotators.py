@@ -13,6 +13,7 @@ from anygrain.audit.by_others import beliefs_by_others, known_without
 from anygrain.audit.judged import array
 from anygrain.audit.suspicion import frame
 from anygrain.labels import Crowd, Difficulty, LabelError
+from anygrain.labels.channels.groups import Groups
 from anygrain.labels.channels.tabular import TabularChannel
 
 #: share of spammers beforehand, and what that weighs, in annotators
@@ -39,6 +40,8 @@ class Annotators:
         overuse: share of their votes for a class less what the others believe of the same items, (W, K).
         nats: what a vote tells of the class, mutual information under their channel, (W,).
         prob_spammer: P(their votes do not depend on the truth), (W,).
+        group: likeliest type of each, (W,), where the channel is `Groups`; else None.
+        group_confusion: P(vote | class) of every type, (G, K, K), likewise.
     """
 
     names: tuple[str, ...]
@@ -53,6 +56,8 @@ class Annotators:
     overuse: np.ndarray
     nats: np.ndarray
     prob_spammer: np.ndarray
+    group: np.ndarray | None = None
+    group_confusion: np.ndarray | None = None
 
     @property
     def pooled(self) -> np.ndarray:
@@ -78,6 +83,7 @@ class Annotators:
             "overuse": np.where(voted, self.overuse.max(axis=1), 0.0),
             "nats_per_vote": self.nats,
             "prob_spammer": self.prob_spammer,
+            **({} if self.group is None else {"group": self.group}),
         }
 
     def cleanlab(self) -> dict[str, np.ndarray]:
@@ -167,6 +173,7 @@ def judge_annotators(labels: Crowd, log_probs: Any = None) -> Annotators:
         overuse=(named - expected) / seen[:, None],
         nats=told.sum(axis=(1, 2)),
         prob_spammer=spam,
+        **_types(labels),
     )
 
 
@@ -182,6 +189,20 @@ def table_of(labels: Crowd) -> TabularChannel:
             f'a channel {type(channel).__name__} has no tables of votes; fit the votes with "confusion", say'
         )
     return channel
+
+
+def _types(labels: Crowd) -> dict[str, np.ndarray]:
+    """Types of the annotators, numbered from the most common on, where the channel knows them."""
+    if not isinstance(labels.channel, Groups):
+        return {}
+    share = array(labels.channel.group_share)
+    order = np.argsort(-share, kind="stable")[: int((share > 0).sum())]
+    number = np.empty(len(share), dtype=np.int64)
+    number[order] = np.arange(len(order))
+    return {
+        "group": number[array(labels.channel.group)],
+        "group_confusion": array(labels.channel.group_confusion)[order],
+    }
 
 
 def _spammers(right: np.ndarray, habit: np.ndarray, who: np.ndarray, n: int, k: int) -> np.ndarray:

@@ -51,6 +51,9 @@ class Data(Section):
     images: str = ""
     #: images that cannot be read: refuse them, or see them as images of one colour
     unreadable: Literal["stop", "blank"] = "stop"
+    #: bags as rows: a folder with a file of instances per row, named by its id (NPZ, NPY, HDF5, Zarr), a Parquet file of
+    #: bags with the row id, or a column of lists in the source; the model then sees nothing else
+    instances: str = ""
     #: rows of one group stay together when rows are held out
     group: str = ""
     #: column of bag ids
@@ -191,7 +194,7 @@ class CrowdColumns(LabelColumns):
     vote: str = ""
     #: several votes of one annotator on one row
     repeats: Literal["stop", "first", "last", "both"] = "stop"
-    channel: Literal["OneCoin", "ClassCoin", "Confusion", "Spammer", "Difficulty", "Ordinal"] = "Confusion"
+    channel: Literal["OneCoin", "ClassCoin", "Confusion", "Spammer", "Groups", "Difficulty", "Ordinal"] = "Confusion"
     taxonomy: str = ""
 
 
@@ -516,6 +519,9 @@ class Encoder(Section):
     text: Literal["hashed", "transformer"] = "hashed"
     #: "standardised", or "columns": a network over all columns, texts too, that is trained with the head
     table: Literal["standardised", "columns"] = "standardised"
+    #: bags as rows: "auto" pools their instances as held-out bags choose; else a network by its aggregator, "attention",
+    #: "transformer", "mamba", ..., or "mhim", "mhim2": attention trained on hard instances
+    bags: str = "auto"
     #: network for images: "convolutional", "residual", or "timm:" and a name or folder (needs anygrain[vision])
     images: str = "convolutional"
     #: side to which images are brought; "auto" is the median side, at most 96
@@ -532,7 +538,16 @@ class Learn(Section):
     method: str = "default"
     #: numbers: "linear" is the better of "gaussian" and "gaussian-mlp" by held-out evidence; others are for classes
     head: Literal[
-        "linear", "cosine", "prototype", "quadratic", "mlp", "small-mlp", "trees", "gaussian", "gaussian-mlp"
+        "linear",
+        "cosine",
+        "prototype",
+        "quadratic",
+        "mlp",
+        "small-mlp",
+        "committee",
+        "trees",
+        "gaussian",
+        "gaussian-mlp",
     ] = "linear"
     #: rounds of posterior and head
     rounds: Annotated[int, Field(ge=1)] = 4
@@ -646,6 +661,8 @@ def with_paths(config: Config, folder: Path) -> Config:
     config.data.source = absolute(config.data.source)
     if (folder / config.encoder.pretrained).is_dir():
         config.encoder.pretrained = absolute(config.encoder.pretrained)
+    if config.data.instances and (folder / config.data.instances).exists():
+        config.data.instances = absolute(config.data.instances)
     network = config.encoder.images.removeprefix("timm:")
     if network != config.encoder.images and (folder / network).is_dir():
         config.encoder.images = f"timm:{absolute(network)}"
@@ -735,7 +752,7 @@ def space_of_label(label: LabelColumns) -> SpaceName:
 _SPEAK_OF = {"classes": "classes", "real": "a number", "tags": "tags"}
 _ARE_OF = {"classes": "classes", "real": "numbers", "tags": "tags"}
 _HEADS = {
-    "classes": ("linear", "cosine", "prototype", "quadratic", "mlp", "small-mlp", "trees"),
+    "classes": ("linear", "cosine", "prototype", "quadratic", "mlp", "small-mlp", "committee", "trees"),
     "real": ("linear", "gaussian", "gaussian-mlp"),
     "tags": ("linear",),
 }

@@ -36,8 +36,8 @@ class Crowd(InstanceLabels):
         votes: the class given, shape (R,); -1 is missing.
         n_classes: K.
         n_items: N; the largest item + 1 when not given.
-        channel: "confusion", "one_coin", "class_coin", "spammer", "difficulty", "ordinal" (for ordered classes), a
-            class of channels (or its name), or a Channel.
+        channel: "confusion", "one_coin", "class_coin", "spammer", "groups", "difficulty", "ordinal" (for ordered
+            classes), a class of channels (or its name), or a Channel.
         n_annotators: W; the largest annotator + 1 when not given.
         history: counts (W, K, K) of earlier votes whose truth is known: annotator, truth, vote.
         annotator_names, item_names: for messages and reports.

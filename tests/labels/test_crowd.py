@@ -51,7 +51,7 @@ def matrix(channel, source):
 @settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
-    name=st.sampled_from(["one_coin", "class_coin", "spammer", "confusion"]),
+    name=st.sampled_from(["one_coin", "class_coin", "spammer", "confusion", "groups"]),
     k=st.integers(1, 4),
     fitted=st.booleans(),
 )

@@ -21,6 +21,7 @@ CHANNELS = {
     "ClassCoin": "class_coin",
     "Confusion": "confusion",
     "Spammer": "spammer",
+    "Groups": "groups",
     "Difficulty": "difficulty",
     "Ordinal": "ordinal",
 }

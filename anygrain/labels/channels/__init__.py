@@ -1,14 +1,15 @@
 """How truth becomes an observation: annotators, rules, noise.
 
 `OneCoin` needs the fewest votes, `ClassCoin` and `Confusion` know classes apart, `Spammer` finds those who guess,
-`Difficulty` lets the votes on a hard item depend on each other, and `Ordinal` is for ordered classes. Each shrinks its
-sources towards the pooled one.
+`Groups` finds types of annotators, `Difficulty` lets the votes on a hard item depend on each other, and `Ordinal` is
+for ordered classes. Each shrinks its sources towards the pooled one, or the one of their type.
 """
 
 from anygrain.labels.channels.channel import Channel, Records
 from anygrain.labels.channels.class_coin import ClassCoin
 from anygrain.labels.channels.confusion import Confusion
 from anygrain.labels.channels.difficulty import Difficulty
+from anygrain.labels.channels.groups import Groups
 from anygrain.labels.channels.inclusion_rates import InclusionRates
 from anygrain.labels.channels.labelling_function import LabellingFunction
 from anygrain.labels.channels.one_coin import OneCoin
@@ -24,6 +25,7 @@ CHANNELS: dict[str, type[Channel]] = {
     "class_coin": ClassCoin,
     "spammer": Spammer,
     "confusion": Confusion,
+    "groups": Groups,
     "difficulty": Difficulty,
     "ordinal": Ordinal,
 }
@@ -47,6 +49,7 @@ __all__ = [
     "ClassCoin",
     "Confusion",
     "Difficulty",
+    "Groups",
     "InclusionRates",
     "LabellingFunction",
     "OneCoin",
