@@ -52,6 +52,7 @@ TRAINED = ("label_smoothing", "gce", "bootstrapping", "symmetric", "forward", "m
 ON_FEATURES = ("cross_entropy", "co_teaching", "self_training", "rcal", "disambiguation")  # of the default network
 TRUSTED = 5  # rows of every class whose true label is known, for the methods that need some
 WITH_TRUSTED = ("default", "spl", "fopro")
+WITH_FEW = ("default", "self_training", "co_training", "tri_training", "label_propagation", "tsvm")
 EPOCHS = 20  # of a network
 
 Arrays = dict[str, np.ndarray]
@@ -373,10 +374,11 @@ def cases(name: str) -> list[tuple[str, str]]:
     other = "given" if SETS[name].natural == "kind" else "kind"
     out = [("default", SETS[name].natural), ("default", other), ("default", "truth"), ("cross_entropy", "given")]
     out += [(f"{m}, mlp", "given") for m in OTHER_HEADS]
-    out += [(m, "given") for m in names if m != "cross_entropy"]
+    guessing = () if name.startswith("weak_") else WITH_FEW  # methods that learn rows without labels: there are none
+    out += [(m, "given") for m in names if m != "cross_entropy" and m not in guessing]
     if name == "crowd_labelme":  # methods beside the kind that knows the workers
         out += [(m, "kind") for m in WITH_KIND]
-    return [*out, *((m, "trusted") for m in WITH_TRUSTED)]
+    return [*out, *((m, "trusted") for m in WITH_TRUSTED), *((m, "few") for m in WITH_FEW)]
 
 
 def labels_of(task: Task, how: str) -> Labels:
@@ -387,8 +389,10 @@ def labels_of(task: Task, how: str) -> Labels:
         assert task.kind is not None
         return task.kind()
     n_classes = int(max(task.truth.max(), task.truth_test.max())) + 1
+    few = torch.from_numpy(first_of_classes(task.truth, TRUSTED))
+    if how == "few":
+        return Exact(few, n_classes)
     if how == "trusted":
-        few = torch.from_numpy(first_of_classes(task.truth, TRUSTED))
         return Exact(few, n_classes) & Noisy(torch.from_numpy(task.given), n_classes)
     return Exact(torch.from_numpy(task.truth if how == "truth" else task.given), n_classes)
 
@@ -486,6 +490,7 @@ BETTER = "Better than the default, interval above 0"
 WORSE = "**Worse than the default**, interval below 0"
 LOWER = "Lower mean than the default, interval around 0 or too few seeds"
 SAID = (BETTER, WORSE, LOWER)
+APART = ("trusted", "few")  # labels that are compared with the default on the same
 
 Done = dict[tuple[str, str, str, int], dict[str, Any]]
 WORDS = {
@@ -494,6 +499,7 @@ WORDS = {
     "truth": "truth",
     "features": "on its features",
     "trusted": "trusted & `Noisy`",
+    "few": "few",
 }
 
 
@@ -517,7 +523,7 @@ def table(name: str, done: Done) -> str:
     lines.append(f"| method | labels | {' | '.join(titles[m] for m in metrics)} | against default | s | seeds |")
     lines.append("|---|---|" + "---|" * (len(metrics) + 3))
     words = {**WORDS, "kind": about.kind, **({"given": "majority vote"} if about.natural == "kind" else {})}
-    first: dict[int, float] = {}
+    defaults: dict[str, dict[int, float]] = {}
     verdicts: dict[str, list[str]] = {said: [] for said in SAID}
     for method_name, how in cases(name):
         runs = {s: found for (n, m, h, s), found in sorted(done.items()) if (n, m, h) == (name, method_name, how)}
@@ -526,8 +532,8 @@ def table(name: str, done: Done) -> str:
         if any("refused" in found for found in runs.values()):
             continue
         main = {s: found[metrics[0]] for s, found in runs.items()}
-        if not first:
-            first = main
+        alone = how if how in APART and how in defaults else ""
+        first = defaults.setdefault(how if how in APART and method_name == "default" else alone, main)
         gain = np.array([main[s] - first[s] for s in sorted(main) if s in first])
         against = "-" if main is first or not len(gain) else shown(gain, "+")
         cells = [shown(np.array([found[m] for found in runs.values()])) for m in metrics]
@@ -567,9 +573,10 @@ def page(done: Done) -> str:
         " and what of the noise is drawn. `default` is the `Learner` without a method, in bold on the labels as one"
         " would give them; on the truth it is the ceiling. `cross_entropy` on hard labels is the plain baseline."
         " *Against default*:"
-        " difference of the first score to the bold row, paired by seed. No option of any method was tuned. storm, sbcl"
-        ' and spl need `head="mlp"`; `cross_entropy, mlp` is their baseline. *Trusted & `Noisy`*: beside the given'
-        f" labels, which are taken to be noisy, the true class of {TRUSTED} training rows of every class.",
+        " difference of the first score to the bold row above, paired by seed. No option of any method was tuned. storm,"
+        ' sbcl and spl need `head="mlp"`; `cross_entropy, mlp` is their baseline. *Trusted & `Noisy`*: beside the given'
+        f" labels, which are taken to be noisy, the true class of {TRUSTED} training rows of every class; *few*: these"
+        " alone, and the other rows without a label.",
     ]
     for name in SETS:
         if any(key[0] == name for key in done):
