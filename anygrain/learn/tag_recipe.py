@@ -39,13 +39,16 @@ class TagHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(n_tags))
         self.register_buffer("log_scale", torch.zeros(n_tags))
         self.register_buffer("shift", torch.zeros(n_tags))
+        #: weight decay of every tag in gradient steps, in units of the common one
+        self.register_buffer("decay", torch.ones(n_tags), persistent=False)
 
+    decay: Tensor
     log_scale: Tensor
     shift: Tensor
 
     def penalty(self) -> Tensor:
-        """Squared size of a tag's weights, the mean over tags, as the loss of a batch is: a scalar."""
-        return self.weight.square().sum() / self.n_tags
+        """Squared size of a tag's weights times its decay, the mean over tags, as the loss of a batch is: a scalar."""
+        return self.decay @ self.weight.square().sum(dim=1) / self.n_tags
 
     def scores(self, features: Tensor) -> Tensor:
         """Linear scores (B, L), as fitted."""
@@ -179,6 +182,7 @@ class TagRecipe:
         self.features, self.labels = features, labels
         self.state = RecipeState() if state is None else state
         self.callback = callback
+        self.penalty = penalty
         self.penalties = tuple(factor * penalty for factor in FACTORS) if penalty else (0.0,)
         parts = labels.parts if isinstance(labels, All) else [labels]
         self.tags = tags_of(labels)
@@ -234,9 +238,12 @@ class TagRecipe:
 
         final = self._step(self.rounds + 1, "final", last)
         head.load_state_dict({key: final[f"head.{key}"] for key in head.state_dict()})
+        decay = found["penalty"] / self.penalty if self.penalty else torch.ones_like(found["penalty"])
+        head.decay.copy_(decay)
         heads = [self._new(odds) for _ in range(self.folds)]
         for f, part in enumerate(heads):
             part.load_state_dict({key: found[f"head{f}.{key}"] for key in part.state_dict()})
+            part.decay.copy_(decay)
         with torch.no_grad():
             said = self._as_instances(head(self.features))
         return TagResult(

@@ -20,7 +20,7 @@ from anygrain.learn.calibration import evidence_score, fit_temperature
 from anygrain.learn.end_to_end import ClassEndToEnd, instances_of
 from anygrain.learn.fabric import OneDevice
 from anygrain.learn.loop import ClassLoop, FeatureRows, FixedTargets, Network
-from anygrain.learn.loss import cross_entropy, learnt_with
+from anygrain.learn.loss import cross_entropy, learnt_with, terms_alone
 from anygrain.learn.reading import check_rows, n_rows_of, only_of_classes
 from anygrain.learn.recipe import Callback, RecipeState
 from anygrain.learn.tag_recipe import TagHead, TagRecipe, TagResult, tags_of
@@ -93,9 +93,12 @@ def fit(learner: Learner, X: Any, given: Labels, callback: Callback | None, stat
     root = float(encoded.square().mean().sqrt())
     learner.feature_scale_ = root if root > 0 else 1.0
     features = (encoded / learner.feature_scale_).to(labels.device)
+    # terms that are the whole objective read marks, not posteriors: where nothing is off, they start at the heads, and
+    # have the weight decay, that suit unmarked tags which are off
+    alone = learner.loss is terms_alone and part is given and not bool((part.labels == 0).any())
     recipe = TagRecipe(
         features,
-        labels,
+        _unmarked_off(tags_of(labels)) if alone else labels,
         folds=max(learner.folds, FOLDS),
         rounds=learner.rounds,
         seed=learner._seed,
@@ -114,16 +117,29 @@ def fit(learner: Learner, X: Any, given: Labels, callback: Callback | None, stat
     fitted.log_evidence_heldout_ = found.score
     learner.own_held_out_ = False
     if learner._shaped:
-        _fit_shaped(learner, features, labels, recipe, found)
+        _fit_shaped(learner, features, labels, recipe, found, start=alone)
         fitted.labels_ = labels.to("cpu")
 
 
-def _fit_shaped(learner: Learner, features: Tensor, labels: Labels, recipe: TagRecipe, found: TagResult) -> None:
+def _unmarked_off(marks: Tags) -> Tags:
+    """The same tags with off where nothing is known."""
+    out = copy.copy(marks)
+    out.labels = marks.labels.clamp(min=0)
+    return out
+
+
+def _fit_shaped(
+    learner: Learner, features: Tensor, labels: Labels, recipe: TagRecipe, found: TagResult, *, start: bool
+) -> None:
     """The last fit of the head, with the loss, the terms and the weighting that were given, and its temperature.
 
     The heads of the folds are fitted on in the same way: what they say of the rows that they have not seen is what is
     held out, and gives the temperature, unless some tag is only ever known on one side. Nothing of it is done where a
     term speaks of instances by their number.
+
+    Args:
+        start: whether tags of which only one side is known start at the recipe's heads as well, else at even odds: that
+            all rows are of one side is no start.
     """
     twins = [copy.copy(learner) for _ in found.heads]
     for twin, head in zip(twins, found.heads, strict=True):
@@ -134,7 +150,7 @@ def _fit_shaped(learner: Learner, features: Tensor, labels: Labels, recipe: TagR
         with torch.no_grad():
             head.log_scale.copy_(found.head.log_scale)
             head.shift.copy_(found.head.shift)
-    _loop(learner, features, labels, recipe.spoken, found.posterior)
+    _loop(learner, features, labels, recipe.spoken, found.posterior, start)
     if any(term.bags() is not None for term in learner.terms):
         return
     own: Any = learner
@@ -144,7 +160,7 @@ def _fit_shaped(learner: Learner, features: Tensor, labels: Labels, recipe: TagR
         inside = (recipe.fold != fold).nonzero()[:, 0]
         part = labels[inside.cpu()]
         instances = instances_of(labels, inside.cpu()).to(features.device)
-        _loop(twin, features[inside], part, recipe.spoken[inside], found.posterior[instances])
+        _loop(twin, features[inside], part, recipe.spoken[inside], found.posterior[instances], start)
         with torch.no_grad():
             head = twin.head_
             odds[recipe.fold == fold] = head(features[recipe.fold == fold])
@@ -164,22 +180,22 @@ def _fit_shaped(learner: Learner, features: Tensor, labels: Labels, recipe: TagR
     own.log_evidence_heldout_ = evidence_score(labels, log_probs, everyone)
 
 
-def _loop(learner: Learner, features: Tensor, labels: Labels, spoken: Tensor, posterior: Tensor) -> None:
+def _loop(learner: Learner, features: Tensor, labels: Labels, spoken: Tensor, posterior: Tensor, start: bool) -> None:
     """Gradient steps from where the head stands, with the loss, the terms and the weighting that were given.
-
-    A tag of which only one side is known starts at even odds: that all rows are of it is no start.
 
     Args:
         spoken: weight of every entry, (N, L).
         posterior: of the instances, (N L, 2).
+        start: see `_fit_shaped`.
     """
     table = tags_of(labels)
     head: Any = learner.head_
     known = table.table(table.labels, -1)
-    one_sided = ~((known == 1).any(dim=0) & (known == 0).any(dim=0)).to(head.bias.device)
-    with torch.no_grad():
-        for values in (head.weight, head.bias, head.log_scale, head.shift):
-            values[one_sided] = 0
+    if not start:
+        one_sided = ~((known == 1).any(dim=0) & (known == 0).any(dim=0)).to(head.bias.device)
+        with torch.no_grad():
+            for values in (head.weight, head.bias, head.log_scale, head.shift):
+                values[one_sided] = 0
     learner.labels_ = labels
     pace = learner.loop_pace()
     loop = ClassLoop(

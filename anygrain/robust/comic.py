@@ -210,7 +210,7 @@ class COMIC(Term):
             for view in leaning(features, self.centre):
                 leant = step.view.head(view)
                 value = value + 0.5 * self.balance * modifier_loss(leant, on, weight, beside)
-        return value / len(on)
+        return value / on.numel()
 
 
 def leaning(features: Tensor, centre: Tensor) -> tuple[Tensor, Tensor]:

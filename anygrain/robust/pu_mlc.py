@@ -122,7 +122,7 @@ class PUMLC(Term):
             partner = torch.randperm(len(table.on)).to(table.on.device)
             mixed = _mixed_log_odds(step.view, table.features, share, partner)
             value = value + self.consistency * mixed_consistency(table.log_odds, table.on, mixed, share, partner)
-        return value
+        return value / table.on.shape[1]
 
 
 def _mixed_log_odds(view: View, features: Tensor, share: float, partner: Tensor) -> Tensor:
