@@ -51,8 +51,8 @@ class Data(Section):
     images: str = ""
     #: images that cannot be read: refuse them, or see them as images of one colour
     unreadable: Literal["stop", "blank"] = "stop"
-    #: bags as rows: a folder with a file of instances per row, named by its id (NPZ, NPY, HDF5, Zarr), a Parquet file of
-    #: bags with the row id, or a column of lists in the source; the model then sees nothing else
+    #: bags as rows: a folder with a file per row, named by its id (NPZ, NPY, HDF5, Zarr), a Parquet file of bags with
+    #: the row id, or a column of lists in the source; the model then sees nothing else
     instances: str = ""
     #: rows of one group stay together when rows are held out
     group: str = ""
@@ -519,8 +519,8 @@ class Encoder(Section):
     text: Literal["hashed", "transformer"] = "hashed"
     #: "standardised", or "columns": a network over all columns, texts too, that is trained with the head
     table: Literal["standardised", "columns"] = "standardised"
-    #: bags as rows: "auto" pools their instances as held-out bags choose; else a network by its aggregator, "attention",
-    #: "transformer", "mamba", ..., or "mhim", "mhim2": attention trained on hard instances
+    #: bags as rows: "auto" pools their instances as held-out bags choose; else a network by its aggregator,
+    #: "attention", "transformer", "mamba", ..., or "mhim", "mhim2": attention trained on hard instances
     bags: str = "auto"
     #: network for images: "convolutional", "residual", or "timm:" and a name or folder (needs anygrain[vision])
     images: str = "convolutional"

@@ -13,6 +13,7 @@ from typing import Any, Generic
 import numpy as np
 import torch
 
+from anygrain.data.bag_rows import bag_rows
 from anygrain.data.classes import Classes, Spelling
 from anygrain.data.config import Config
 from anygrain.data.conflicts import Conflict, find_conflicts
@@ -34,6 +35,7 @@ class Columns:
         numbers, categories, dates: names of table columns.
         features: names of number columns that are features already.
         images: name of the column of images, alone.
+        instances: where the instances of rows that are bags lie, alone.
     """
 
     text: list[str] = field(default_factory=list)
@@ -42,6 +44,7 @@ class Columns:
     dates: list[str] = field(default_factory=list)
     features: list[str] = field(default_factory=list)
     images: list[str] = field(default_factory=list)
+    instances: list[str] = field(default_factory=list)
 
     @property
     def all(self) -> list[str]:
@@ -135,7 +138,7 @@ def snippets(table: Table, columns: Columns) -> np.ndarray:
         return np.array([v[-160:] for v in table.strings(columns.images[0]).tolist()], dtype=object)
     if columns.text:
         return np.array([" ".join(v.split())[:160] for v in texts(table, columns.text)], dtype=object)
-    shown = columns.all[:4]
+    shown = columns.all[:4] if not columns.instances else table.columns[:1]
     cells = [table.strings(c) for c in shown]
     return np.array(
         [
@@ -161,11 +164,14 @@ def texts(table: Table, columns: list[str]) -> list[str]:
 
 
 def model_input(table: Table, columns: Columns, ids: np.ndarray) -> Any:
-    """What a Learner is given: images, texts, an array of numbers (N, D), or a data frame of columns of several types.
+    """What a Learner is given: bags, images, texts, numbers (N, D), or a data frame of columns of several types.
 
     Raises:
-        InputError: cells that are no numbers in a number column, no images in a column of images.
+        InputError: cells that are no numbers in a number column, no images in a column of images; a bag of a row that
+            is missing or cannot be read.
     """
+    if columns.instances:
+        return bag_rows(columns.instances[0], table, ids)
     if columns.images:
         return image_cells(table, columns.images[0])
     if columns.text and len(columns.all) == len(columns.text):
@@ -224,6 +230,18 @@ def read_columns(config: Config, table: Table) -> Columns:
         InputError: no such column, or none at all.
     """
     data = config.data
+    if data.instances:
+        others = [*data.text, *data.features, *data.columns, *([data.images] if data.images else [])]
+        if others:
+            raise InputError(
+                f"data.instances = {quoted(data.instances)} stands beside {some(map(quoted, others))}. Bags are read "
+                "alone: remove text, features, columns and images, or instances"
+            )
+        if not data.id:
+            raise InputError(
+                'data.instances joins bags by the row id. Expected data.id, the column of "slide_7" in slide_7.h5'
+            )
+        return Columns(instances=[data.instances])
     if data.images:
         others = [*data.text, *data.features, *data.columns]
         if others:
@@ -253,7 +271,7 @@ def read_columns(config: Config, table: Table) -> Columns:
     if not out.all:
         raise InputError(
             f"{config.data.source and Path(config.data.source).name}: no column for the model to learn from. "
-            'Expected text = "...", images = "...", '
+            'Expected text = "...", images = "...", instances = "...", '
             'features = "prefix_*" or columns = [...] in [data]'
         )
     return out
@@ -340,6 +358,8 @@ def read_source(config: Config) -> Source:
     groups = None
     if data.group:
         _, groups = np.unique(table.strings(data.group).astype(str), return_inverse=True)
+    if columns.instances:
+        bag_rows(columns.instances[0], table, ids)  # says what is missing or cannot be read
     notes = [n for c in columns.images for n in check_images(table, c, ids, data.unreadable)]
     return Source(table, columns, Rows(table, ids, data.id, spelling, bag), groups, notes)
 

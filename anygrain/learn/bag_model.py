@@ -44,12 +44,17 @@ def fits(learner: Learner, data: Any) -> bool:
     return isinstance(data, BagData) and learner.encoder is None and plain
 
 
-def fit(learner: Learner, data: BagData, given: Labels, callback: Callback | None) -> Labels:
+def fit(
+    learner: Learner, data: BagData, given: Labels, callback: Callback | None, state: RecipeState | None = None
+) -> Labels:
     """Fit all parts and pool them; sets what a fit found, and returns the labels as they were learnt from.
 
     Args:
         given: of the M bags, as the user gave them.
+        callback: called after every part.
+        state: of an earlier fit that was stopped; parts are quick, so they are fitted again, to the same.
     """
+    state = RecipeState() if state is None else state
     learner.encoder_.learn(data, seed=learner._seed)
     with torch.no_grad():
         table = learner.encoder_(data).numpy()
@@ -60,6 +65,10 @@ def fit(learner: Learner, data: BagData, given: Labels, callback: Callback | Non
 
     def say(name: str, **facts: Any) -> None:
         history.append({"step": name, "track": name, "round": 1, **facts})
+        if name in state.steps:
+            return
+        state.steps[name] = {"done": torch.ones(1)}
+        state.history.append(history[-1])
         if callback is not None:
             callback(len(history), total, history[-1])
 
@@ -86,7 +95,7 @@ def fit(learner: Learner, data: BagData, given: Labels, callback: Callback | Non
     learner.posterior_ = labels.posterior(pooled).numpy()
     learner.held_out_log_probs_ = pooled.numpy()
     learner.held_out_ = np.logical_and.reduce([parts[head].held_out_ for head in HEADS])
-    learner.recipe_state_ = RecipeState()
+    learner.recipe_state_ = state
     say("pool")
     learner.history_ = history
     return labels

@@ -76,8 +76,8 @@ class Learner(ClassifierMixin, BaseEstimator):
     Args:
         encoder: an `Encoder`, a folder or name of a sentence encoder, or None: chosen for the data at hand.
         head: "linear", "cosine", "prototype", "quadratic", "mlp", "small-mlp", "trees", or a `Head` class. Of a number
-            "gaussian" or "gaussian-mlp"; "linear" is the one of them that predicts held-out evidence better. Of labels
-            of sets, few of them, "linear" is the better of "linear" and "small-mlp", see `anygrain.learn.set_heads`.
+            "gaussian" or "gaussian-mlp"; "linear" is the one of them that predicts held-out evidence better. Where few
+            sets say all that is known, "linear" becomes "committee", see `anygrain.learn.set_heads`.
         loss: (log_probs (B, K), posterior (B, K)) -> (B,); None is cross-entropy.
         terms: `Term` objects added to the loss.
         weighting: a `Weighting` of instances.
@@ -229,7 +229,7 @@ class Learner(ClassifierMixin, BaseEstimator):
         self.encoder_ = self._make_encoder(data)
         self.class_prior_estimate_ = None
         if bag_model.fits(self, data):
-            labels = bag_model.fit(self, data, given, callback)
+            labels = bag_model.fit(self, data, given, callback, state)
         elif isinstance(self.encoder_, TrainableEncoder):
             labels = fit_trained(self, self.encoder_, data, given, self._prepared, callback=callback, state=state)
         else:

@@ -13,6 +13,9 @@ from anygrain.data.error import InputError, counted, did_you_mean, quoted
 from anygrain.labels import Taxonomy
 from anygrain.program.trained import is_trained, trained_encoder, trained_words
 
+#: names of encoder.bags for masked hard instances, with their version
+MASKED = {"mhim": 1, "mhim2": 2}
+
 
 def make_learner(config: Config, dataset: Given[Any], taxonomy: Taxonomy | None) -> tuple[Any, Any]:
     """The Learner that a configuration asks for, and the data in the form that it reads."""
@@ -22,8 +25,11 @@ def make_learner(config: Config, dataset: Given[Any], taxonomy: Taxonomy | None)
     data = model_input(dataset.table, dataset.columns, dataset.ids)
     encoder: Encoder | str | None = None
     trained = trained_encoder(config, dataset.columns)
+    more: dict[str, Any] = {}
     if dataset.columns.images:
         encoder = image_encoder(config)
+    elif dataset.columns.instances:
+        more = bag_arguments(config)
     elif trained is not None:
         encoder = trained
     elif isinstance(data, list):
@@ -56,7 +62,41 @@ def make_learner(config: Config, dataset: Given[Any], taxonomy: Taxonomy | None)
         precision=learn.precision,
         cross_fit=learn.cross_fit,
     )
-    return learner.set_params(**method_arguments(config, dataset)), data
+    return learner.set_params(**{**more, **_filled(method_arguments(config, dataset), more)}), data
+
+
+def _filled(slots: dict[str, Any], taken: dict[str, Any]) -> dict[str, Any]:
+    """What a method puts into slots that the encoder has not taken.
+
+    Raises:
+        InputError: both want the same one.
+    """
+    both = [name for name, value in slots.items() if value and taken.get(name)]
+    if both:
+        raise InputError(f"encoder.bags and learn.method both set {both[0]} of the learner. Leave out one of them")
+    return {name: value for name, value in slots.items() if name not in taken}
+
+
+def bag_arguments(config: Config) -> dict[str, Any]:
+    """What a Learner of bags as rows is given for `encoder.bags`.
+
+    Raises:
+        InputError: an aggregator that is not known.
+    """
+    from anygrain.bags import mhim
+    from anygrain.encoders.bags import AGGREGATORS, BagEncoder
+
+    asked = config.encoder.bags
+    if asked == "auto":
+        return {}
+    if asked in MASKED:
+        return mhim(MASKED[asked])
+    if asked not in AGGREGATORS:
+        known = ["auto", *AGGREGATORS, *MASKED]
+        raise InputError(
+            f"encoder.bags is {quoted(asked)}.{did_you_mean(asked, known)} Expected one of {', '.join(known)}"
+        )
+    return {"encoder": BagEncoder(asked)}
 
 
 def method_arguments(config: Config, dataset: Given[Any]) -> dict[str, Any]:
@@ -121,6 +161,8 @@ def dimensions(dataset: Given[Any], config: Config) -> int:
     """Number of features after the encoder, roughly."""
     if dataset.columns.images:
         return 256
+    if dataset.columns.instances:
+        return 128 if is_trained(config, dataset.columns) else 256
     trained = trained_encoder(config, dataset.columns)
     if trained is not None:
         return 384 if config.encoder.pretrained else trained.feature_dim
@@ -129,6 +171,11 @@ def dimensions(dataset: Given[Any], config: Config) -> int:
 
 def encoder_words(columns: Columns, config: Config) -> str:
     """What the encoder is, in words."""
+    if columns.instances:
+        how = config.encoder.bags
+        if how == "auto":
+            return "bags, their instances pooled as held-out bags choose"
+        return f"bags through a network trained with the head: {how}"
     if columns.images:
         side = "" if config.encoder.size == "auto" else f", {config.encoder.size} pixels a side"
         return f"images through a network trained with the head: {config.encoder.images}{side}"

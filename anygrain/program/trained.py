@@ -24,7 +24,7 @@ def trained_encoder(config: Config, columns: Columns) -> TrainableEncoder | None
     from anygrain.encoders import HuggingFace, Transformer
 
     asked = config.encoder
-    if columns.images:
+    if columns.images or columns.instances:
         return None
     others = len(columns.all) - len(columns.text)
     if asked.tune != "none" and not asked.pretrained:
@@ -72,7 +72,11 @@ def trained_words(config: Config, columns: Columns) -> str:
 
 def is_trained(config: Config, columns: Columns) -> bool:
     """Whether the encoder is trained with the head."""
-    return bool(columns.images) or trained_encoder(config, columns) is not None
+    return bool(columns.images) or trained_encoder(config, columns) is not None or _is_bag_network(config, columns)
+
+
+def _is_bag_network(config: Config, columns: Columns) -> bool:
+    return bool(columns.instances) and config.encoder.bags != "auto"
 
 
 def learnt_without_labels(learner: Any, features: np.ndarray) -> np.ndarray | None:
