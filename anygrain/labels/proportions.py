@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Self
 
@@ -86,6 +86,43 @@ class Proportions(Counts):
         self.is_noisy = noise is not None
         self.proportions, self.noise = shares, size.expand(len(bags))
         self._per_set = (*self._per_set, "proportions", "noise")
+
+    @classmethod
+    def about(
+        cls,
+        bags: Bags,
+        rates: Mapping[int, float],
+        n_classes: int,
+        *,
+        where: Tensor | None = None,
+        worth: float | Tensor | None = None,
+        **how: Any,
+    ) -> Proportions:
+        """About so large a share of every bag is of a class: a rate that is known beforehand, not read from the bag.
+
+        Joined with `AnyOf` it tells how many members of a present class there are, which `AnyOf` leaves open.
+
+        Args:
+            bags: M bags.
+            rates: share by class; the other classes share the rest as they may.
+            n_classes: K.
+            where: bags of which it is said, bool (M,); all when not given.
+            worth: how many members' worth of evidence the rate is, one number or (M,). The sizes of the bags when not
+                given: every member is of the class with that chance, so that the shares of bags scatter around it.
+            how: further arguments of the constructor.
+
+        Raises:
+            LabelError: a rate outside [0, 1], a class outside 0..K-1.
+        """
+        Bags.require(bags)
+        odd = [k for k in rates if not 0 <= k < n_classes]
+        if odd:
+            raise LabelError(f"a rate is given for class {odd[0]}; expected classes of 0..{n_classes - 1}")
+        shares = torch.full((len(bags), n_classes), torch.nan, dtype=torch.float64, device=bags.members.device)
+        shares[:, list(rates)] = torch.tensor(list(rates.values()), dtype=torch.float64, device=shares.device)
+        if where is not None:
+            shares[~torch.as_tensor(where, device=shares.device).bool()] = torch.nan
+        return cls(bags, shares, bags.sizes.double() if worth is None else worth, **how)
 
     @cached_property
     def _shares(self) -> SharePlan:

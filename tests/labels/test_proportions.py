@@ -186,3 +186,25 @@ def test_from_frame_reads_one_column_per_class():
     labels = Proportions.from_frame({"a": [1, "0", 0.5], "b": [0, "1.0", ""]}, ["a", "b"], bags=BAGS)
     assert labels.counts.tolist() == [[3, 0], [0, 1], [1, -1]]
     assert labels.class_names == ("a", "b")
+
+
+def test_a_rate_known_beforehand():
+    bags = Bags.from_ids(torch.tensor([0, 0, 0, 1, 1, 2]))
+    log_p = torch.log_softmax(torch.randn(6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)), 1)
+    nan = torch.nan
+    by_hand = torch.tensor([[nan, 0.25, nan], [nan, nan, nan], [nan, 0.25, nan]], dtype=torch.float64)
+    there = torch.tensor([True, False, True])
+    about = Proportions.about(bags, {1: 0.25}, 3, where=there)
+    expected = Proportions(bags, by_hand, bags.sizes.double())
+    torch.testing.assert_close(about.log_likelihood(log_p), expected.log_likelihood(log_p))
+    torch.testing.assert_close(about.posterior(log_p)[3:5], log_p[3:5].exp())
+    # the more it is worth, the nearer the expected share comes to it
+    gaps = [
+        abs(float(Proportions.about(bags, {1: 1 / 3}, 3, worth=w).posterior(log_p)[:3, 1].mean()) - 1 / 3)
+        for w in (1, 10, 100)
+    ]
+    assert gaps == sorted(gaps, reverse=True)
+    with pytest.raises(LabelError, match="rate is given for class 3"):
+        Proportions.about(bags, {3: 0.1}, 3)
+    with pytest.raises(LabelError, match=r"outside \[0, 1\]"):
+        Proportions.about(bags, {1: 1.5}, 3)
