@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ class Aggregated:
         held_out: mean log-likelihood of held-out items by channel name, where channels were compared; the chosen one
             is `channel_name`.
         pool: weight of each model of annotators in the posterior, where several were averaged.
+        seen: items that channels and prior were fitted to.
     """
 
     posterior: Tensor
@@ -54,6 +56,61 @@ class Aggregated:
     channel_name: str | None = None
     held_out: dict[str, float] | None = None
     pool: dict[str, float] | None = None
+    seen: int = 0
+
+    def update(self, votes: Crowd, *, iterations: int = 5) -> Aggregated:
+        r"""What more votes, on other items, say together with all that were seen: without these at hand.
+
+        .. math:: n_{wkv} \leftarrow n_{wkv} + \sum_{r \text{ new}} q_{i_r k} [w_r = w, v_r = v]
+
+        Expected counts of the new votes are added to those of the channel, by EM over the new items alone, and the
+        class shares likewise. What was believed of earlier items stays, so a stream differs from a fit to all votes at
+        once by how much these beliefs would still have changed; that is little once the annotators are known. Memory
+        is that of the new votes and of the channel, annotators x classes^2.
+
+        Args:
+            votes: of the same annotators, numbered as before, on N' new items.
+            iterations: of EM.
+
+        Returns:
+            the posterior of the new items, (N', K), and channels, prior and labels as they are now; these stay as they
+            are. Hard items are not allowed for as `aggregate` does with `pool`.
+
+        Raises:
+            LabelError: labels other than votes alone, a channel without tables, other classes or annotators.
+        """
+        old = self.labels
+        if not isinstance(old, Crowd) or not isinstance(old.channel, TabularChannel):
+            raise LabelError(
+                "only votes alone, read by a channel with tables, can be updated; aggregate all labels anew"
+            )
+        if not isinstance(votes, Crowd) or old._columns is not None or votes._columns is not None:
+            raise LabelError("an update takes a Crowd of the same classes as before")
+        sizes, before = (votes.n_annotators, votes.n_classes), (old.n_annotators, old.n_classes)
+        if sizes != before:
+            raise LabelError(
+                f"the new votes have {sizes[0]} annotators and {sizes[1]} classes, those before {before[0]} and "
+                f"{before[1]}; number annotators as before (n_annotators={before[0]})"
+            )
+        new = votes.with_channel(copy.deepcopy(old.channel))
+        channel = new.channel
+        assert isinstance(channel, TabularChannel)
+        counts, shares = channel.counts - channel.history, self.prior
+        path = []
+        for _ in range(iterations):
+            value, posterior = _e_step(new, shares.log().to(self.posterior.dtype))
+            path.append(value.sum(dtype=torch.float64))
+            if new.weight is not None:
+                posterior = posterior * new.weight.to(posterior)[:, None]
+            channel.fit({"counts": counts + channel.statistics(new.channel_records, posterior)["counts"]})
+            total = self.prior * (self.seen + len(self.prior)) + posterior.sum(dim=0, dtype=torch.float64)
+            shares = total / total.sum()
+        value, posterior = _e_step(new, shares.log().to(self.posterior.dtype))
+        path.append(value.sum(dtype=torch.float64))
+        seen = self.seen + new.n_instances
+        return Aggregated(
+            posterior, (channel,), shares, torch.stack(path), new, True, channel_name=self.channel_name, seen=seen
+        )
 
 
 @overload
@@ -215,7 +272,7 @@ class _Fit(NamedTuple):
     value: float
 
     def result(self, **also: Any) -> Aggregated:
-        return Aggregated(*self[:6], **also)
+        return Aggregated(*self[:6], seen=self.labels.n_instances, **also)
 
 
 def _fit(

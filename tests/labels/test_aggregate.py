@@ -283,3 +283,51 @@ def test_float32_and_float64_agree():
     assert single.dtype == torch.float32
     double = aggregate(labels.with_channel("confusion"), dtype=torch.float64).posterior
     assert torch.allclose(single.double(), double, atol=2e-3)
+
+
+def stream(n=3000, w=12, seed=0, **how):
+    truth = truth_of(n, 3, seed)
+    how = {"n_annotators": w, "votes_per_item": 3, "confusion": confusions(w, 3, seed + 2), **how}
+    return truth, Crowd.simulate(truth, 3, generator=generator(seed + 1), **how)
+
+
+def test_a_stream_of_votes_comes_to_the_fit_to_all_of_them():
+    truth, votes = stream()
+    whole = aggregate(votes.with_own_channels(), pool=False)
+    parts = torch.arange(3000).split(300)
+    found = aggregate(votes[parts[0]].with_own_channels(), pool=False)
+    before = {name: value.clone() for name, value in found.channels[0].state_dict().items()}
+    said = [found.posterior]
+    for rows in parts[1:]:
+        found = found.update(votes[rows])
+        said.append(found.posterior)
+    assert found.seen == 3000
+    assert float((found.channels[0].confusion - whole.channels[0].confusion).abs().max()) < 0.05
+    assert float((found.prior - whole.prior).abs().max()) < 0.02
+    right = [float((p.argmax(1) == truth).double().mean()) for p in (torch.cat(said), whole.posterior)]
+    assert right[0] > right[1] - 0.01
+    # all votes seen are counted, and the fit before is as it was
+    assert float(found.channels[0].counts.sum()) == pytest.approx(9000, rel=1e-6)
+    first = aggregate(votes[parts[0]].with_own_channels(), pool=False)
+    first.update(votes[parts[1]])
+    assert all(torch.allclose(before[k], v) for k, v in first.channels[0].state_dict().items())
+
+
+def test_an_update_starts_where_the_fit_ended():
+    _, votes = stream(n=900)
+    found = aggregate(votes.with_own_channels(), pool=False, iterations=200, tolerance=0.0)
+    none = Crowd(*(torch.zeros(0, dtype=torch.long),) * 3, 3, n_items=0, n_annotators=12)
+    after = found.update(none)
+    assert float((after.channels[0].confusion - found.channels[0].confusion).abs().max()) < 0.01
+    assert torch.allclose(after.prior, found.prior)
+
+
+def test_updates_that_do_not_fit_are_refused():
+    _, votes = stream(n=60)
+    found = aggregate(votes.with_own_channels(), pool=False)
+    with pytest.raises(LabelError, match="number annotators as before"):
+        found.update(stream(n=20, w=11)[1])
+    with pytest.raises(LabelError, match="only votes alone"):
+        aggregate(votes & Exact(torch.full((60,), -1), 3)).update(votes)
+    with pytest.raises(LabelError, match="takes a Crowd"):
+        found.update(Exact(torch.zeros(3).long(), 3))
