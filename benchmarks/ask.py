@@ -27,7 +27,8 @@ import math
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ from results import write_section
 
 from anygrain.audit.ask import Question, choose, choose_numbers
 from anygrain.labels import Coarse, Crowd, Exact, Value
-from anygrain.learn import Learner
+from anygrain.learn import Learner, recipe
 from anygrain.metrics import expected_calibration_error, log_loss
 
 POOL, TEST, COMPONENTS, ROUNDS = 1000, 1500, 100, 4
@@ -123,6 +124,16 @@ def scores(learner: Learner, data: dict[str, np.ndarray], labels: float) -> dict
 # -- fine answers ------------------------------------------------------------------------------------------------------
 
 
+@contextmanager
+def without_correction() -> Iterator[None]:
+    """Temperatures as if labelled rows were always like the others."""
+    kept, recipe.unlike_all = recipe.unlike_all, lambda place, weight: 0.0
+    try:
+        yield
+    finally:
+        recipe.unlike_all = kept
+
+
 def fine_curve(data: dict[str, np.ndarray], strategy: str, seed: int) -> Curve:
     x, y, k = data["x"], torch.from_numpy(data["y"]), int(data["y"].max()) + 1
     known = some_of_every_class(data["y"], START, seed)
@@ -131,7 +142,11 @@ def fine_curve(data: dict[str, np.ndarray], strategy: str, seed: int) -> Curve:
     for round in range(ROUNDS + 1):
         learner = Learner(seed=seed).fit(x, Exact(torch.where(known, y, -1), k))
         out.append(scores(learner, data, float(known.sum())))
-        if round < ROUNDS:
+        if round == ROUNDS:
+            with without_correction():
+                timid = scores(Learner(seed=seed).fit(x, Exact(torch.where(known, y, -1), k)), data, 0.0)
+            out[-1] |= {f"{key} without": timid[key] for key in ("log_loss", "ece")}
+        else:
             features = torch.from_numpy(learner.transform(x)) if spread or by == "badge" else None
             n, draw = int(STEP * k), 100 * seed + round
             asked = choose(learner.log_probs(x), n, by=by, may_ask=~known, features=features, seed=draw)
@@ -340,6 +355,25 @@ def comparison(done: Done, part: str, names: Sequence[str], ways: Sequence[str])
     return lines
 
 
+def correction_table(done: Done) -> list[str]:
+    lines = [
+        "| data | way | log loss without | with | ECE without | with | change of ECE | seeds |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name in DATA:
+        for way in STRATEGIES:
+            ends = [c[-1] for (p, d, w, _), c in sorted(done.items()) if (p, d, w) == ("fine", name, way)]
+            ends = [e for e in ends if "ece without" in e]
+            if not ends:
+                continue
+            value = {key: np.array([e[key] for e in ends]) for key in ("log_loss", "ece")}
+            before = {key: np.array([e[f"{key} without"] for e in ends]) for key in value}
+            cells = [f"{interval(before[key])} | {interval(value[key])}" for key in value]
+            change = interval(value["ece"] - before["ece"])
+            lines.append(f"| {name} | {way} | {' | '.join(cells)} | {change} | {len(ends)} |")
+    return lines
+
+
 def worth_table(done: Done) -> list[str]:
     lines = [
         "| data | answers added | accuracy | added | fine answers that add as much, per coarse one | seeds |",
@@ -379,6 +413,10 @@ def tables(done: Done) -> str:
             "### Fine answers",
             "",
             *comparison(done, "fine", DATA, STRATEGIES),
+            "",
+            "### The same models without and with the correction of temperatures for rows that are unlike the others",
+            "",
+            *correction_table(done),
             "",
             f"### What a coarse answer is worth, beside {WORTH_START} fine ones per class",
             "",
