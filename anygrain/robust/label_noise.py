@@ -121,6 +121,9 @@ def learn_noise(log_probs: Tensor, given: Tensor, group: Tensor | None = None, g
     Learning, 2021): each label counts for the likeliest class among those with a probability above their mean over the
     labels of that class.
 
+    Where p does not favour the labels at all, by :math:`\sum_i \log p_{v_i}(x_i) \le \sum_i \sum_k s_k \log p_k(x_i)`
+    with s the shares of the labels, it says nothing of them (least of all that all are wrong): a is 0, q the shares.
+
     Args:
         log_probs: log p(x), shape (N, K), normalised.
         given: v, shape (N,), -1 is missing.
@@ -139,6 +142,8 @@ def learn_noise(log_probs: Tensor, given: Tensor, group: Tensor | None = None, g
     few, label = _floored(log_probs[some]), given[some]
     of = None if group is None else group[some]
     sharp = Sharpness.of(groups, k, few)
+    if len(some) and not _tells(few, label, of, groups):
+        return _of_shares(label, of, groups, k, sharp)
     for _ in range(STARTING if len(some) else 0):
         sharp = sharp.learnt(few, sharp.log_q(few, of), torch.nn.functional.one_hot(label, k).to(few), of)
     transition = transition_of(confident_counts(sharp.log_q(few, of), label, of, groups), shares)
@@ -172,6 +177,32 @@ def learn_noise(log_probs: Tensor, given: Tensor, group: Tensor | None = None, g
     prior.index_add_(0, torch.zeros_like(label) if of is None else of, q)
     prior = (prior + 1e-9) / (prior + 1e-9).sum(dim=1, keepdim=True)
     return Noise(sharp, transition, prior, value)
+
+
+def _shares(given: Tensor, group: Tensor | None, groups: int, k: int, like: Tensor) -> Tensor:
+    """Share of every class among given labels (n,), with one more of each, shape (G, K)."""
+    place = given if group is None else group * k + given
+    count = torch.bincount(place, minlength=groups * k).reshape(groups, k).to(like) + 1
+    return count / count.sum(dim=1, keepdim=True)
+
+
+def _tells(log_probs: Tensor, given: Tensor, group: Tensor | None, groups: int) -> bool:
+    """Whether log-probabilities (n, K) favour the labels (n,) over labels that are drawn like them."""
+    k = log_probs.shape[1]
+    shares = _shares(given, group, groups, k, log_probs)
+    own = log_probs.gather(1, given[:, None]).sum()
+    drawn = (log_probs * (shares if group is None else shares[group])).sum()
+    return bool(own > drawn)
+
+
+def _of_shares(given: Tensor, group: Tensor | None, groups: int, k: int, sharp: Sharpness) -> Noise:
+    """The noise of labels (n,) of which nothing else speaks."""
+    shares = _shares(given, group, groups, k, sharp.b)
+    counts = _counts(torch.nn.functional.one_hot(given, k).to(sharp.b), given, group, groups)
+    overall = _shares(given, None, 1, k, sharp.b)[0]
+    own = (shares if group is None else shares[group]).expand(len(given), k).gather(1, given[:, None])
+    flat = Sharpness(torch.zeros_like(sharp.a), shares.log())
+    return Noise(flat, transition_of(counts, overall), shares.double(), float(own.log().mean()))
 
 
 @dataclass(frozen=True)

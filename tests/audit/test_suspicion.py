@@ -301,3 +301,15 @@ def test_a_table_where_pandas_is_not_installed(monkeypatch):
     found = suspects(log_p, truth)
     assert found.column_names == COLUMNS
     assert len(found) == N
+
+
+def test_a_model_that_says_nothing_of_the_labels_speaks_against_none():
+    """Predictions of rows held out of a constant model lean away from each row's own label."""
+    given = torch.arange(24) % 2
+    for away in (1e-3, 0.02, 0.2):
+        p = torch.full((24, 2), 0.5 + away, dtype=F)
+        p[torch.arange(24), given] = 0.5 - away
+        assert (suspects(p.log(), given)["prob_wrong"] < 0.05).all()
+    tags = Tags(torch.stack([given, torch.zeros(24, dtype=torch.long)], dim=1))
+    p = torch.full((24, 2), 0.5, dtype=F)
+    assert (suspects(p.log().repeat_interleave(2, dim=0), tags)["prob_wrong"] < 0.05).all()
