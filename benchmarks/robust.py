@@ -573,10 +573,10 @@ def page(done: Done) -> str:
         " and what of the noise is drawn. `default` is the `Learner` without a method, in bold on the labels as one"
         " would give them; on the truth it is the ceiling. `cross_entropy` on hard labels is the plain baseline."
         " *Against default*:"
-        " difference of the first score to the bold row above, paired by seed. No option of any method was tuned. storm,"
-        ' sbcl and spl need `head="mlp"`; `cross_entropy, mlp` is their baseline. *Trusted & `Noisy`*: beside the given'
-        f" labels, which are taken to be noisy, the true class of {TRUSTED} training rows of every class; *few*: these"
-        " alone, and the other rows without a label.",
+        " difference of the first score to the bold row above, paired by seed. No option of any method was tuned."
+        ' storm, sbcl and spl need `head="mlp"`; `cross_entropy, mlp` is their baseline. *Trusted & `Noisy`*: beside'
+        f" the given labels, which are taken to be noisy, the true class of {TRUSTED} training rows of every class;"
+        " *few*: these alone, and the other rows without a label.",
     ]
     for name in SETS:
         if any(key[0] == name for key in done):
