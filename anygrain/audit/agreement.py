@@ -162,7 +162,11 @@ def cohen_kappa(
 def cohen_columns(
     votes: Any, weights: str = "none", *, confidence: float = 0.95, draws: int = 1000, seed: int = 0
 ) -> dict[str, np.ndarray]:
-    """The columns of `cohen_kappa`, (pairs,) each."""
+    """The columns of `cohen_kappa`, (pairs,) each.
+
+    Cost: memory for one number per pair of votes on one item, the sum of m_i^2 / 2 for items with m_i votes, which with
+    few votes on each is far below N W^2 / 2; and a multinomial draw of K^2 cells for each pair of annotators and draw.
+    """
     if weights not in WEIGHTS:
         raise LabelError(f'weights is "{weights}"; expected one of {", ".join(WEIGHTS)}')
     item, who, vote, names, classes = _long(votes)

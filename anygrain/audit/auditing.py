@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from anygrain.audit.judged import array
 from anygrain.audit.judging import Judgement, as_labels, as_log_probs, judge_labels
 from anygrain.audit.outliers import Outliers, find_outliers
 from anygrain.audit.overlap import Overlap, class_overlap
+from anygrain.audit.sources import fitted_crowds, needed_of
 from anygrain.audit.suspicion import columns_of, frame
 from anygrain.audit.value import held_out_value
 from anygrain.labels import All, Crowd, Exact, LabelError, Labels, RealLabels, Rules, Tags
@@ -141,7 +143,8 @@ class Audit:
         """What is known of every data row, columns (rows,).
 
         `class` and `probability` (where a row is one instance), `prob_wrong` (of its most suspect record), `outlier`
-        (probability), `duplicate_group`, `conflict` (with a duplicate), `influence`, `shapley`.
+        (probability), `duplicate_group`, `conflict` (with a duplicate), `influence`, `shapley`, `votes_needed` (of
+        voted rows).
         """
         n = self.labels.n_rows
         out: dict[str, np.ndarray] = {"row": np.arange(n)}
@@ -164,7 +167,22 @@ class Audit:
         out["conflict"] = conflict
         if self.influence is not None and self.shapley is not None:
             out["influence"], out["shapley"] = self.influence, self.shapley
+        if self.votes_needed is not None and self.by_row is not None:
+            out["votes_needed"] = self.votes_needed[self.by_row]
         return out
+
+    @cached_property
+    def votes_needed(self) -> np.ndarray | None:
+        """Votes of anybody until an instance is 95 % sure, expected number, (N,); None where there is no `Crowd`.
+
+        Of several crowds, the one that needs fewest votes.
+        """
+        found: np.ndarray | None = None
+        for _, own, rest in fitted_crowds(self.labels, self.log_probs):
+            needed = needed_of(own, rest)
+            if needed is not None:
+                found = needed.expected if found is None else np.minimum(found, needed.expected)
+        return found
 
     @property
     def by_row(self) -> np.ndarray | None:

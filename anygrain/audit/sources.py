@@ -50,16 +50,25 @@ def judge_crowds(labels: Labels | RealLabels, log_probs: Any, *, confidence: flo
     """
     out = []
     for at, own, rest in fitted_crowds(labels, log_probs):
-        # of items that nobody voted on the model alone is no ground to say how many votes they need
-        belief = (rest + own.log_evidence(torch.float64)).softmax(dim=1)
-        needed = None
-        if own._columns is None and own.n_classes > 1:
-            needed = votes_needed(belief, table_of(own).pooled, confidence=max(confidence, 1.001 / own.n_classes))
+        needed = needed_of(own, rest, confidence)
         level = "ordinal" if isinstance(own.channel, Ordinal) else "nominal"
         out.append(
             JudgedCrowd(at, judge_annotators(own, rest), krippendorff_alpha(own, level), fleiss_kappa(own), needed)
         )
     return out
+
+
+def needed_of(own: Crowd, rest: Tensor, confidence: float = 0.95) -> VotesNeeded | None:
+    """Votes of anybody until items are sure; None where fewer than two classes are voted on.
+
+    Args:
+        own, rest: a crowd and what is known beside its votes, as `fitted_crowds` yields them.
+        confidence: of an item that needs no more votes.
+    """
+    if own._columns is not None or own.n_classes < 2:
+        return None
+    belief = (rest + own.log_evidence(torch.float64)).softmax(dim=1)
+    return votes_needed(belief, table_of(own).pooled, confidence=max(confidence, 1.001 / own.n_classes))
 
 
 def fitted_crowds(labels: Labels | RealLabels, log_probs: Any) -> Iterator[tuple[int, Crowd, Tensor]]:

@@ -26,7 +26,9 @@ def judge_votes(
 
     With log-probabilities, the sources' channels are learnt by EM, from where the votes alone put them, and the
     sharpness of the log-probabilities from what the votes say without them: a model that learnt from the same votes
-    shares their errors, and is not to confirm itself. Without, the votes alone decide (`aggregate`).
+    shares their errors, and is not to confirm itself. Without, the votes alone decide (`aggregate`). Rules that see x
+    (`given_x`) say what the model learnt to say: their product with it would count x twice, and nothing tells how much
+    of it is new, so what is believed is the mean of that product and of what the rules say alone.
 
     Args:
         part: its channel stays as it is.
@@ -42,6 +44,9 @@ def judge_votes(
         if log_probs is None
         else _with_features(own, log_probs, alone.posterior.double(), 0.0 if beside is None else beside.double())
     )
+    if log_probs is not None and part.given_x:
+        rest = alone.posterior.double().clamp(min=1e-300).log() + (0.0 if beside is None else beside.double())
+        posterior = (posterior + rest.softmax(dim=1)) / 2
     votes = own.votes if own._columns is None else torch.where(own.votes < 0, -1, own._columns[own.votes.clamp(min=0)])
     at = own.record_instances
     assert at is not None
