@@ -191,6 +191,10 @@ def predict(
     threshold: Annotated[
         float | None, typer.Option(help="Probability above which a tag is named, 0.5 when left out.")
     ] = None,
+    unit: Annotated[
+        str, typer.Option(help="row; instance: the instances of rows that are bags; set: the bags of rows.")
+    ] = "row",
+    instances: Annotated[str, typer.Option(help="Where the instances of new bags lie, as data.instances.")] = "",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
 ) -> None:
     """Predict new rows: class, probability, entropy, next two classes; a number's mean, sd, interval; or tags."""
@@ -205,6 +209,8 @@ def predict(
         level=level,
         coverage=coverage,
         threshold=threshold,
+        unit=unit,
+        instances=instances,
         overwrite=overwrite,
     )
 
@@ -221,7 +227,10 @@ def ask(
     ] = "",
     question: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=COST", help="What may be asked: class, a level, number, tags, tag, an annotator, anybody; repeatable."),
+        typer.Option(
+            metavar="NAME=COST",
+            help="What may be asked: class, a level, number, tags, tag, an annotator, anybody; repeatable.",
+        ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
 ) -> None:

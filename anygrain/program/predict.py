@@ -27,6 +27,7 @@ from anygrain.metrics import (
     wilson_interval,
 )
 from anygrain.program.measure_tags import named
+from anygrain.program.predict_units import check_unit, instances_of_bags, sets_of_rows
 from anygrain.program.screen import Screen
 
 CHUNK = 20_000
@@ -56,6 +57,8 @@ def predict(
     level: str = "",
     coverage: float | None = None,
     threshold: float | None = None,
+    unit: str = "row",
+    instances: str = "",
     overwrite: bool = False,
 ) -> None:
     """Predict the rows of a table, and write what is predicted of every row.
@@ -73,6 +76,10 @@ def predict(
         level: a level of the taxonomy to name as well, or "auto": the deepest node that is sure enough.
         coverage: share of true numbers that intervals are to hold; 0.9 when not given.
         threshold: probability above which a tag is named; 0.5 when not given.
+        unit: "instance" writes the instances of rows that are bags, "set" the bags of rows that are instances; else
+            the rows of the table.
+        instances: where the instances of bags lie, as data.instances; where those of the training were, or a folder or
+            file of that name beside the table, when not given.
         overwrite: whether `out` may exist.
 
     Raises:
@@ -94,10 +101,27 @@ def predict(
     table = read_table(source)
     identity = config.data.id if config.data.id in table.columns else ""
     ids = row_ids(table, identity)
+    check_unit(unit, config, table)
+    if config.data.instances:
+        config.data.instances = _instances_beside(Path(source), config.data.instances, instances, run)
     columns = read_columns(config, table)
     _same_types(columns, config, run, table)
     check_numbers(table, columns, ids)
     data = model_input(table, columns, ids)
+    if unit != "row":
+        if truth or level:
+            raise InputError(f"--unit {unit} writes chances only. Leave out --truth and --level")
+        try:
+            result, said = (
+                instances_of_bags(learner, data, identity, ids)
+                if unit == "instance"
+                else sets_of_rows(learner, data, table, config)
+            )
+        except LabelError as error:
+            raise InputError(str(error)) from error
+        write_table(result, out)
+        screen.line(f"{said} -> {out}  ({', '.join(result)})")
+        return
     predicted: Predicted
     if config.space == "real":
         predicted = Numbers(learner, config, table, truth, 0.9 if coverage is None else coverage)
@@ -118,6 +142,22 @@ def predict(
     elif shared := _label_column(config, table, predicted.kind):
         screen.line(f"{table.name} has {quoted(shared)}: add --truth {shared} to see {predicted.question}")
     screen.line(f"{predicted.summary()}. Next:  anygrain report {run} --open")
+
+
+def _instances_beside(source: Path, known: str, given: str, run: Path) -> str:
+    """Where the bags of a table lie: where it is said, beside the table, or where those of the training were.
+
+    Raises:
+        InputError: nothing is there.
+    """
+    if given:
+        return str(Path(given).resolve()) if Path(given).exists() else given
+    beside = source.parent / Path(known).name
+    if beside.exists():
+        return str(beside.resolve())
+    if "/" in known and not Path(known).exists():
+        raise InputError(f"{known}, where {run} had its bags, is not there. Add --instances FOLDER")
+    return known
 
 
 def _check_options(config: Config, run: Path, *, level: str, coverage: float | None, threshold: float | None) -> None:
@@ -349,7 +389,11 @@ def _say_seen(config: Config, table: Table, columns: Columns, screen: Screen) ->
     """Say how many rows the model was trained on."""
     if not Path(config.data.source).is_file():
         return
-    trained = set(row_keys(read_table(config.data.source), columns))
-    seen = sum(row in trained for row in row_keys(table, columns))
+    if columns.instances:  # bags are known by their ids
+        trained = set(read_table(config.data.source).strings(config.data.id).tolist())
+        seen = sum(row in trained for row in table.strings(config.data.id).tolist())
+    else:
+        trained = set(row_keys(read_table(config.data.source), columns))
+        seen = sum(row in trained for row in row_keys(table, columns))
     if seen:
         screen.line(f"worth knowing: {counted(seen, 'row')} stand in the training table as well")
