@@ -61,8 +61,8 @@ def log_density(mean: Any, sd: Any, truth: Any) -> float:
     return float(log_densities(mean, sd, truth).mean())
 
 
-def crps(mean: Any, sd: Any, truth: Any) -> float:
-    r"""Mean continuous ranked probability score of normal distributions, in units of y; 0 is perfect.
+def crps_scores(mean: Any, sd: Any, truth: Any) -> Floats:
+    r"""Continuous ranked probability score of every known true number under a normal distribution, shape (M,).
 
     .. math:: \int (F(t) - [t \ge y])^2 dt = s \Big( z (2 \Phi(z) - 1) + 2 \phi(z) - \frac{1}{\sqrt\pi} \Big),
               \quad z = \frac{y - m}{s}
@@ -81,7 +81,13 @@ def crps(mean: Any, sd: Any, truth: Any) -> float:
     _require_width(width)
     z = (true - centre) / width
     density = np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi)
-    return float((width * (z * (2 * ndtr(z) - 1) + 2 * density - 1 / np.sqrt(np.pi))).mean())
+    out: Floats = width * (z * (2 * ndtr(z) - 1) + 2 * density - 1 / np.sqrt(np.pi))
+    return out
+
+
+def crps(mean: Any, sd: Any, truth: Any) -> float:
+    """Mean of `crps_scores`, in units of y; 0 is perfect."""
+    return float(crps_scores(mean, sd, truth).mean())
 
 
 def interval_coverage(intervals: Any, truth: Any) -> float:

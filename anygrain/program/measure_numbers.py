@@ -15,7 +15,7 @@ from anygrain.data.number_dataset import NumberDataset
 from anygrain.labels import AggregateValue, Belief, Censored, Ratings, RealAll, RealLabels, Value, aggregate
 from anygrain.labels.real import RealInstanceLabels
 from anygrain.learn.number import half_width
-from anygrain.metrics import wilson_interval
+from anygrain.metrics import crps_scores, log_densities, wilson_interval
 from anygrain.program.audited import Audited
 from anygrain.program.measured import Measured, evaluated
 
@@ -247,8 +247,8 @@ class _Bootstrap:
             [
                 np.square(error),
                 np.abs(error),
-                crps_of_rows(error, safe),
-                _log_densities(error, safe),
+                crps_scores(mean, safe, self.truth),
+                log_densities(mean, safe, self.truth),
                 self.truth,
                 self.truth**2,
             ],
@@ -288,19 +288,6 @@ def _scores(means: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):
         r2 = np.where(total > 0, 1 - square / total, np.nan)
     return np.stack([np.sqrt(square), absolute, r2, crps, density], axis=1)
-
-
-def crps_of_rows(error: np.ndarray, sd: np.ndarray) -> np.ndarray:
-    """Continuous ranked probability score of normal distributions, (n,), from truth - mean and sd."""
-    from scipy.special import ndtr
-
-    z = error / sd
-    density = np.exp(-0.5 * np.square(z)) / np.sqrt(2 * np.pi)
-    return np.asarray(sd * (z * (2 * ndtr(z) - 1) + 2 * density - 1 / np.sqrt(np.pi)))
-
-
-def _log_densities(error: np.ndarray, sd: np.ndarray) -> np.ndarray:
-    return np.asarray(-0.5 * (np.square(error / sd) + LOG_2PI) - np.log(sd))
 
 
 def _normal(level: float, away: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

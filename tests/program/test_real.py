@@ -18,9 +18,10 @@ from anygrain.data.error import InputError
 from anygrain.data.number_conflicts import find_number_conflicts
 from anygrain.data.number_dataset import NumberDataset, read_number_dataset, softened_numbers
 from anygrain.data.table import write_table
+from anygrain.metrics import crps_scores
 from anygrain.program.audited import audited
 from anygrain.program.guess import guess
-from anygrain.program.measure_numbers import MeasuredNumbers, crps_of_rows
+from anygrain.program.measure_numbers import MeasuredNumbers
 
 HEAD = '[data]\nsource = "rows.csv"\nid = "id"\ncolumns = ["x_*"]\nbag = "bag"\n[learn]\nhead = "gaussian"\n'
 GOLD = '[[labels]]\nkind = "Value"\nsource = "gold.csv"\ncolumn = "y"\n'
@@ -353,7 +354,7 @@ def test_scores_are_those_of_their_definitions() -> None:
 
         step = np.square(norm.cdf(grid, -error, sd) - (grid >= 0))  # truth 0, mean -error
         integral = float(np.trapezoid(step, grid))
-        assert crps_of_rows(np.array([error]), np.array([sd]))[0] == pytest.approx(integral, abs=1e-4)
+        assert crps_scores([0.0], [sd], [error])[0] == pytest.approx(integral, abs=1e-4)
 
 
 # -- init and predict -------------------------------------------------------------------------------------------------
