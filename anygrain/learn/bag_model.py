@@ -101,17 +101,19 @@ def fit(
     return labels
 
 
-def _part(learner: Learner, head: str) -> Learner:
-    """A learner of one part, by its name."""
-    return type(learner)(
-        head="linear" if head == INSTANCES else head,
-        seed=learner.seed,
-        device=learner.device,
-        rounds=learner.rounds,
-        folds=max(learner.folds, FOLDS[head]),
-        exact_folds=learner.exact_folds,
-        neighbours=0 if head == "trees" else learner.neighbours,
-        penalty=learner.penalty,
+def of_same_settings(learner: Learner, **changes: Any) -> Learner:
+    """A learner of its own with the settings that a default model reads."""
+    names = ("seed", "device", "rounds", "folds", "exact_folds", "neighbours", "penalty")
+    return type(learner)(**{**{name: getattr(learner, name) for name in names}, **changes})
+
+
+def _part(learner: Learner, name: str) -> Learner:
+    """A learner of one part."""
+    return of_same_settings(
+        learner,
+        head="linear" if name == INSTANCES else name,
+        folds=max(learner.folds, FOLDS[name]),
+        neighbours=0 if name == "trees" else learner.neighbours,
     )
 
 

@@ -8,6 +8,7 @@ one is fitted without a fifth of the rows of which something is told. With `cros
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from anygrain.learn.head import Head, Linear, make_head
 from anygrain.learn.loop import ClassLoop, FeatureRows, FixedTargets, Network
 from anygrain.learn.loss import AdaptiveLoss, cross_entropy, learnt_with
 from anygrain.learn.recipe import Callback, Recipe, RecipeState, Settings
-from anygrain.learn.set_heads import chosen_recipe, wants_choice
+from anygrain.learn.set_heads import fit_network, wants_network
 from anygrain.learn.together import kept_together
 
 if TYPE_CHECKING:
@@ -84,17 +85,29 @@ def _fit(
         return None
     settings = _settings(learner)
 
-    def recipe_of(head: str | type[Head], settings: Settings, graph: Graph | None = None, **how: Any) -> Recipe:
-        def make() -> Head:
-            return make_head(head, features.shape[1], labels.n_classes).to(features.device)
+    def recipe_of(
+        head: str | type[Head],
+        penalty: float,
+        state: RecipeState | None,
+        callback: Callback | None,
+        graph: Graph | None = None,
+    ) -> Recipe:
+        return Recipe(
+            features,
+            labels,
+            lambda: make_head(head, features.shape[1], labels.n_classes).to(features.device),
+            settings=replace(settings, penalty=penalty),
+            seed=learner._seed,
+            state=state,
+            callback=callback,
+            graph=graph,
+        )
 
-        return Recipe(features, labels, make, settings=settings, seed=learner._seed, graph=graph, **how)
-
-    recipe = recipe_of(learner.head, settings, state=state, callback=callback)
-    found = recipe.run()
-    learner.recipe_state_ = recipe.state
-    if learner.head == "linear" and wants_choice(labels):
-        recipe, found = chosen_recipe(recipe, found, recipe_of)
+    if learner.head == "linear" and wants_network(labels):
+        recipe, found, learner.recipe_state_ = fit_network(recipe_of, labels, settings.penalty, state, callback)
+    else:
+        recipe = recipe_of(learner.head, settings.penalty, state, callback)
+        found, learner.recipe_state_ = recipe.run(), recipe.state
     learner._keep(found)
     if learner._shaped:
         learner.temperature_ = 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import chain
 
 import torch
@@ -193,9 +194,25 @@ class Perceptron(Head):
 
 
 class SmallPerceptron(Perceptron):
-    """A `Perceptron` of 16 hidden units, for labels that say little of a row."""
+    """A `Perceptron` of 48 hidden units, for labels that say little of a row."""
 
-    width = 16
+    width = 48
+
+
+class Committee(Perceptron):
+    """Three small perceptrons side by side as one: its logits are weighted means of theirs, see `joined`."""
+
+    width = 3 * SmallPerceptron.width
+
+    def joined(self, members: Sequence[SmallPerceptron], weights: Sequence[float]) -> Committee:
+        """Take over three fitted networks, with the weight of each."""
+        with torch.no_grad():
+            self.inner_weight.copy_(torch.cat([one.inner_weight for one in members]))
+            self.inner_bias.copy_(torch.cat([one.inner_bias for one in members]))
+            pairs = list(zip(members, weights, strict=True))
+            self.weight.copy_(torch.cat([w * one.weight for one, w in pairs], dim=1))
+            self.bias.copy_(torch.stack([w * one.bias for one, w in pairs]).sum(dim=0))
+        return self
 
 
 HEADS: dict[str, type[Head]] = {
@@ -205,6 +222,7 @@ HEADS: dict[str, type[Head]] = {
     "quadratic": Quadratic,
     "mlp": Perceptron,
     "small-mlp": SmallPerceptron,
+    "committee": Committee,
 }
 
 

@@ -135,8 +135,10 @@ class Learner(ClassifierMixin, BaseEstimator):
     held_out_log_probs_: np.ndarray
     held_out_: np.ndarray
     own_held_out_: bool
+    of_sets_: bool
     parts_: dict[str, Learner]
     pool_: SlopeOffset
+    questions_: list[units.Question]
 
     def __init__(
         self,
@@ -221,7 +223,6 @@ class Learner(ClassifierMixin, BaseEstimator):
         device = self._device()
         data, given = self._read(X, y)
         self.space_ = "classes"
-        self.of_sets_, self.parts_, self.questions_ = isinstance(data, BagData), {}, []
         self._taxonomy_for(given)
         warn_unidentified(with_any_prior(given), stacklevel=2)
         labels = self._start(given)
@@ -398,6 +399,8 @@ class Learner(ClassifierMixin, BaseEstimator):
 
     def _check(self, X: Any, *, reset: bool) -> Any:
         encoder = self.encoder if reset else self.encoder_
+        if reset:
+            self.of_sets_, self.parts_, self.questions_ = isinstance(X, BagData), {}, []
         if isinstance(X, str):
             raise LabelError("X is a single text; expected a list of texts, such as [text]")
         if isinstance(X, BagData):

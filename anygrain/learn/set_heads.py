@@ -1,55 +1,97 @@
-"""Which head learns from labels of sets: a linear one, or a small network, and how much of it decays."""
+"""The head that learns from labels of few sets: small networks, by how much of them decays."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
+
+import torch
 
 from anygrain.labels import All, Labels, SetLabels
-from anygrain.learn.calibration import told
+from anygrain.learn.calibration import fit_temperature, told
 from anygrain.learn.graph import Graph
-from anygrain.learn.recipe import Recipe, RecipeResult, Settings
+from anygrain.learn.head import Committee, make_head
+from anygrain.learn.recipe import Callback, Recipe, RecipeResult, RecipeState
 
-#: weight decay of the network in units of that of an observation that speaks of one instance
+#: weight decay in units of that of an observation that speaks of one instance
 DECAYS = (1.0, 10.0, 100.0)
 MOST = 2000  # sets up to which the network is tried: of more, a fit takes its time, and a linear head has learnt enough
-NETWORK = "small-mlp"
+
+#: makes a recipe of a head, for a decay, from finished steps, with the graph of the rows where it is at hand
+Make = Callable[[str, float, RecipeState, Callback, Graph | None], Recipe]
 
 
-def wants_choice(labels: Labels) -> bool:
+def wants_network(labels: Labels) -> bool:
     """Whether sets, few of them, say what is known, and likelihoods of the held-out ones can be compared."""
     parts = labels.parts if isinstance(labels, All) else [labels]
     sets = sum(len(part.sets) for part in parts if isinstance(part, SetLabels))
     return 0 < sets <= MOST and told(labels) is labels
 
 
-def chosen_recipe(
-    linear: Recipe, found: RecipeResult, make: Callable[[str, Settings, Graph | None], Recipe]
-) -> tuple[Recipe, RecipeResult]:
-    r"""The recipe whose head makes held-out evidence likeliest, and what it found.
+def fit_network(
+    make: Make, labels: Labels, penalty: float, state: RecipeState | None, callback: Callback | None
+) -> tuple[Recipe, RecipeResult, RecipeState]:
+    r"""A recipe for every decay, what they found together, and finished steps.
 
-    A set is one observation however many instances it has, so the decay of a network is taken per set:
+    A set is one observation however many instances it has, so the decay is taken per set. Few sets hardly tell which
+    decay is right, so the networks are weighed by how likely each makes the held-out evidence, and make a `Committee`:
 
-    .. math:: \lambda = c \, \lambda_0 \frac{M}{N}, \qquad c \in \{1, 10, 100\}
+    .. math:: \lambda_c = c \, \lambda_0 \frac{M}{N}, \qquad
+              z = \sum_c w_c t_c z_c, \qquad w_c \propto \prod_m P(o_m \mid z_c)
+
+    with t the temperature of each.
 
     Args:
-        linear: that of the linear head.
-        found: by it.
-        make: gives a recipe of a head, with settings and the graph of the rows.
+        labels: M observations of N instances.
+        penalty: lambda_0.
+        state: finished steps of an interrupted fit.
+        callback: called after every step.
     """
-    labels, settings = linear.labels, linear.settings
-    graph = linear.graph if settings.neighbours else None
-    best, scores = linear, {"linear": _score(found)}
-    for decay in DECAYS:
-        penalty = decay * settings.penalty * labels.n_observations / max(labels.n_instances, 1)
-        recipe = make(NETWORK, replace(settings, penalty=penalty), graph)
-        tried = recipe.run()
-        scores[f"{NETWORK}, decay {penalty:.2g}"] = _score(tried)
-        if _score(tried) > _score(found):
-            best, found = recipe, tried
-    return best, replace(found, chosen={**found.chosen, "heads": scores})
+    whole = RecipeState() if state is None else state
+    graph: Graph | None = None
+    found: list[RecipeResult] = []
+    decays = [decay * penalty * labels.n_observations / max(labels.n_instances, 1) for decay in DECAYS]
+    for number, each in enumerate(decays):
+        name = f"decay {DECAYS[number]:g}"
+        own = RecipeState(
+            {step.removeprefix(f"{name} "): kept for step, kept in whole.steps.items() if step.startswith(f"{name} ")},
+            [facts for facts in whole.history if facts.get("decay") == DECAYS[number]],
+        )
+
+        def keep(
+            done: int, total: int, facts: dict[str, Any], own: RecipeState = own, name: str = name, number: int = number
+        ) -> None:
+            facts["decay"] = DECAYS[number]
+            whole.steps.update({f"{name} {step}": kept for step, kept in own.steps.items()})
+            whole.history.append({**facts, "step": f"{name} {facts['step']}"})
+            if callback is not None:
+                callback(number * total + done, len(DECAYS) * total, whole.history[-1])
+
+        recipe = make("small-mlp", each, own, keep, graph)
+        found.append(recipe.run())
+        graph = recipe.graph if recipe.settings.neighbours else None
+    return recipe, _joined(recipe, found, decays, whole), whole
 
 
-def _score(found: RecipeResult) -> float:
-    """Log-likelihood of held-out evidence per instance."""
-    return float(found.history[-1]["held_out_evidence"])
+def _joined(recipe: Recipe, found: list[RecipeResult], decays: list[float], whole: RecipeState) -> RecipeResult:
+    """What several recipes found, together."""
+    scores = torch.tensor([float(one.history[-1]["held_out_evidence"]) for one in found])
+    weights = (recipe.n * scores).softmax(dim=0).tolist()
+    held = torch.stack([w * one.held_out_log_probs for w, one in zip(weights, found, strict=True)]).sum(dim=0)
+    everyone = torch.ones_like(recipe.anchors)
+    temperature = fit_temperature(recipe.evidence.view, held, everyone, default=1.0)
+    head = make_head("committee", recipe.features.shape[1], recipe.k).to(recipe.features.device)
+    assert isinstance(head, Committee)
+    said = [w * temperature * one.temperature for w, one in zip(weights, found, strict=True)]
+    log_probs = (temperature * held).log_softmax(dim=1)
+    best = found[int(scores.argmax())]
+    return replace(
+        best,
+        head=head.joined([one.head for one in found], said),
+        temperature=1.0,
+        posterior=recipe.evidence.posterior(log_probs),
+        held_out_log_probs=log_probs,
+        chosen={**best.chosen, "decays": dict(zip([f"{d:.2g}" for d in decays], weights, strict=True))},
+        history=list(whole.history),
+    )

@@ -16,6 +16,7 @@ from torch import Tensor
 from anygrain.encoders.trainable import Inputs, TrainableEncoder
 from anygrain.labels import All, LabelError, Labels, Tags
 from anygrain.labels.identifiability import IdentifiabilityWarning
+from anygrain.learn import bag_model
 from anygrain.learn.calibration import evidence_score, fit_temperature
 from anygrain.learn.end_to_end import ClassEndToEnd, instances_of
 from anygrain.learn.fabric import OneDevice
@@ -116,9 +117,30 @@ def fit(learner: Learner, X: Any, given: Labels, callback: Callback | None, stat
     fitted.held_out_ = np.ones(len(found.posterior), dtype=bool)
     fitted.log_evidence_heldout_ = found.score
     learner.own_held_out_ = False
-    if learner._shaped:
+    if bag_model.fits(learner, data) and given is part:
+        _fit_bags(learner, data, part)
+    elif learner._shaped:
         _fit_shaped(learner, features, labels, recipe, found, start=alone)
         fitted.labels_ = labels.to("cpu")
+
+
+def _fit_bags(learner: Learner, data: Any, given: Tags) -> None:
+    """The default model of bags for every tag, as parts; nothing where one is never known to be on, or never off."""
+    known = given.table(given.labels, -1).cpu()
+    if bool(((known == 1).sum(dim=0) == 0).any()) or bool(((known == 0).sum(dim=0) == 0).any()):
+        return
+    parts = {
+        str(tag): bag_model.of_same_settings(learner).fit(data, known[:, tag].numpy()) for tag in range(given.n_tags)
+    }
+    rows, tag = given.rows.cpu(), given.tag.cpu()
+    fitted: Any = learner
+    fitted.parts_ = parts
+    for name in ("posterior_", "held_out_log_probs_", "held_out_"):
+        stacked = torch.stack([torch.as_tensor(getattr(part, name)) for part in parts.values()], dim=1)
+        setattr(fitted, name, stacked[rows, tag].numpy())
+    fitted.log_evidence_heldout_ = _score_held_out(learner)
+    why = "; ".join(f"tag {name}: {part.chosen_['why']}" for name, part in parts.items())
+    fitted.chosen_ = {"chosen": "evidence", "why": why}
 
 
 def _unmarked_off(marks: Tags) -> Tags:
@@ -286,6 +308,9 @@ def held_out_proba(learner: Learner) -> np.ndarray:
 
 def log_odds(learner: Learner, X: Any) -> Tensor:
     """Calibrated log odds of every tag of every row, (N, L), on the CPU."""
+    if learner.parts_:
+        said = torch.stack([part.log_probs(X) for part in learner.parts_.values()], dim=1)
+        return said[:, :, 1] - said[:, :, 0]
     features = torch.from_numpy(learner.transform(X)).to(next(learner.head_.parameters()))
     with torch.no_grad():
         found: Tensor = learner.head_(features)

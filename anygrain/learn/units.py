@@ -230,7 +230,25 @@ def predict_proba(
         return np.asarray(learner.log_probs(instances_in(learner, X), prior).double().softmax(dim=1).numpy())
     if asked == "set":
         return answers(learner, X, bags, learner.log_probs(instances_in(learner, X), prior), question)
+    if getattr(learner, "space_", "classes") == "tags":
+        return np.stack([_of_instances(part, X)[:, 1] for part in _models_of_tags(learner)], axis=1)
+    return _of_instances(learner, X)
+
+
+def _of_instances(learner: Learner, X: BagData) -> np.ndarray:
+    """Probabilities (N, K) of the instances of bags, for a model of bags."""
     return np.asarray(_instance_log_probs(learner, X).double().softmax(dim=1).numpy())
+
+
+def _models_of_tags(learner: Learner) -> list[Learner]:
+    """The model of bags of every tag.
+
+    Raises:
+        LabelError: an encoder of one's own, whose head of tags is of bags.
+    """
+    if not learner.parts_:
+        raise LabelError('unit="instance" of tags is for the default model of bags: leave encoder= out')
+    return list(learner.parts_.values())
 
 
 def predict(
