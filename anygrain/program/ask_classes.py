@@ -21,6 +21,10 @@ from anygrain.program.held_out import held_out_log_probs
 from anygrain.program.of_classes import adopt_prior_of
 
 FINE = "class"
+COARSE = (
+    "worth knowing: coarse answers settle rows cheaply and teach a model little: benchmarks/ASK_RESULTS.md has how many "
+    "fine ones each was worth"
+)
 read_classes = read_dataset
 
 
@@ -46,10 +50,12 @@ def ask_classes(asking: Asking) -> Proposal:
         )
     voters = Voters.of(dataset.evidence)
     names, asked_of = _questions(asking, voters)
+    if FINE in names and any(name not in (FINE, ANYBODY, *voters.at) for name in names):
+        screen.line(COARSE)
     may_ask = free[:, None].expand(-1, len(names)).clone()
     if asking.same:
         may_ask &= torch.stack([voters.may_ask(name, len(free)) for name in names], dim=1)
-    by = asking.by or DEFAULTS["the class" if names == [FINE] else "votes or coarse answers"]
+    by = asking.by or DEFAULTS[asking.config.space]
     models = None
     if by == "bald":
         trained_on = model_input(dataset.table, dataset.columns, dataset.ids)

@@ -51,7 +51,7 @@ def ask_numbers(asking: Asking) -> Proposal:
             asked_of.append(NumberQuestion.rating(*voters.channel(name), price, name=f"a rating of {name}"))
         if asking.same:
             may_ask[:, at] &= voters.may_ask(name, len(free))
-    by = asking.by or DEFAULTS["the number"]
+    by = asking.by or DEFAULTS[asking.config.space]
     found = choose_numbers(
         mean,
         variance,

@@ -38,7 +38,7 @@ def ask_tags(asking: Asking) -> Proposal:
     else:
         on = torch.from_numpy(asking.learner.predict_proba(asking.data))
         unknown = torch.ones_like(on, dtype=torch.bool)
-    by = asking.by or DEFAULTS["tags"]
+    by = asking.by or DEFAULTS[asking.config.space]
     free = int(unknown.sum()) if single else int(unknown.any(dim=1).sum())
     found = choose_tags(
         on.clamp(0, 1),

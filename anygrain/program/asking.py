@@ -21,13 +21,8 @@ from anygrain.program.screen import Screen
 ANYBODY = "anybody"
 SHOWN_FIELDS = 8  # columns of a table that people see of a row
 ROUNDS = 10  # of fitting annotators to what the model says
-#: the strategy by what is asked for, as measured in benchmarks/ASK_RESULTS.md
-DEFAULTS = {
-    "the class": "badge",
-    "votes or coarse answers": "evidence_gain",
-    "the number": "variance",
-    "tags": "evidence_gain",
-}
+#: the strategy by what labels speak of: what saved most labels in benchmarks/ASK_RESULTS.md (tags are as classes)
+DEFAULTS = {"classes": "badge", "real": "model_variance", "tags": "badge"}
 
 
 @dataclass(frozen=True)
