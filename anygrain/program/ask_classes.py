@@ -22,8 +22,8 @@ from anygrain.program.of_classes import adopt_prior_of
 
 FINE = "class"
 COARSE = (
-    "worth knowing: coarse answers settle rows cheaply and teach a model little: benchmarks/ASK_RESULTS.md has how many "
-    "fine ones each was worth"
+    "worth knowing: coarse answers settle rows cheaply and teach a model little; benchmarks/ASK_RESULTS.md has how "
+    "many fine ones each was worth"
 )
 read_classes = read_dataset
 
