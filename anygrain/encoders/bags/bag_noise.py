@@ -17,7 +17,7 @@ class BagNoise(Augmentation):
 
     Args:
         dropped: share of instances that the strong view loses.
-        blanked: share of features of every instance that take the mean of all bags there.
+        blanked: share of features of every instance that take their mean over the batch.
     """
 
     def __init__(self, dropped: float = 0.3, blanked: float = 0.2) -> None:

@@ -42,9 +42,7 @@ class InstanceEncoder(Encoder):
     def of(cls, encoder: Encoder) -> InstanceEncoder:
         """The instance map of a trained `BagEncoder`."""
         if not isinstance(encoder, BagEncoder) or encoder.feature_count is None:
-            raise LabelError(
-                "expected a trained BagEncoder, such as the encoder_ of a Learner that was fitted to bags"
-            )
+            raise LabelError("expected a trained BagEncoder, such as the encoder_ of a Learner that was fitted to bags")
         if encoder.reembedding is not None:
             raise LabelError("a re-embedding shows instances among those of their bag; leave reembedding= out")
         made = cls(encoder.feature_count, encoder.hidden).to(encoder.mean)

@@ -96,7 +96,7 @@ class RegionAttention(nn.Module):
         self.project, self.mix, self.drop = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim), nn.Dropout(dropout)
         self.position = nn.Parameter(torch.zeros(heads, kernel)) if kernel else None
         if self.position is not None:
-            nn.init.trunc_normal_(self.position, std=kernel**-0.5 / 4)
+            nn.init.uniform_(self.position, -(kernel**-0.5), kernel**-0.5)
 
     def forward(self, places: Tensor, regions: Regions) -> Tensor:
         """(T, D) to (T, D)."""

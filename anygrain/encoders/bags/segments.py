@@ -1,7 +1,8 @@
 r"""Sums, means, maxima, softmax over the instances of every bag, without padding.
 
 Values are (E, ...), instances bag after bag; `sizes` (B,) says how many instances each bag has, all of them at least 1
-and E in all. Everything has gradients, in the type and on the device of the values.
+and E in all. Everything has gradients, on the device of the values and in their type; sums of narrower types are taken
+and given in float32, since those of many instances would stand still in them.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ def place_of(sizes: Tensor) -> Tensor:
 
 def total(values: Tensor, sizes: Tensor) -> Tensor:
     """Sums (B, ...) of values (E, ...)."""
+    values = widened(values)
     return values.new_zeros(len(sizes), *values.shape[1:]).index_add(0, bag_of(sizes), values)
 
 
@@ -63,7 +65,7 @@ def logsumexp(values: Tensor, sizes: Tensor) -> Tensor:
         largest = maximum(values, sizes)
         largest = torch.where(largest.isfinite(), largest, 0)
     bag = bag_of(sizes)
-    return total((values - largest[bag]).exp(), sizes).log() + largest
+    return total(widened(values - largest[bag]).exp(), sizes).log() + largest
 
 
 def softmax(values: Tensor, sizes: Tensor) -> Tensor:
@@ -71,8 +73,13 @@ def softmax(values: Tensor, sizes: Tensor) -> Tensor:
     bag = bag_of(sizes)
     with torch.no_grad():
         largest = maximum(values, sizes)
-    raised = (values - largest[bag]).exp()
+    raised = widened(values - largest[bag]).exp()
     return raised / total(raised, sizes)[bag]
+
+
+def widened(values: Tensor) -> Tensor:
+    """Values in float32 at least."""
+    return values.float() if values.element_size() < 4 else values
 
 
 def wide(sizes: Tensor, like: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from anygrain.encoders.bags.segments import bag_of, first_of, place_of
+from anygrain.encoders.bags.segments import bag_of, first_of, place_of, widened
 
 LONGEST = 64  # places of a tile
 
@@ -46,9 +46,9 @@ class Tiles:
 
     def outer(self, left: Tensor, right: Tensor) -> Tensor:
         r""":math:`\sum_{i \in b} l_i r_i^\top` (B, H, p, q) of left (E, H, p) and right (E, H, q)."""
-        product = torch.einsum("tchp,tchq->thpq", self.lay(left), self.lay(right))
+        product = widened(torch.einsum("tchp,tchq->thpq", self.lay(left), self.lay(right)))
         return product.new_zeros(len(self.sizes), *product.shape[1:]).index_add(0, self.bag, product)
 
     def apply(self, left: Tensor, matrix: Tensor) -> Tensor:
         r""":math:`l_i^\top M_{b(i)}` (E, H, q) of left (E, H, p) and matrices (B, H, p, q)."""
-        return self.flat(torch.einsum("tchp,thpq->tchq", self.lay(left), matrix[self.bag]))
+        return self.flat(torch.einsum("tchp,thpq->tchq", self.lay(left), matrix.to(left.dtype)[self.bag]))

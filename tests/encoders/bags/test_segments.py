@@ -1,5 +1,7 @@
 """Reductions over ragged bags are those over each bag alone."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -54,6 +56,15 @@ def test_far_numbers_and_bags_of_one():
     assert segments.softmax(v, sizes).tolist() == [[1.0], [0.0], [1.0]]
     segments.deviation(v[2:], torch.tensor([1])).sum().backward()
     assert v.grad.abs().sum() == 0
+
+
+def test_sums_of_narrow_types_do_not_stand_still():
+    """Adding 1 to 256 is 256 in bfloat16."""
+    sizes, ones = torch.tensor([5000]), torch.ones(5000, 1, dtype=torch.bfloat16)
+    assert segments.total(ones, sizes).item() == 5000
+    assert segments.softmax(ones, sizes).sum().item() == pytest.approx(1, abs=1e-4)
+    assert segments.logsumexp(ones, sizes).item() == pytest.approx(1 + math.log(5000), abs=1e-4)
+    assert Tiles(sizes).outer(ones[:, None], ones[:, None]).item() == 5000
 
 
 @given(SIZES)
