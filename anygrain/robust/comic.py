@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import copy
+from typing import TYPE_CHECKING, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from anygrain.encoders.trainable import TrainableEncoder
 from anygrain.labels import Tags
 from anygrain.learn.step import Step
 from anygrain.learn.term import Term
@@ -69,16 +71,18 @@ def correction_loss(
     margin: float = 1.0,
     clip: float = CLIP,
     focus: float = 3.0,
+    rows: Tensor | None = None,
 ) -> Tensor:
     r"""The loss on recalled marks Y': focal terms, no focus where on, 3 + omega where off; times B / number on.
 
     Args:
         log_odds: z, (B, L).  on: bool (B, L), recalled.  marks: bool (B, L), given: these have the margin.
-        weight: omega, (L,).
+        weight: omega, (L,).  rows: how much each counts, (B,); 1 where not given.
     """
     probability = (log_odds - margin * marks.to(log_odds)).sigmoid()
     off = (1 - probability + clip).clamp(max=1.0)
     terms = focal_terms(probability, off, on, weight, 0.0, focus + weight)
+    terms = terms if rows is None else rows[:, None] * terms
     return terms.sum() * len(on) / on.sum().clamp(min=1)
 
 
@@ -108,6 +112,7 @@ def modifier_loss(
     clip: float = CLIP,
     lift: float = 1.2,
     focus: float = 3.0,
+    rows: Tensor | None = None,
 ) -> Tensor:
     r"""The multi-focal modifier on given marks, the main loss: a sum over entries.
 
@@ -117,36 +122,72 @@ def modifier_loss(
 
     Args:
         log_odds: z, (B, L).  on: bool (B, L).  weight: omega, (L,).  beside: a, (B, L), `attention`.
+        rows: how much each counts, (B,); 1 where not given.
     """
     probability = log_odds.sigmoid()
     off = (1 - probability + clip).clamp(max=1.0)
     off = torch.where(beside > 0, (lift * off).clamp(max=1.0), off)
     spread = focus + weight if focus else torch.zeros_like(weight)
-    return focal_terms(probability * (1 - beside), off, on, weight, 0.0, spread).sum()
+    terms = focal_terms(probability * (1 - beside), off, on, weight, 0.0, spread)
+    return (terms if rows is None else rows[:, None] * terms).sum()
+
+
+class CosineTags(nn.Module):
+    r"""Log odds (B, L) by the cosine of features and weights, :math:`s \frac{x}{|x|} \frac{w_l}{|w_l| + 1/32}`."""
+
+    def __init__(self, feature_dim: int, n_tags: int, generator: torch.Generator, scale: float = 16.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(n_tags, feature_dim, generator=generator) * feature_dim**-0.5)
+        self.scale = scale
+
+    def forward(self, features: Tensor) -> Tensor:
+        unit = nn.functional.normalize(features, dim=1)
+        found: Tensor = self.scale * unit @ (self.weight / (self.weight.norm(dim=1, keepdim=True) + 1 / 32)).T
+        return found
+
+
+def sampled(on: Tensor, counts: Tensor, power: float) -> Tensor:
+    r"""What rows (B,) would count if tags were drawn as :math:`n_c^{1 - p}` and then a row that has it, mean 1.
+
+    0 draws rows as they come, 1 all tags alike, 2 rare tags as often as frequent ones are. A row counts the mean of
+    :math:`n_c^{-p}` over its marks; one without marks counts 1.
+
+    Args:
+        on: bool (B, L).  counts: (L,), at least 1 each.
+    """
+    marks = on.to(counts)
+    number = marks.sum(dim=1)
+    each = marks @ counts.clamp(min=1).pow(-power) / number.clamp(min=1)
+    marked = number > 0
+    mean = each[marked].mean() if bool(marked.any()) else each.new_ones(())
+    return torch.where(marked, each / mean, torch.ones_like(each))
 
 
 class COMIC(Term):
     r"""Learns `Tags` of a long tail whose marks are not complete: correction, modification and balance in one term.
 
-    .. math:: L = L_{mod}(z) + c\, L_{cor}(z) + \tfrac12 \big( L_{mod}(z^{head}) + L_{mod}(z^{tail}) \big)
+    .. math:: L = \sum_{s} \big( L_{mod}(z^s) + c\, L_{cor}(z^s) \big) + b \big( h\, D(z^{head}, z) +
+              (1 - h)\, D(z^{tail}, z) \big), \quad h = \frac{L_{mod}(z^{head})^2}{L_{mod}(z^{head})^2 +
+              L_{mod}(z^{tail})^2}
 
-    *Correction*: from the second epoch on tags that are surely on are recalled (`recalled`), and their class weights
-    follow what has been recalled. *Modification*: `modifier_loss`. *Balance*: the same head looks at features whose
-    part along their running mean is taken out (leaning to frequent tags) or turned round (leaning to rare ones):
+    over three streams s: the network itself, for which all tags count alike, one that leans to frequent and one that
+    leans to rare tags (`sampled`, with powers 1, 0 and 2 of the counts, stands for drawing rows that often). The two
+    have cosine heads and, with a trained encoder, networks of their own. *Modification*: `modifier_loss`. *Correction*:
+    from the second epoch on tags that are surely on are recalled (`recalled`), and class weights follow what has been
+    recalled; in it the two streams look at `leaning` features. *Balance*: what both say of a tag, detached, is a second
+    target of the network, D the binary cross-entropy.
 
-    .. math:: x^{head} = \hat x - \cos(\hat x, \hat c)\, \hat c, \qquad
-              x^{tail} = \hat x + 2 \cos(\hat x, \hat c)\, \hat c
+    The released code of the source leaves the distillation out; then its other streams move nothing that is used.
 
-    The source has three networks and cosine heads for it; this is one network with one head, at a third of the cost.
-
-    Marks that say off are taken for missing ones, as in the source. Sums are divided by the number of rows, so that the
-    learning rate does not hang on the batch. Use it with `loss=terms_alone`.
+    Marks that say off are taken for missing ones, as in the source. Sums are divided by the number of entries, so that
+    the learning rate does not hang on the batch. Use it with `loss=terms_alone`.
 
     Args:
         threshold: tau of `recalled`.
         correction: c.
         kappa: of the weights of tags.
-        balance: factor of the two leaning views; 0: none.
+        balance: b; 0: the network alone.
+        apart: whether streams have networks of their own, at three times the cost, or see the features of the one.
 
     Attributes:
         recalled_: how many marks the last epoch added.
@@ -161,20 +202,28 @@ class COMIC(Term):
     counts: Tensor
     added: Tensor
     found: Tensor
-    centre: Tensor
+    centres: Tensor
     together: Tensor
 
     def __init__(
-        self, threshold: float = 0.7, *, correction: float = 0.2, kappa: float = 1 / 6, balance: float = 1.0
+        self,
+        threshold: float = 0.7,
+        *,
+        correction: float = 0.2,
+        kappa: float = 1 / 6,
+        balance: float = 1.0,
+        apart: bool = True,
     ) -> None:
         super().__init__()
         share(threshold, "threshold", open_top=False)
         for name, value in (("correction", correction), ("kappa", kappa), ("balance", balance)):
             above(value, name, open_bottom=False)
         self.threshold, self.correction, self.kappa, self.balance = threshold, correction, kappa, balance
+        self.apart = apart
         self.marks: Tags | None = None
-        for name in ("counts", "added", "found", "centre", "together"):
+        for name in ("counts", "added", "found", "centres", "together"):
             self.register_buffer(name, torch.zeros(0))
+        self.heads, self.networks = nn.ModuleList(), nn.ModuleList()
         self.epoch = 0
 
     @property
@@ -186,7 +235,14 @@ class COMIC(Term):
         table = self.marks.table(self.marks.labels, -1) == 1
         self.counts, self.together = table.sum(dim=0).float(), co_occurrence(table)
         self.added, self.found = torch.zeros_like(self.counts), torch.zeros_like(self.counts)
-        self.centre, self.epoch = self.counts.new_zeros(int(learner.encoder_.feature_dim)), 0
+        width, self.epoch = int(learner.encoder_.feature_dim), 0
+        self.centres = self.counts.new_zeros(2, width)
+        if self.balance:
+            generator = torch.Generator().manual_seed(int(learner.seed))
+            self.heads = nn.ModuleList(CosineTags(width, table.shape[1], generator) for _ in range(2)).to(self.counts)
+            encoder = learner.encoder_
+            if self.apart and isinstance(encoder, TrainableEncoder):
+                self.networks = nn.ModuleList(copy.deepcopy(encoder) for _ in range(2)).to(self.counts.device)
 
     def on_epoch_start(self, epoch: int) -> None:
         self.epoch, self.found, self.added = epoch, self.added, torch.zeros_like(self.added)
@@ -195,21 +251,41 @@ class COMIC(Term):
         assert self.marks is not None
         assert step.view is not None
         table = table_of(step, self.marks)
-        odds, on, features = table.log_odds, table.on, table.features
+        odds, on = table.log_odds, table.on
         beside = attention(on, self.together.to(odds))
         weight = tag_weight(self.counts, self.kappa).to(odds)
-        value = modifier_loss(odds, on, weight, beside)
-        if self.epoch and self.correction:
+        follows = tag_weight(self.counts + self.found.to(self.counts), self.kappa).to(odds)
+        correct = bool(self.epoch and self.correction)
+        counts = self.counts.to(odds)
+        rows = sampled(on, counts, 1.0) if self.balance else None
+        value = modifier_loss(odds, on, weight, beside, rows=rows)
+        if correct:
             more = recalled(odds.detach(), on, self.threshold)
             self.added = self.added + (more & ~on).sum(dim=0).to(self.added)
-            follows = tag_weight(self.counts + self.found.to(self.counts), self.kappa).to(odds)
-            value = value + self.correction * correction_loss(odds, more, on, follows)
+            value = value + self.correction * correction_loss(odds, more, on, follows, rows=rows)
         if self.balance:
-            with torch.no_grad():
-                self.centre = (0.9 * self.centre.to(features) + features.mean(dim=0)).detach()
-            for view in leaning(features, self.centre):
-                leant = step.view.head(view)
-                value = value + 0.5 * self.balance * modifier_loss(leant, on, weight, beside)
+            parts, targets = [], []
+            for stream, power in enumerate((0.0, 2.0)):
+                features = table.features
+                if len(self.networks):
+                    network = cast(TrainableEncoder, self.networks[stream])
+                    features = network.encode(step.view.arrays)
+                rows = sampled(on, counts, power)
+                said = self.heads[stream](features)
+                parts.append(modifier_loss(said, on, weight, beside, rows=rows))
+                targets.append(said.detach().sigmoid())
+                value = value + parts[-1]
+                if correct:
+                    with torch.no_grad():
+                        centre = 0.9 * self.centres[stream].to(features) + features.mean(dim=0)
+                        self.centres[stream] = centre.to(self.centres)
+                    leant = self.heads[stream](leaning(features, centre)[stream])
+                    more = recalled(leant.detach(), on, self.threshold)
+                    value = value + self.correction * correction_loss(leant, more, on, follows, rows=rows)
+            squares = torch.stack(parts).detach().square()
+            share_of_head = squares[0] / squares.sum().clamp(min=TINY)
+            wanted = share_of_head * targets[0] + (1 - share_of_head) * targets[1]  # the loss is linear in its target
+            value = value + self.balance * (nn.functional.softplus(odds) - wanted * odds).sum()
         return value / on.numel()
 
 

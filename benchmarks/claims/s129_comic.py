@@ -88,7 +88,7 @@ def main():
         baseline="; ".join(f"{n} {shown(total[n])}, rare {shown(rare[n])}" for n in ("asymmetric", "cross-entropy")),
         interval=f"gain on asymmetric {shown(gains[0])}, rare {shown(gains[1])}",
         came_out=interval(gains[0])[0] >= 1 and interval(gains[1])[0] >= 2 and np.mean(right) >= 0.7,
-        note="one network with one head and leaning views, in place of three networks",
+        note="drawing of rows by weights",
         dry=given.dry,
     )
 

@@ -14,6 +14,7 @@ from anygrain.labels import LabelError, Tags
 from anygrain.learn import Learner
 from anygrain.robust import COMIC, PUMLC, method
 from anygrain.robust.comic import (
+    CosineTags,
     attention,
     co_occurrence,
     correction_loss,
@@ -21,6 +22,7 @@ from anygrain.robust.comic import (
     leaning,
     modifier_loss,
     recalled,
+    sampled,
     tag_weight,
 )
 from anygrain.robust.pu_mlc import adaptive_temperature, mixed_consistency, variational_pu
@@ -209,3 +211,59 @@ def test_labels_of_classes_are_refused(rows, term):
     x, truth, _ = rows
     with pytest.raises(LabelError, match="is for Tags: what is known of the tags of each row"):
         Learner(terms=[term]).fit(x, truth[:, 0])
+
+
+class TestStreams:
+    def test_what_rows_count(self):
+        on = torch.tensor([[1, 0, 0], [1, 1, 0], [0, 0, 1], [0, 0, 0]]).bool()
+        counts = torch.tensor([4.0, 2.0, 1.0], dtype=torch.float64)
+        assert torch.equal(sampled(on, counts, 0.0), torch.ones(4, dtype=torch.float64))
+        by_hand = torch.tensor([1 / 4, (1 / 4 + 1 / 2) / 2, 1.0], dtype=torch.float64)
+        assert torch.allclose(sampled(on, counts, 1.0)[:3], by_hand / by_hand.mean())
+        assert float(sampled(on, counts, 2.0)[3]) == 1
+        assert torch.equal(sampled(on[3:], counts, 1.0), torch.ones(1, dtype=torch.float64))
+
+    def test_with_even_rows_the_losses_are_what_they_were(self):
+        odds, on = drawn(3)
+        weight, even = torch.tensor([1.0, 1.2, 1.5], dtype=torch.float64), torch.ones(7, dtype=torch.float64)
+        beside = attention(on, co_occurrence(on).double())
+        assert torch.equal(modifier_loss(odds, on, weight, beside), modifier_loss(odds, on, weight, beside, rows=even))
+        assert torch.equal(correction_loss(odds, on, on, weight), correction_loss(odds, on, on, weight, rows=even))
+        part = sum(modifier_loss(odds[i : i + 1], on[i : i + 1], weight, beside[i : i + 1]) * (i + 1) for i in range(7))
+        assert torch.allclose(modifier_loss(odds, on, weight, beside, rows=even.cumsum(0)), part)
+
+    def test_the_cosine_head_does_not_see_the_length_of_features(self):
+        head = CosineTags(5, 3, torch.Generator().manual_seed(0))
+        x = torch.randn(4, 5, generator=torch.Generator().manual_seed(1))
+        assert torch.allclose(head(x), head(7 * x), atol=1e-5)
+        assert float(head(x).abs().max()) <= 16
+
+
+def test_what_is_held_out_of_tags_is_of_the_method_and_has_not_seen_the_row():
+    """Marks of a row that are turned round move what is held out of the row itself only through others."""
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(120, 6))
+    on = (x[:, :3] + 0.5 * generator.normal(size=(120, 3)) > 0).astype(int)
+    turned = on.copy()
+    turned[0] = 1 - turned[0]
+    models = [
+        Learner(**method("gce"), seed=0, epochs=10).fit(x, Tags(torch.from_numpy(table))) for table in (on, turned)
+    ]
+    recipe = Learner(seed=0).fit(x, Tags(torch.from_numpy(on)))
+    said = [model.held_out_log_probs_.reshape(120, 3, 2)[0, :, 1] for model in models]
+    assert np.abs(said[0] - said[1]).max() < 0.1
+    fitted = [np.log(model.predict_proba(x)[0]) for model in models]
+    assert np.abs(fitted[0] - fitted[1]).max() > 0.1
+    assert models[0].own_held_out_
+    assert not np.allclose(models[0].held_out_log_probs_, recipe.held_out_log_probs_, atol=0.01)
+
+
+def test_terms_of_marks_alone_start_where_unmarked_tags_are_off():
+    """With no epoch of the term, the model is that of tags that are off where they are not marked."""
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(120, 6))
+    on = (x[:, :3] > 0.5).astype(int)
+    marks = np.where((on == 1) & (generator.random(on.shape) < 0.5), 1, -1)
+    started = Learner(**method("pu_mlc"), seed=0, epochs=0).fit(x, Tags(torch.from_numpy(marks)))
+    off = Learner(seed=0).fit(x, Tags(torch.from_numpy(marks.clip(0))))
+    assert np.allclose(started.predict_proba(x), off.predict_proba(x), atol=1e-6)
