@@ -219,3 +219,10 @@ def test_what_cannot_be_asked(
     assert said in error
     assert error.count("\n") == 1
     assert not out.exists()
+
+
+@pytest.mark.parametrize("of", ["gold", "stars", "tags"])
+def test_rows_of_another_table_are_all_new(folder: Path, of: str) -> None:
+    rows = read(ask(folder, of, "new.csv", "--n", str(N), "--table", str(folder / "rows.csv")))
+    assert len({r["row"] for r in rows}) == N
+    assert all(float(r["gain"]) > 0 for r in rows)
