@@ -17,6 +17,7 @@ from anygrain.labels import All, Labels, Positive, aggregate
 from anygrain.labels.class_prior import PriorEstimate
 from anygrain.program.audited import audited
 from anygrain.program.held_out import said_of
+from anygrain.program.measure_bags import measured_bags
 from anygrain.program.measure_classes import MeasuredClasses
 from anygrain.program.screen import Screen
 from anygrain.program.setup import dimensions, make_learner
@@ -104,6 +105,13 @@ class ClassSpace(Space[Dataset]):
                 f"accuracy was not measured; held-out evidence per row {held['evidence_per_row']:.2f} "
                 f"(chance {held['chance']:.2f})"
             )
+        for asked in (metrics.get("bags") or {}).get("questions", []):
+            if "accuracy" in asked:
+                screen.line(
+                    f"{asked['kind']} of {counted(asked['bags'], 'bag')} that were held out: right "
+                    f"{asked['accuracy']:.2f} of the time, log loss {asked['log_loss']:.2f}, calibration error "
+                    f"{asked['ece']:.2f}"
+                )
         if metrics["learner"]["exact_only_won"]:
             several = any(e["kind"] != "Exact" for e in metrics["evidence"])
             left_out = (
@@ -121,6 +129,7 @@ class ClassSpace(Space[Dataset]):
         if len(crowd) > 1:
             least = min(crowd, key=lambda s: s["agreement"])
             said.append(f"{least['name']} agrees with the rest {100 * least['agreement']:.0f} % of the time")
+        said += [q["note"] for q in [metrics.get("bags") or {}] if q.get("unit") == "instance" and q["note"]]
         said += [*metrics["warnings"], *metrics["notes"]]
         for sentence in said:
             screen.line(f"worth knowing: {sentence}")
@@ -150,6 +159,9 @@ class ClassMeasurement(Measurement):
             "suspects": measured.suspects(),
             "learner": _learnt(learner, config),
         }
+        bags = measured_bags(dataset, learner)
+        if bags is not None:
+            self.metrics["bags"] = bags
         self.notes = seen_note(learner)
         if learner.class_prior_estimate_ is not None:
             self.notes += prior_notes(dataset, learner.class_prior_estimate_)

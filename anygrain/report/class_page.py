@@ -9,6 +9,7 @@ import numpy as np
 
 from anygrain.report.balance import BalanceDisplay
 from anygrain.report.confusion import ConfusionDisplay
+from anygrain.report.heat import HeatDisplay
 from anygrain.report.intervals import IntervalDisplay
 from anygrain.report.parts import MOST_LINES, TEXT, WIDE, flagged_rows, floats, history, limits, map_rows
 from anygrain.report.reliability import ReliabilityDisplay
@@ -38,8 +39,13 @@ def class_contents(metrics: Mapping[str, Any], labels: Mapping[str, np.ndarray])
     panels = _panels(metrics.get("confusion") or [])
     evaluation = metrics.get("evaluation") or {"entries": []}
     evidence = metrics.get("evidence") or []
+    bags = metrics.get("bags") or {}
     return {
         "run": metrics,
+        "bags": [{**entry, "svg": Markup(_heat(entry))} for entry in bags.get("entries", [])],
+        "bag_answers": [
+            {**q, "svg": Markup(_bins(q["reliability"]))} for q in bags.get("questions", []) if q.get("reliability")
+        ],
         "data": metrics.get("data") or {},
         "ours": next((entry for entry in evaluation["entries"] if entry["ours"]), None),
         "versus": next((e for e in evaluation["entries"] if e["key"] == "exact_only"), None),
@@ -65,10 +71,16 @@ def _compared(evaluation: Mapping[str, Any] | None) -> str | None:
     return display.to_svg(TEXT, title="Accuracy of ours and of the baselines, with intervals", line=34)
 
 
+def _heat(bag: Mapping[str, Any]) -> str:
+    return HeatDisplay(bag["score"], bag["coords"], f"probability of {bag['class']}").to_svg()
+
+
 def _reliability(evaluation: Mapping[str, Any] | None, key: str) -> str | None:
     bins = (evaluation or {}).get(key)
-    if not bins:
-        return None
+    return _bins(bins) if bins else None
+
+
+def _bins(bins: Sequence[Mapping[str, Any]]) -> str:
     low, high = limits(bins)
     confidence, accuracy, count = (floats(b[name] for b in bins) for name in ("confidence", "accuracy", "rows"))
     return ReliabilityDisplay(confidence, accuracy, count, low=low, high=high).to_svg()
