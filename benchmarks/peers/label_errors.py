@@ -1,6 +1,7 @@
-"""Finding wrong labels: ours beside cleanlab, from the same held-out probabilities in the same run.
+r"""Finding wrong labels: ours beside cleanlab, from the same held-out probabilities in the same run.
 
-    ANYGRAIN_DATA=/path/to/data python benchmarks/peers/label_errors.py [--only single,votes,tags,tokens,time]
+    ANYGRAIN_DATA=/path/to/data python benchmarks/peers/label_errors.py \
+        [--only single,votes,rules,annotators,numbers,tags,tokens,time]
 
 The peer needs `pip install --no-deps cleanlab termcolor tqdm`; without it, ours alone is measured. Probabilities come
 from softmax regression that is cross-fitted (5 folds) on the labels that are judged, errors included. A seed is
@@ -26,8 +27,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from results import write_section
 
-from anygrain.audit import suspects
-from anygrain.labels import Crowd, Exact, Tags
+from anygrain.audit import judge_annotators, suspects
+from anygrain.labels import Crowd, Exact, Rules, Tags, Value, aggregate
 
 HAS_PEER = importlib.util.find_spec("cleanlab") is not None and importlib.util.find_spec("termcolor") is not None
 RULES = ("self_confidence", "normalized_margin", "confidence_weighted_entropy")
@@ -286,6 +287,108 @@ def votes() -> str:
     return table.markdown()
 
 
+def rules() -> str:
+    """Votes of labelling functions, alone and beside a model that learnt from them."""
+    import pandas
+    from rules import load
+
+    table = Table()
+    for name in ("weak_youtube", "weak_trec", "weak_hausa"):
+        votes, truth, k = load(name)
+        labels = Rules(torch.from_numpy(votes), k)
+        found = aggregate(labels.with_own_channels()).posterior.argmax(dim=1).numpy()
+        texts = pandas.read_parquet(folder(name) / f"{name}.parquet")
+        column = next(c for c in texts.columns if c not in ("split", "label", "weak_labels"))
+        features = text_features(texts[column].astype(str).tolist())
+        p = cross_fitted(features, found, k, 0, penalty=3e-3)
+        wrong = labels.votes.numpy() != truth[labels.record_instances.numpy()]
+        ways = {"votes alone": None, "beside a model of them": np.log(p.clip(1e-12))}
+        table.add(name, wrong, {way: suspects(x, labels)["prob_wrong"].to_numpy() for way, x in ways.items()})
+    return table.markdown()
+
+
+def annotators() -> str:
+    """How often intervals of annotators' accuracy hold the share of their votes that is right."""
+    from crowd import load
+
+    lines = ["| crowd | annotators | interval | holds | mean width | mean error |", "|---" * 6 + "|"]
+    for name in (*VOTES, "sentiment_500"):
+        item, who, vote, truth, k = load(name)
+        votes = Crowd(*map(torch.from_numpy, (item, who, vote)), k, n_items=len(truth))
+        fitted = aggregate(votes)
+        judged = judge_annotators(fitted.labels)
+        gold = truth[item] >= 0
+        count, known = np.bincount(who), np.bincount(who[gold], minlength=len(judged.names))
+        right = np.bincount(who[gold], (vote == truth[item])[gold], minlength=len(judged.names))
+        seen = known >= 10
+        share = right[seen] / known[seen]
+        channel = fitted.channels[0]
+        plain = [channel.accuracy(fitted.prior), *channel.accuracy_interval(fitted.prior)]
+        ways = {
+            "of the channel": [t.numpy()[seen] for t in plain],
+            "judge_annotators": [t[seen] for t in (judged.accuracy, judged.accuracy_low, judged.accuracy_high)],
+        }
+        for way, (mean, low, high) in ways.items():
+            # where few of the votes are on items with gold, their share strays from that of all votes
+            stray = 1.96 * np.sqrt((1 - known[seen] / count[seen]) * mean * (1 - mean) / known[seen])
+            holds = (share >= mean - np.hypot(mean - low, stray)) & (share <= mean + np.hypot(high - mean, stray))
+            cells = f"{holds.mean():.2f} | {(high - low).mean():.3f} | {(mean - share).mean():+.3f}"
+            lines.append(f"| {name} | {seen.sum()} | {way} | {cells} |")
+            print(lines[-1], flush=True)
+    return "\n".join(lines)
+
+
+def numbers() -> str:
+    """Numbers of which some are those of other rows; means of models that were cross-fitted on them."""
+    import pandas
+    from sklearn.datasets import load_breast_cancer, load_diabetes
+    from sklearn.ensemble import HistGradientBoostingRegressor
+    from sklearn.linear_model import RidgeCV
+    from sklearn.model_selection import cross_val_predict
+
+    abalone = pandas.read_parquet(folder("abalone") / "abalone.parquet")
+    rings = next(c for c in abalone.columns if "ring" in c.lower())
+    diabetes, cells = load_diabetes(), load_breast_cancer().data
+    others = np.delete(cells, [4, 14, 24], axis=1)
+    sets = {
+        "abalone": (
+            pandas.get_dummies(abalone.drop(columns=[rings])).to_numpy(float),
+            abalone[rings].to_numpy(float),
+            HistGradientBoostingRegressor(max_iter=60, random_state=0),
+        ),
+        "diabetes": (diabetes.data, diabetes.target.astype(float), RidgeCV()),
+        "smoothness of cells": (others / others.std(axis=0), 100 * cells[:, 4], RidgeCV()),
+    }
+    lines = ["| set | planted | expected | ECE | AUROC | AUROC of cleanlab |", "|---" * 6 + "|"]
+    for name, (x, y, model) in sets.items():
+        for share in (0.0, 0.02, 0.05, 0.1, 0.2):
+            found: dict[str, list[float]] = {}
+            for seed in range(SEEDS):
+                rng = np.random.default_rng(seed)
+                given = np.where(rng.random(len(y)) < share, rng.permutation(y), y)
+                wrong = given != y
+                mean = cross_val_predict(model, x, given, cv=5)
+                variance = np.full(len(y), np.var(given - mean))
+                score = suspects((mean, variance), Value(torch.from_numpy(given)))["prob_wrong"].to_numpy()
+                found.setdefault("planted", []).append(wrong.mean())
+                found.setdefault("expected", []).append(score.mean())
+                if not wrong.any():
+                    found.setdefault("ece", []).append(score.mean())
+                    continue
+                got = scores(wrong, score)
+                found.setdefault("ece", []).append(got["ece"])
+                found.setdefault("auroc", []).append(got["auroc"])
+                if HAS_PEER:
+                    from cleanlab.regression.rank import get_label_quality_scores
+
+                    quality = get_label_quality_scores(given, mean)
+                    found.setdefault("peer", []).append(float(roc_auc_score(wrong, -quality)))
+            columns = [_cell(found[key]) if key in found else "" for key in ("expected", "ece", "auroc", "peer")]
+            lines.append(f"| {name} | {np.mean(found['planted']):.3f} | " + " | ".join(columns) + " |")
+            print(lines[-1], flush=True)
+    return "\n".join(lines)
+
+
 def tags() -> str:
     from scipy.sparse import csr_matrix
 
@@ -431,6 +534,24 @@ REMARKS = {
         "Every vote is judged. Without features the peer, which needs probabilities, has the class shares; ours has "
         "the votes alone. With features both have softmax regression cross-fitted on the majority.",
     ),
+    "rules": (
+        "Finding wrong votes of rules",
+        "The model is softmax regression on the words, cross-fitted on what the rules say together. Rules that see the "
+        "features are judged by the mean of what they say alone and of its product with the model.",
+    ),
+    "annotators": (
+        "Intervals of annotators' accuracy",
+        "Annotators with ten votes or more on items with gold. 95 % intervals; holds: share of annotators whose share "
+        "of right votes lies inside, chance allowed for where gold covers a part of their votes. The error is that of "
+        "the mean. Shares of items that all mistake are those of `anygrain.audit.accuracies`, which were found on "
+        "these crowds together.",
+    ),
+    "numbers": (
+        "Finding wrong numbers",
+        "A share of the numbers is drawn again from all of them. Gradient boosting (abalone) or ridge regression, "
+        "cross-fitted on the numbers as they are; the variance given is that of the residuals. Expected: mean "
+        "probability of being wrong. ± is the half width of a 95 % interval over three seeds.",
+    ),
     "tags": (
         "Finding wrong tags",
         "Entries are flipped at a rate of its own for each tag, 2 to 20 %. Softmax regression per tag, cross-fitted.",
@@ -452,7 +573,16 @@ def main() -> None:
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     skipped = "" if HAS_PEER else "\n\ncleanlab skipped: `pip install --no-deps cleanlab termcolor tqdm` brings it."
-    runs = {"single": single, "votes": votes, "tags": tags, "tokens": tokens, "time": timed}
+    runs = {
+        "single": single,
+        "votes": votes,
+        "rules": rules,
+        "annotators": annotators,
+        "numbers": numbers,
+        "tags": tags,
+        "tokens": tokens,
+        "time": timed,
+    }
     for name in given.only.split(","):
         if name != "time" and "ANYGRAIN_DATA" not in os.environ:
             print(f"{name} left out: ANYGRAIN_DATA is not set.")

@@ -147,3 +147,16 @@ def test_tags_bags_and_numbers_are_audited_too(made):
     assert of_numbers.prob_wrong.argmax() == 9
     assert of_numbers.posterior is None
     assert set(of_numbers.rows()) >= {"prob_wrong", "outlier"}
+
+
+def test_rows_say_how_many_votes_they_need(made):
+    x, truth, _, _ = made
+    generator = torch.Generator().manual_seed(0)
+    votes = Crowd.simulate(torch.from_numpy(truth), 3, generator=generator, n_annotators=5, votes_per_item=2)
+    log_probs = np.full((300, 3), np.log(0.05))
+    log_probs[np.arange(300), truth] = np.log(0.9)
+    rows = audit(log_probs, x, votes, value=False).rows()
+    agree = (votes.votes.reshape(300, 2) == torch.from_numpy(truth)[:, None]).all(dim=1).numpy()
+    assert (rows["votes_needed"] >= 0).all()
+    assert rows["votes_needed"][agree].mean() < rows["votes_needed"][~agree].mean()
+    assert "votes_needed" not in audit(log_probs, x, truth, value=False).rows()

@@ -313,3 +313,17 @@ def test_a_model_that_says_nothing_of_the_labels_speaks_against_none():
     tags = Tags(torch.stack([given, torch.zeros(24, dtype=torch.long)], dim=1))
     p = torch.full((24, 2), 0.5, dtype=F)
     assert (suspects(p.log().repeat_interleave(2, dim=0), tags)["prob_wrong"] < 0.05).all()
+
+
+def test_rules_that_see_x_are_not_confirmed_by_a_model_of_them():
+    """Three rules fire together on half of the rows and are wrong alike; the model has learnt just that."""
+    rng = np.random.default_rng(0)
+    truth = rng.integers(2, size=600)
+    wrong = rng.random(600) < 0.3
+    said = np.where(wrong, 1 - truth, truth)
+    votes = np.where(rng.random((600, 3)) < 0.5, said[:, None], -1)
+    sure = np.full((600, 2), np.log(0.02))
+    sure[np.arange(600), said] = np.log(0.98)
+    given = {see: suspects(sure, Rules(torch.from_numpy(votes), 2, given_x=see)).prob_wrong.mean() for see in (0, 1)}
+    alone = suspects(None, Rules(torch.from_numpy(votes), 2)).prob_wrong.mean()
+    assert given[0] < given[1] < alone + 1e-9
