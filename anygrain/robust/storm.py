@@ -13,6 +13,8 @@ The trivial minimum w = 0 is kept away by the normalisation over the batch befor
 from __future__ import annotations
 
 import math
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -80,8 +82,39 @@ def group_mean_and_std(values: Tensor, group: Tensor, n_groups: int) -> tuple[Te
     return mean, square.sqrt()
 
 
+class Window:
+    """Statistics of the samples of the last batches, beside which those of a batch are seen; anew every epoch.
+
+    Args:
+        batches: how many, with the one at hand.
+    """
+
+    def __init__(self, batches: int = 1) -> None:
+        self.own: deque[Tensor] = deque(maxlen=batches - 1)
+        self.group: deque[Tensor] = deque(maxlen=batches - 1)
+
+    def clear(self) -> None:
+        self.own.clear()
+        self.group.clear()
+
+    def with_past(self, own: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
+        """Statistics (B', 4) and groups (B',) of a batch, first, and of those before it, which it then joins."""
+        found = torch.cat([own, *self.own]), torch.cat([group, *self.group])
+        self.own.append(own)
+        self.group.append(group)
+        return found
+
+
 def sample_features(
-    losses: Tensor, tops: Tensor, agree: Tensor, classes: Tensor, n_classes: int, *, by_class: bool, category: str
+    losses: Tensor,
+    tops: Tensor,
+    agree: Tensor,
+    classes: Tensor,
+    n_classes: int,
+    *,
+    by_class: bool,
+    category: str,
+    window: Window | None = None,
 ) -> Tensor:
     """Features (B, 19) of samples, without gradient.
 
@@ -91,17 +124,19 @@ def sample_features(
         classes: (B,) of the samples.
         by_class: whether groups are those of a class, or of all.
         category: "all", or "own": samples that agree and those that do not are groups of their own.
+        window: of batches that groups are made of; the batch alone where not given.
     """
     own = torch.stack([losses.mean(dim=0), losses.std(dim=0), tops.mean(dim=0), tops.std(dim=0)], dim=1)
     group = classes if by_class else torch.zeros_like(classes)
     if category == "own":
         group = 2 * group + agree.to(group)
-    number = 2 * n_classes
-    mean, std = group_mean_and_std(own, group, number)
-    bulk = mean[group, 0], mean[group, 1]
-    fit = torch.stack([kind(own[:, 0], own[:, 1], *bulk) for kind in (normal_divergence, normal_overlap)], dim=1)
-    fit_mean, fit_std = group_mean_and_std(fit, group, number)
-    triples = [own, mean[group], std[group], fit, fit_mean[group], fit_std[group]]
+    number, n = 2 * n_classes, len(own)
+    every, whose = (own, group) if window is None else window.with_past(own.detach(), group)
+    mean, std = group_mean_and_std(every, whose, number)
+    bulk = mean[whose, 0], mean[whose, 1]
+    fit = torch.stack([kind(every[:, 0], every[:, 1], *bulk) for kind in (normal_divergence, normal_overlap)], dim=1)
+    fit_mean, fit_std = group_mean_and_std(fit, whose, number)
+    triples = [own, mean[group], std[group], fit[:n], fit_mean[group], fit_std[group]]
     return torch.cat([*triples, agree.to(own)[:, None]], dim=1).detach()
 
 
@@ -192,6 +227,8 @@ class Storm(Procedure):
         floor: weights are raised to this.
         relative: weights are divided by the largest of the batch.
         threshold: weights become 0 or 1 at it; None leaves them as they are.
+        window: batches whose samples a sample is compared with, its own and those before it in the epoch.
+        inner_steps: weighted steps of the head for every step of the rescaler, all of which it learns from.
         warm_up: epochs without weights before.
         step: "adam" or "sgd", of the head.
         meta_rate: learning rate of the rescaler.
@@ -213,6 +250,8 @@ class Storm(Procedure):
         floor: float = 0.0,
         relative: bool = False,
         threshold: float | None = None,
+        window: int = 1,
+        inner_steps: int = 1,
         warm_up: int = 0,
         step: Literal["adam", "sgd"] = "adam",
         meta_rate: float = 0.01,
@@ -227,13 +266,22 @@ class Storm(Procedure):
             raise LabelError(f'category is "{category}" and step "{step}"; expected all or own, and adam or sgd')
         if passes < 1:
             raise LabelError(f"passes is {passes}; expected 1 or more, since deviations need two passes")
+        if window < 1 or inner_steps < 1:
+            raise LabelError(f"window is {window} and inner_steps {inner_steps}; expected 1 or more of both")
+        self.window, self.inner_steps = window, inner_steps
         self.passes, self.by_class, self.category = passes, by_class, category
         self.floor, self.relative, self.threshold, self.warm_up = floor, relative, threshold, warm_up
         self.step, self.meta_rate, self.rescaler = step, meta_rate, rescaler
         self.epochs, self.batch_size, self.learning_rate = epochs, batch_size, learning_rate
 
     def look(
-        self, head: Head, parameters: Parameters, features: Tensor, target: Tensor, loss: Loss
+        self,
+        head: Head,
+        parameters: Parameters,
+        features: Tensor,
+        target: Tensor,
+        loss: Loss,
+        window: Window | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Losses (B,) with gradient, features (B, 19) and classes (B,) of samples under some parameters."""
         n = len(features)
@@ -258,6 +306,7 @@ class Storm(Procedure):
                 target.shape[1],
                 by_class=self.by_class,
                 category=self.category,
+                window=window,
             )
         return value, found, classes
 
@@ -283,28 +332,35 @@ class Storm(Procedure):
         parameters: Parameters,
         state: AdamState,
         rescalers: nn.ModuleList,
-        batch: tuple[Tensor, Tensor, Tensor],
+        batches: Sequence[tuple[Tensor, Tensor, Tensor]],
         other: tuple[Tensor, Tensor, Tensor],
         loss: Loss,
         rate: float,
-    ) -> tuple[Tensor, Parameters, AdamState, Tensor]:
-        """The rescaled loss of a second batch after a weighted step on the first, with gradient to the rescaler.
+        windows: tuple[Window, Window] | None = None,
+    ) -> tuple[Tensor, Parameters, AdamState, list[Tensor]]:
+        """The rescaled loss of a second batch after weighted steps on others, with gradient to the rescaler.
 
         Args:
-            batch, other: features (B, D), targets (B, K) and weights (B,) that labels were given, of mean 1 over all.
+            batches, other: features (B, D), targets (B, K) and weights (B,) that labels were given, of mean 1 over all.
+                A step is taken on each of `batches`.
+            windows: of these and of the second ones.
 
         Returns:
-            It, the parameters after the step, the optimiser's state, and the weights of the first batch.
+            It, the parameters after the steps, the optimiser's state, and the weights of each of the batches.
         """
-        value, found, classes = self.look(head, parameters, *batch[:2], loss)
-        weight = self.weigh(rescalers, found, classes)
-        objective = (weight * batch[2] * value).mean()
-        names, tensors = list(parameters), list(parameters.values())
-        gradients = torch.autograd.grad(objective, tensors, create_graph=weight.requires_grad)
-        moved, state = STEPS[self.step](parameters, dict(zip(names, gradients, strict=True)), state, rate)
-        after, found, classes = self.look(head, moved, *other[:2], loss)
+        inner, outer = (None, None) if windows is None else windows
+        weights = []
+        for batch in batches:
+            value, found, classes = self.look(head, parameters, *batch[:2], loss, inner)
+            weight = self.weigh(rescalers, found, classes)
+            objective = (weight * batch[2] * value).mean()
+            names, tensors = list(parameters), list(parameters.values())
+            gradients = torch.autograd.grad(objective, tensors, create_graph=weight.requires_grad)
+            parameters, state = STEPS[self.step](parameters, dict(zip(names, gradients, strict=True)), state, rate)
+            weights.append(weight.detach())
+        after, found, classes = self.look(head, parameters, *other[:2], loss, outer)
         meta = (self.weigh(rescalers, found, classes) * other[2] * after).mean()
-        return meta, moved, state, weight.detach()
+        return meta, parameters, state, weights
 
     def run(self, learner: Learner, features: Tensor, labels: Labels) -> None:
         takes_only(self, learner, "loss")
@@ -331,26 +387,31 @@ class Storm(Procedure):
             stepper = torch.optim.Adam(learnt, lr=self.meta_rate) if learnt else None
             parameters = {name: p.detach().clone().requires_grad_() for name, p in head.named_parameters()}
             state = AdamState.of(parameters)
+            windows = Window(self.window), Window(self.window)
             for epoch in range(epochs):
                 target = targets.of_epoch([_with(head, parameters)])
                 head.train()
                 total, weights = 0.0, []
-                for rows in targets.batches(size, generator):
-                    batch = features[rows], target[rows], share[rows]
+                for window in windows:
+                    window.clear()
+                parts = targets.batches(size, generator)
+                together = 1 if epoch < self.warm_up else self.inner_steps
+                for group in (parts[at : at + together] for at in range(0, len(parts), together)):
+                    batches = [(features[rows], target[rows], share[rows]) for rows in group]
                     if epoch < self.warm_up:
+                        (batch,) = batches
                         value = (batch[2] * loss(functional_call(head, parameters, batch[:1]), batch[1])).mean()
                         gradients = torch.autograd.grad(value, list(parameters.values()))
                         moved, state = STEPS[self.step](
                             parameters, dict(zip(parameters, gradients, strict=True)), state, rate
                         )
-                        weight = features.new_ones(len(rows))
+                        weight = [features.new_ones(len(group[0]))]
                     else:
-                        drawn = targets.rows[
-                            torch.randint(len(targets.rows), (max(len(rows), 2),), generator=generator)
-                        ]
+                        many = max(len(group[0]), 2)
+                        drawn = targets.rows[torch.randint(len(targets.rows), (many,), generator=generator)]
                         other = features[drawn], target[drawn], share[drawn]
                         value, moved, state, weight = self.meta_loss(
-                            head, parameters, state, rescalers, batch, other, loss, rate
+                            head, parameters, state, rescalers, batches, other, loss, rate, windows
                         )
                         if stepper is not None:
                             slopes = torch.autograd.grad(value, learnt, allow_unused=True)  # of absent classes none
@@ -363,9 +424,9 @@ class Storm(Procedure):
                         {name: p.detach() for name, p in state.second.items()},
                         state.steps,
                     )
-                    found[rows] = weight
-                    weights.append(weight)
-                    total += float(value.detach()) * len(rows)
+                    found[torch.cat(list(group))] = torch.cat(weight)
+                    weights += weight
+                    total += float(value.detach()) * sum(len(rows) for rows in group)
                 mean = torch.cat(weights)
                 history.append(
                     {

@@ -163,7 +163,7 @@ def test_rows_of_no_class_are_dropped():
 
 
 def test_a_head_without_a_hidden_layer_learns_a_projection_of_the_features():
-    labels, _, trusted = noisy(0.3)
+    labels, *_ = noisy(0.3)
     procedure = FewShotPrototypes(epochs=10, contrast=0, density=True, learning_rate=0.01)
     model = Learner(procedure=procedure).fit(X[:700], labels)
     assert model.score(X[700:], Y[700:]) > 0.75

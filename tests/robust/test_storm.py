@@ -19,6 +19,7 @@ from anygrain.robust.storm import (
     Hard,
     Rescaler,
     Storm,
+    Window,
     adam_step,
     group_mean_and_std,
     normal_divergence,
@@ -118,8 +119,8 @@ def test_a_step_of_adam_is_that_of_torch():
         assert torch.allclose(ours[name], value, atol=1e-12)
 
 
-@pytest.mark.parametrize("step", ["sgd", "adam"])
-def test_the_meta_gradient_is_that_of_finite_differences(step):
+@pytest.mark.parametrize(("step", "inner_steps"), [("sgd", 1), ("adam", 1), ("sgd", 3), ("adam", 3)])
+def test_the_meta_gradient_is_that_of_finite_differences(step, inner_steps):
     """Features are held fixed, as they carry no gradient."""
     torch.manual_seed(0)
     head = Linear(5, 3).double()
@@ -130,7 +131,7 @@ def test_the_meta_gradient_is_that_of_finite_differences(step):
     fixed = {6: torch.randn(6, FEATURES, dtype=torch.float64), 7: torch.randn(7, FEATURES, dtype=torch.float64)}
     plain = storm.look
 
-    def look(head, parameters, features, target, loss):
+    def look(head, parameters, features, target, loss, window=None):
         value, _, classes = plain(head, parameters, features, target, loss)
         return value, fixed[len(features)], classes
 
@@ -141,11 +142,11 @@ def test_the_meta_gradient_is_that_of_finite_differences(step):
         target = torch.eye(3, dtype=torch.float64)[torch.arange(n) % 3]
         return torch.randn(n, 5, dtype=torch.float64), target, torch.rand(n, dtype=torch.float64) + 0.5
 
-    first, second = batch(6), batch(7)
+    inner, second = [batch(6) for _ in range(inner_steps)], batch(7)
 
     def meta():
         return storm.meta_loss(
-            head, parameters, AdamState.of(parameters), rescalers, first, second, cross_entropy, 0.1
+            head, parameters, AdamState.of(parameters), rescalers, inner, second, cross_entropy, 0.1
         )[0]
 
     entries = [p for p in rescalers.parameters() if p.ndim == 2]
@@ -164,6 +165,33 @@ def test_the_meta_gradient_is_that_of_finite_differences(step):
         difference = (values[0] - values[1]) / 2e-5
         assert difference == pytest.approx(float(slope[at]), rel=1e-3, abs=1e-9)
         assert float(only[at]) != pytest.approx(float(slope[at]), rel=1e-2)  # the step counts as well
+
+
+def test_a_window_compares_samples_with_those_of_the_batches_before():
+    generator = torch.Generator().manual_seed(0)
+    losses, tops = (torch.rand(3, 15, generator=generator, dtype=torch.float64) for _ in range(2))
+    agree, classes = torch.rand(15, generator=generator) < 0.5, torch.arange(15) % 2
+    how = {"by_class": True, "category": "own"}
+    window, parts = Window(2), torch.arange(15).split(5)
+    found = [sample_features(losses[:, p], tops[:, p], agree[p], classes[p], 2, window=window, **how) for p in parts]
+    last_two = torch.cat([parts[2], parts[1]])
+    wanted = sample_features(losses[:, last_two], tops[:, last_two], agree[last_two], classes[last_two], 2, **how)
+    assert torch.allclose(found[2], wanted[:5])
+    alone = sample_features(losses[:, :5], tops[:, :5], agree[:5], classes[:5], 2, **how)
+    assert torch.equal(found[0], alone)
+    window.clear()
+    again = sample_features(losses[:, :5], tops[:, :5], agree[:5], classes[:5], 2, window=window, **how)
+    assert torch.equal(again, alone)
+
+
+def test_windows_and_several_inner_steps_find_wrong_labels():
+    given = np.where(np.arange(400) % 4 == 0, (Y[:400] + 1 + np.arange(400) % 9) % 10, Y[:400])
+    storm = Storm(epochs=10, window=3, inner_steps=2)
+    storm.finds_temperature = True  # one run is enough here
+    Learner(head="mlp", procedure=storm).fit(X[:400], given)
+    wrong = given != Y[:400]
+    assert storm.weights_[wrong].mean() < storm.weights_[~wrong].mean() - 0.15
+    assert not storm.weights_.isnan().any()
 
 
 def test_weights_of_one_half_are_plain_training_with_half_the_loss():
