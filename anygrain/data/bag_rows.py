@@ -26,11 +26,11 @@ def bag_rows(instances: str, table: Table, ids: np.ndarray) -> BagData:
     Raises:
         InputError: none of the three; a row without a bag; a file that cannot be read.
     """
+    if instances in table.columns:  # a folder of that name beside the configuration has come as an absolute path
+        return _of_source(instances, table)
     path = Path(instances)
     if path.is_dir():
         return BagData.from_folder(path, ids.tolist())
-    if instances in table.columns:
-        return _of_source(instances, table)
     if not path.is_file():
         raise InputError(
             f"data.instances is {quoted(instances)}: no folder, no file, and no column of {table.name}."

@@ -7,6 +7,7 @@
 from anygrain.report.balance import BalanceDisplay
 from anygrain.report.confusion import ConfusionDisplay
 from anygrain.report.coverage import CoverageDisplay
+from anygrain.report.heat import HeatDisplay
 from anygrain.report.histogram import ResidualDisplay
 from anygrain.report.history import HistoryDisplay
 from anygrain.report.intervals import IntervalDisplay
@@ -21,6 +22,7 @@ __all__ = [
     "BalanceDisplay",
     "ConfusionDisplay",
     "CoverageDisplay",
+    "HeatDisplay",
     "HistoryDisplay",
     "IntervalDisplay",
     "MapDisplay",

@@ -64,8 +64,8 @@ class HeatDisplay:
         x, y = self._limits(0), self._limits(1)
         width = min(width, LARGEST_SIDE * (x[1] - x[0]) / self.step)
         height = min(max(width * (y[1] - y[0]) / (x[1] - x[0]), 8), 1.5 * width)
-        side = min((width - 4) / (x[1] - x[0]), (height - 4) / (y[1] - y[0])) * self.step
-        drawing = Drawing(width, height, x=x, y=(y[1], y[0]), margins=(2, 2, 2, 2))
+        side = min(width / (x[1] - x[0]), height / (y[1] - y[0])) * self.step
+        drawing = Drawing(width, height, x=x, y=(y[1], y[0]), margins=(0, 0, 0, 0))
         largest = max(float(self.score.max()), 1e-12)
         for (left, top), score in zip(self.coords.tolist(), self.score.tolist(), strict=True):
             share = max(score / largest, 0.0)

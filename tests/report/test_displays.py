@@ -15,6 +15,7 @@ from anygrain.metrics import expected_calibration_error, wilson_interval
 from anygrain.report import (
     BalanceDisplay,
     ConfusionDisplay,
+    HeatDisplay,
     HistoryDisplay,
     IntervalDisplay,
     MapDisplay,
@@ -254,3 +255,24 @@ def test_the_marked_threshold_lies_on_the_line():
     assert len(mark) == 1
     assert f"{mark[0]['cx']},{mark[0]['cy']}" == line[2]
     display.plot()
+
+
+def test_heat_is_darkest_where_the_score_is_highest():
+    coords = np.array([[0, 0], [256, 0], [256, 512]])
+    boxes = attributes(HeatDisplay([0.1, 0.8, 0.4], coords).to_svg(), "rect", "heat")
+    dark = [float(box.get("fill-opacity", 1)) for box in boxes]
+    assert dark == pytest.approx([0.06 + 0.94 * 0.125, 1, 0.06 + 0.94 * 0.5], abs=1e-3)
+    first, second, third = (float(b["x"]) for b in boxes)
+    assert first < second == third
+    assert float(boxes[2]["y"]) - float(boxes[0]["y"]) == pytest.approx(2 * float(boxes[0]["height"]), abs=0.3)
+
+
+def test_heat_of_many_instances_keeps_the_highest_of_a_square():
+    rng = np.random.default_rng(0)
+    score = rng.random(40_000) * 0.5
+    score[777] = 1.0
+    display = HeatDisplay(score, rng.random((40_000, 2)) * 1e4)
+    assert len(display.score) <= 2500
+    assert display.score.max() == 1.0
+    with pytest.raises(ValueError, match="expected one or more"):
+        HeatDisplay([], np.zeros((0, 2)))
