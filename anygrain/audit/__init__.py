@@ -6,7 +6,9 @@ probabilities of its own where none are given, and everything else that this roo
 classes, `learn_noise` at how wrong labels come about.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from anygrain._lazy import on_first_use
 
 if TYPE_CHECKING:
     from anygrain.audit.agreement import Agreement, cohen_kappa, fleiss_kappa, krippendorff_alpha
@@ -73,12 +75,4 @@ _FILES = {
     "votes_needed": "further_votes",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Names are imported when first used: scikit-learn's import costs a second."""
-    if name not in _FILES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    file = _FILES[name]
-    return getattr(import_module(file if "." in file else f"{__name__}.{file}"), name)
+__getattr__ = on_first_use(__name__, _FILES)

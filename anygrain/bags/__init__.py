@@ -6,7 +6,9 @@ on the bags. Training strategies: `mhim` around any attention, `INS` for instanc
 `AggregateRegressor`, `AggregateClassifier`, the term `WithinBag`, and `private_means`.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from anygrain._lazy import on_first_use
 
 if TYPE_CHECKING:
     from anygrain.bags.aggregate_losses import aggregate_loss, bag_means, within_bag_spread
@@ -62,11 +64,4 @@ _FILES = {
     "within_bag_spread": "anygrain.bags.aggregate_losses",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Names are imported when first used: scikit-learn's import costs a second."""
-    if name not in _FILES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(_FILES[name]), name)
+__getattr__ = on_first_use(__name__, _FILES)

@@ -4,7 +4,9 @@
 of the head, and a `Procedure` to replace the recipe.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from anygrain._lazy import on_first_use
 
 if TYPE_CHECKING:
     from anygrain.learn.confidence_terms import ConfidenceDifference, PositiveConfidence, SimilarityConfidence
@@ -71,11 +73,4 @@ _FILES = {
     "load": "learner",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Names are imported when first used: scikit-learn's import costs a second."""
-    if name not in _FILES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"{__name__}.{_FILES[name]}"), name)
+__getattr__ = on_first_use(__name__, _FILES)

@@ -7,7 +7,9 @@ Skewed classes: `LogitAdjustment`, `ClassBalanced`, `AnyLoss`; skewed numbers: `
 `PUMLC`, `COMIC`. `method("gce")` gives the arguments of a `Learner` by a method's name; `all_methods()` lists them.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from anygrain._lazy import on_first_use
 
 if TYPE_CHECKING:
     from anygrain.robust.any_loss import AnyLoss
@@ -155,11 +157,4 @@ _FILES = {
     "subclass_balancing_loss": "subclass_balancing",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Names are imported when first used: scikit-learn's import costs a second."""
-    if name not in _FILES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"{__name__}.{_FILES[name]}"), name)
+__getattr__ = on_first_use(__name__, _FILES)
