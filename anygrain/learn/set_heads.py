@@ -1,4 +1,4 @@
-"""The head that learns from labels of few sets: small networks, by how much of them decays."""
+"""The head that learns from labels of few sets: small networks of several weight decays, averaged."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from anygrain.learn.head import Committee, make_head
 from anygrain.learn.recipe import Callback, Recipe, RecipeResult, RecipeState
 
 #: weight decay in units of that of an observation that speaks of one instance
-DECAYS = (1.0, 10.0, 100.0)
+DECAYS = (3.0, 10.0, 30.0)
 MOST = 2000  # sets up to which the network is tried: of more, a fit takes its time, and a linear head has learnt enough
 
 #: makes a recipe of a head, for a decay, from finished steps, with the graph of the rows where it is at hand
@@ -34,13 +34,13 @@ def fit_network(
 ) -> tuple[Recipe, RecipeResult, RecipeState]:
     r"""A recipe for every decay, what they found together, and finished steps.
 
-    A set is one observation however many instances it has, so the decay is taken per set. Few sets hardly tell which
-    decay is right, so the networks are weighed by how likely each makes the held-out evidence, and make a `Committee`:
+    A set is one observation however many instances it has, so the decay is taken per set. Held-out sets, few as they
+    are, do not tell which decay is right, so the networks are averaged, and make a `Committee` of C:
 
-    .. math:: \lambda_c = c \, \lambda_0 \frac{M}{N}, \qquad
-              z = \sum_c w_c t_c z_c, \qquad w_c \propto \prod_m P(o_m \mid z_c)
+    .. math:: \lambda_c = c \, \lambda_0 \frac{M}{N}, \quad c \in \{3, 10, 30\}, \qquad
+              z = \frac{t}{C} \sum_c t_c z_c
 
-    with t the temperature of each.
+    with t the temperatures of each and of all.
 
     Args:
         labels: M observations of N instances.
@@ -71,27 +71,22 @@ def fit_network(
         recipe = make("small-mlp", each, own, keep, graph)
         found.append(recipe.run())
         graph = recipe.graph if recipe.settings.neighbours else None
-    return recipe, _joined(recipe, found, decays, whole), whole
+    return recipe, _joined(recipe, found, whole), whole
 
 
-def _joined(recipe: Recipe, found: list[RecipeResult], decays: list[float], whole: RecipeState) -> RecipeResult:
+def _joined(recipe: Recipe, found: list[RecipeResult], whole: RecipeState) -> RecipeResult:
     """What several recipes found, together."""
-    scores = torch.tensor([float(one.history[-1]["held_out_evidence"]) for one in found])
-    weights = (recipe.n * scores).softmax(dim=0).tolist()
-    held = torch.stack([w * one.held_out_log_probs for w, one in zip(weights, found, strict=True)]).sum(dim=0)
-    everyone = torch.ones_like(recipe.anchors)
-    temperature = fit_temperature(recipe.evidence.view, held, everyone, default=1.0)
+    held = torch.stack([one.held_out_log_probs for one in found]).mean(dim=0)
+    temperature = fit_temperature(recipe.evidence.view, held, torch.ones_like(recipe.anchors), default=1.0)
+    log_probs = (temperature * held).log_softmax(dim=1)
     head = make_head("committee", recipe.features.shape[1], recipe.k).to(recipe.features.device)
     assert isinstance(head, Committee)
-    said = [w * temperature * one.temperature for w, one in zip(weights, found, strict=True)]
-    log_probs = (temperature * held).log_softmax(dim=1)
-    best = found[int(scores.argmax())]
+    members: list[Any] = [one.head for one in found]
     return replace(
-        best,
-        head=head.joined([one.head for one in found], said),
+        found[0],
+        head=head.joined(members, [temperature * one.temperature / len(found) for one in found]),
         temperature=1.0,
         posterior=recipe.evidence.posterior(log_probs),
         held_out_log_probs=log_probs,
-        chosen={**best.chosen, "decays": dict(zip([f"{d:.2g}" for d in decays], weights, strict=True))},
         history=list(whole.history),
     )

@@ -1,0 +1,69 @@
+"""Slope and offsets from held-out answers."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+
+from anygrain.learn.slope_offset import SlopeOffset, fit_slope_offset
+
+
+def answers(n, slope, offset, seed=0):
+    """Log-probabilities (n, 2) whose log-odds are off by a slope and an offset, and one-hot answers."""
+    generator = torch.Generator().manual_seed(seed)
+    score = 2 * torch.randn(n, dtype=torch.float64, generator=generator)
+    truth = (torch.rand(n, dtype=torch.float64, generator=generator) < torch.sigmoid(slope * score + offset)).long()
+    log_probs = torch.nn.functional.logsigmoid(torch.stack([-score, score], dim=1))
+    return log_probs, torch.nn.functional.one_hot(truth, 2)
+
+
+def test_is_slope_and_offset_on_the_log_odds():
+    log_probs, _ = answers(20, 1, 0)
+    found = SlopeOffset([0.5], [0.1, 0.4])(log_probs)
+    odds = 0.5 * (log_probs[:, 1] - log_probs[:, 0]) + 0.3
+    torch.testing.assert_close(found[:, 1] - found[:, 0], odds)
+    torch.testing.assert_close(found.exp().sum(dim=1), torch.ones(20, dtype=torch.float64))
+
+
+def test_finds_what_the_objective_says():
+    log_probs, target = answers(50, 0.4, -1)
+
+    def loss(free):
+        pool = SlopeOffset([float(np.exp(free[0]))], list(free[1:]))
+        return float(-(target * pool(log_probs)).sum()) + 0.5 * float((free**2).sum())
+
+    expected = minimize(loss, np.zeros(3), tol=1e-10).x
+    found = fit_slope_offset([log_probs], target)
+    assert found.slopes[0] == pytest.approx(np.exp(expected[0]), abs=1e-3)
+    assert found.offsets == pytest.approx(expected[1:].tolist(), abs=1e-3)
+
+
+def test_many_answers_decide_and_none_leave_all_as_it_is():
+    log_probs, target = answers(20000, 0.4, -1)
+    found = fit_slope_offset([log_probs], target)
+    assert found.slopes[0] == pytest.approx(0.4, abs=0.03)
+    assert found.offsets[1] - found.offsets[0] == pytest.approx(-1, abs=0.06)
+    nothing = fit_slope_offset([log_probs, log_probs], 0 * target)
+    assert nothing.slopes == pytest.approx([0.5, 0.5])
+    torch.testing.assert_close(nothing(log_probs, log_probs), log_probs.clamp(min=-12).log_softmax(dim=1))
+
+
+def test_a_way_back_to_how_frequent_answers_are():
+    """Probabilities that tell nothing, boldly: what is left is the share of the answers."""
+    generator = torch.Generator().manual_seed(0)
+    score = 5 * torch.randn(400, dtype=torch.float64, generator=generator)
+    target = torch.nn.functional.one_hot((torch.arange(400) % 4 == 0).long(), 2)
+    log_probs = torch.nn.functional.logsigmoid(torch.stack([-score, score], dim=1))
+    found = fit_slope_offset([log_probs], target)(log_probs).exp()[:, 1]
+    assert float(found.std()) < 0.06
+    assert float(found.mean()) == pytest.approx(0.25, abs=0.02)
+
+
+def test_the_better_of_two_has_the_larger_slope_and_weights_count():
+    good, target = answers(400, 1, 0)
+    noise, _ = answers(400, 1, 0, seed=9)
+    found = fit_slope_offset([good, noise], target)
+    assert found.slopes[0] > 5 * found.slopes[1]
+    twice = fit_slope_offset([torch.cat([good, good])], torch.cat([target, target]))
+    weighed = fit_slope_offset([good], target, torch.full((400,), 2.0))
+    assert weighed.slopes == pytest.approx(twice.slopes, abs=1e-3)
