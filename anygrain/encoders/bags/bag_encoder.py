@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 AT_ONCE = 1 << 24  # numbers of instances that go through the network together: 64 megabytes
 LARGEST_BATCH = 16  # bags
+READ = 1 << 23  # numbers that are read at once to learn means from
 
 
 class BagRows:
@@ -123,10 +124,11 @@ class BagEncoder(TrainableEncoder):
         # deviations from one instance: sums of squares of far-away numbers would lose their digits
         start: Tensor | None = None
         total, square = torch.zeros(2, bags.feature_dim, dtype=torch.float64)
-        for part in bags.instances():
-            features = part["features"].double()
-            start = features[0] if start is None else start
-            total, square = total + (features - start).sum(dim=0), square + (features - start).square().sum(dim=0)
+        for part in bags.instances(READ // bags.feature_dim):
+            for features in part["features"].split(READ // bags.feature_dim // 8 + 1):
+                start = features[0].double() if start is None else start
+                moved = features.double() - start
+                total, square = total + moved.sum(dim=0), square + moved.square().sum(dim=0)
         assert start is not None
         mean = total / bags.n_instances
         deviation = (square / bags.n_instances - mean.square()).clamp(min=0).sqrt()
