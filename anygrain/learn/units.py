@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -270,37 +270,34 @@ def _instance_log_probs(learner: Learner, X: BagData) -> Tensor:
     data = learner._check(X, reset=False)
     if learner.parts_:
         return bag_model.instance_log_probs(learner, data)
-    found = [learner.head_.logits(pooled.instances / learner.feature_scale_) for pooled in _pooled(learner, data)]
-    return (learner.temperature_ * torch.cat(found)).log_softmax(dim=1).cpu()
+    encoder: Any = _sees_instances(learner)
+    with torch.no_grad():
+        shown = encoder.instances(data).to(learner.head_.device) / learner.feature_scale_
+        return (learner.temperature_ * learner.head_.logits(shown)).log_softmax(dim=1).cpu()
 
 
 def attention(learner: Learner, X: BagData) -> np.ndarray:
     """See `Learner.attention`."""
     check_is_fitted(learner, "head_")
-    if not learner.of_sets_ or learner.parts_:
+    if own_unit(learner) != "set" or learner.parts_:
         raise LabelError('attention is that of an encoder of bags: fit Learner(encoder=BagEncoder("attention"))')
-    found = [pooled.attention for pooled in _pooled(learner, learner._check(X, reset=False))]
-    if any(part is None for part in found):
-        raise LabelError(f"{learner.encoder_.config().get('aggregator', 'the encoder')} has no attention")
-    return np.asarray(torch.cat(found).cpu().numpy())
+    encoder: Any = _sees_instances(learner)
+    return np.asarray(encoder.attention(learner._check(X, reset=False)).numpy())
 
 
-def _pooled(learner: Learner, data: BagData) -> Iterator[Any]:
-    """What the encoder makes of the bags, a chunk of them at a time, without gradient.
+def _sees_instances(learner: Learner) -> Any:
+    """The encoder.
 
     Raises:
-        LabelError: an encoder that does not see instances.
+        LabelError: one that gives a row per bag and nothing of its instances.
     """
-    encoder: Any = learner.encoder_
-    if not hasattr(encoder, "pool"):
+    encoder = learner.encoder_
+    if not isinstance(encoder, BagEncoder):
         raise LabelError(
             f'unit="instance" needs an encoder that sees instances, such as BagEncoder(); {type(encoder).__name__} '
             "gives one row per bag"
         )
-    encoder.eval()
-    with torch.no_grad():
-        for part in data.instances():
-            yield encoder.pool({name: array.to(learner.head_.device) for name, array in part.items()})
+    return encoder
 
 
 def bags_in(encoder: Any, X: BagData) -> BagData:
@@ -309,7 +306,7 @@ def bags_in(encoder: Any, X: BagData) -> BagData:
     Raises:
         LabelError: an encoder of rows.
     """
-    if encoder is None or isinstance(encoder, str | Summary | BagEncoder) or hasattr(encoder, "pool"):
+    if encoder is None or isinstance(encoder, str | Summary | BagEncoder):
         return X
     raise LabelError(
         f"X is BagData, which {type(encoder).__name__} does not read; take an encoder of bags, or X.features for a "
