@@ -193,6 +193,8 @@ def _by_halves(fresh: Learner, rows: Tensor, labels: Labels, given: Labels) -> t
     logits = rows.new_zeros(labels.n_instances, labels.n_classes)
     for held in range(PARTS):
         twin = _copy(fresh)
+        if twin.procedure is not None:
+            twin.procedure = twin.procedure.for_instances(instances_of(labels, (split != held).nonzero()[:, 0]))
         rest = with_known_prior(twin._prepared(given[split != held]), twin.class_prior_estimate_)
         _fit(twin, rows[part != held], rest, None, None)
         _say(logits, part[labels.rows] == held, twin, rows[labels.rows])
@@ -235,7 +237,10 @@ def _without_some(fresh: Learner, rows: Tensor, labels: Labels) -> tuple[Tensor,
     if out is None:
         return None
     twin, inside = _copy(fresh), (~out).nonzero()[:, 0]
-    _run(twin, rows[labels.rows[instances_of(labels, inside).to(rows.device)]], labels[inside])
+    kept = instances_of(labels, inside)
+    assert twin.procedure is not None
+    twin.procedure = twin.procedure.for_instances(kept)
+    _run(twin, rows[labels.rows[kept.to(rows.device)]], labels[inside])
     logits = rows.new_zeros(labels.n_instances, labels.n_classes)
     instances = out.to(rows.device)[labels.rows]
     _say(logits, instances, twin, rows[labels.rows])

@@ -28,5 +28,9 @@ class Procedure:
     #: whether `run` finds the temperature
     finds_temperature = False
 
+    def for_instances(self, instances: Tensor) -> Procedure:
+        """The procedure for some of the instances (n,): of what it was given by instance, what is theirs."""
+        return self
+
     def run(self, learner: Learner, features: Tensor, labels: Labels) -> None:
         raise NotImplementedError

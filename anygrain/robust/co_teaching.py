@@ -10,9 +10,8 @@ from torch import Tensor
 
 from anygrain.encoders.trainable import seeded
 from anygrain.labels import LabelError, Labels
-from anygrain.learn.loss import cross_entropy
 from anygrain.learn.procedure import Procedure
-from anygrain.robust.fresh import EpochTargets, fresh_head, takes_only
+from anygrain.robust.fresh import Course, EpochTargets, fresh_head
 
 if TYPE_CHECKING:
     from anygrain.learn.learner import Learner
@@ -64,14 +63,11 @@ class CoTeaching(Procedure):
         self.epochs, self.batch_size, self.learning_rate = epochs, batch_size, learning_rate
 
     def run(self, learner: Learner, features: Tensor, labels: Labels) -> None:
-        takes_only(self, learner, "loss")
-        loss = cross_entropy if learner.loss is None else learner.loss
-        epochs = self.epochs if learner.epochs is None else learner.epochs
-        size = self.batch_size if learner.batch_size is None else learner.batch_size
-        rate = self.learning_rate if learner.learning_rate is None else learner.learning_rate
+        course = Course.of(self, learner)
+        loss, epochs = course.loss, course.epochs
         seed, width, k = int(learner.seed), features.shape[1], labels.n_classes
         heads = [fresh_head(learner, width, k, seed=2 * seed + i, like=features) for i in range(2)]
-        steppers = [torch.optim.Adam(head.parameters(), lr=rate) for head in heads]
+        steppers = [torch.optim.Adam(head.parameters(), lr=course.learning_rate) for head in heads]
         targets = EpochTargets(labels, features)
         weight = labels.instance_weight().to(features)
         generator = torch.Generator().manual_seed(seed)
@@ -83,10 +79,9 @@ class CoTeaching(Procedure):
                 target = targets.of_epoch(heads)
                 share = kept_share(epoch, self.noise, self.ramp)
                 for stepper in steppers:
-                    for group in stepper.param_groups:
-                        group["lr"] = rate * min(1.0, (1 - epoch / epochs) / 0.6)
+                    course.at(stepper, min(1.0, (1 - epoch / epochs) / 0.6))
                 total = 0.0
-                for rows in targets.batches(size, generator):
+                for rows in targets.batches(course, generator):
                     for head in heads:
                         head.train()
                     values = [loss(head(features[rows]), target[rows]) for head in heads]
@@ -107,7 +102,7 @@ class CoTeaching(Procedure):
                         "track": "co-teaching",
                         "round": epoch + 1,
                         "kept": share,
-                        "objective": total / max(math.ceil(len(targets.rows) / size), 1),
+                        "objective": total / max(math.ceil(len(targets.rows) / course.batch_size), 1),
                     }
                 )
         self.picked_ = picked.cpu()

@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from anygrain.encoders.trainable import seeded
 from anygrain.labels import LabelError, Labels
 from anygrain.learn.head import Head
-from anygrain.learn.loss import Loss, cross_entropy
 from anygrain.learn.procedure import Procedure
-from anygrain.robust.fresh import fresh_head, takes_only
+from anygrain.robust.fresh import Course, fresh_head
 from anygrain.robust.settings import above
 from anygrain.robust.sub_pseudo_labels import clean_and_weak
 from anygrain.robust.subclass_balancing import Change, noisy
@@ -245,9 +244,8 @@ class FewShotPrototypes(Procedure):
         self.epochs, self.batch_size, self.learning_rate = epochs, batch_size, learning_rate
 
     def run(self, learner: Learner, features: Tensor, labels: Labels) -> None:
-        takes_only(self, learner, "loss")
-        loss = cross_entropy if learner.loss is None else learner.loss
-        epochs = self.epochs if learner.epochs is None else learner.epochs
+        course = Course.of(self, learner)
+        epochs = course.epochs
         seed, k = int(learner.seed), labels.n_classes
         exact, weak = clean_and_weak(labels, features.dtype)
         trusted = exact >= 0
@@ -259,7 +257,7 @@ class FewShotPrototypes(Procedure):
         history: list[dict[str, Any]] = []
         with seeded(seed):
             head = fresh_head(learner, features.shape[1], k, seed=seed, like=features)
-            state = _State(self, learner, head, features, given, trusted, loss, generator)
+            state = _State(self, course, head, features, given, trusted, generator)
             state.weight = labels.instance_weight().to(features)
             first = math.ceil(self.clean_from * epochs)
             for epoch in range(epochs):
@@ -288,20 +286,17 @@ class _State:
     def __init__(
         self,
         how: FewShotPrototypes,
-        learner: Learner,
+        course: Course,
         head: Head,
         features: Tensor,
         given: Tensor,
         trusted: Tensor,
-        loss: Loss,
         generator: torch.Generator,
     ) -> None:
         self.how, self.head, self.features, self.given, self.trusted = how, head, features, given, trusted
-        self.loss, self.generator, self.k, self.cleaned = loss, generator, head.n_classes, False
+        self.course, self.generator, self.k, self.cleaned = course, generator, head.n_classes, False
         #: of the instances, (N,)
         self.weight = features.new_ones(len(features))
-        self.size = how.batch_size if learner.batch_size is None else learner.batch_size
-        self.rate = how.learning_rate if learner.learning_rate is None else learner.learning_rate
         self.deep = callable(getattr(head, "hidden", None))
         width = int(getattr(head, "width", 0)) if self.deep else features.shape[1]
         self.projector = Projector(width).to(features)
@@ -310,7 +305,7 @@ class _State:
         self.slow = copy.deepcopy(self.projector).requires_grad_(False)
         self.queue = features.new_zeros(0, 128)
         trained = [*head.parameters(), *self.projector.parameters(), self.by_projection]
-        self.stepper = torch.optim.Adam(trained, lr=self.rate)
+        self.stepper = torch.optim.Adam(trained, lr=course.learning_rate)
         known = trusted.nonzero()[:, 0]
         with torch.no_grad():
             unit = self.slow(self.seen(self.slow_head, features[known]))
@@ -371,12 +366,11 @@ class _State:
         how, cross = self.how, nn.functional.cross_entropy
         relied = self.trusting()
         self.head.train()
-        for group in self.stepper.param_groups:
-            group["lr"] = self.rate * max(pace, 0.02)
+        self.course.at(self.stepper, max(pace, 0.02))
         label, trusted = self.decisions.label, self.trusted
         rows = (label >= 0).nonzero()[:, 0]
         total = 0.0
-        for batch in rows[torch.randperm(len(rows), generator=self.generator).to(rows.device)].split(self.size):
+        for batch in self.course.batches(rows, self.generator):
             x, y, u = self.features[batch], label[batch], self.belief[batch]
             w = self.weight[batch] / self.weight[batch].sum().clamp(min=1e-12)
             inner = self.seen(self.head, x)
@@ -384,7 +378,7 @@ class _State:
             one_hot = nn.functional.one_hot(y, self.k).to(x)
             own = (u * one_hot).sum(dim=1, keepdim=True)
             cosine = unit @ self.prototypes.T - how.margin * one_hot * trusted[batch, None]
-            each = self.loss(self.head(x), own * one_hot + (1 - own) * u)  # linear in the target
+            each = self.course.loss(self.head(x), own * one_hot + (1 - own) * u)  # linear in the target
             value = w @ (each + cross(cosine / self.temperature, y, reduction="none"))
             # what the projection is turned back into is no target that moves: the hidden layer is let alone by it
             value = value + (self.projector.back(self.projector(inner.detach())) - inner.detach()).square().mean()
@@ -423,22 +417,21 @@ class _State:
         """Fit the head on to the labels that are left, rows mixed in pairs."""
         rows = (self.decisions.label >= 0).nonzero()[:, 0]
         target = nn.functional.one_hot(self.decisions.label.clamp(min=0), self.k).to(self.features)
-        stepper = torch.optim.Adam(self.head.parameters(), lr=self.rate)
+        stepper = torch.optim.Adam(self.head.parameters(), lr=self.course.learning_rate)
         seed = int(torch.randint(2**31, (1,), generator=self.generator))
         draws = np.random.default_rng(seed)
         self.head.train()
         total = 0.0
         for epoch in range(epochs):
-            for group in stepper.param_groups:
-                group["lr"] = self.rate * 0.5 * (1 - epoch / epochs)
+            self.course.at(stepper, 0.5 * (1 - epoch / epochs))
             total = 0.0
-            for batch in rows[torch.randperm(len(rows), generator=self.generator).to(rows.device)].split(self.size):
+            for batch in self.course.batches(rows, self.generator):
                 part = torch.from_numpy(draws.beta(self.how.mixup, self.how.mixup, len(batch))).to(self.features)
                 partner = batch[torch.randperm(len(batch), generator=self.generator).to(batch.device)]
                 x = part[:, None] * self.features[batch] + (1 - part[:, None]) * self.features[partner]
                 q = part[:, None] * target[batch] + (1 - part[:, None]) * target[partner]
                 w = part * self.weight[batch] + (1 - part) * self.weight[partner]
-                value = w @ self.loss(self.head(x), q) / w.sum().clamp(min=1e-12)
+                value = w @ self.course.loss(self.head(x), q) / w.sum().clamp(min=1e-12)
                 stepper.zero_grad()
                 value.backward()
                 stepper.step()
@@ -451,9 +444,9 @@ class _State:
             unit, label = self.projector(self.seen(self.head.eval(), self.features)), self.decisions.label
         rows = self.trusting().nonzero()[:, 0]
         relation = Relation().to(self.features)
-        stepper = torch.optim.Adam(relation.parameters(), lr=self.rate)
+        stepper = torch.optim.Adam(relation.parameters(), lr=self.course.learning_rate)
         for _ in range(epochs):
-            for batch in rows[torch.randperm(len(rows), generator=self.generator).to(rows.device)].split(self.size):
+            for batch in self.course.batches(rows, self.generator):
                 value = torch.nn.functional.cross_entropy(relation(unit[batch], self.prototypes), label[batch])
                 stepper.zero_grad()
                 value.backward()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from torch import Tensor
 from anygrain.labels import LabelError, Labels
 from anygrain.learn.end_to_end import doubts
 from anygrain.learn.head import Head, Perceptron, make_head
-from anygrain.learn.loss import Loss
+from anygrain.learn.loss import Loss, cross_entropy
 
 if TYPE_CHECKING:
     from anygrain.learn.learner import Learner
@@ -26,6 +27,43 @@ def takes_only(procedure: object, learner: Learner, *slots: str) -> None:
             name = type(procedure).__name__
             taken = f"it takes {' and '.join(slots)} only" if slots else "it has an objective of its own"
             raise LabelError(f"{name} does not compose with {slot}=: {taken}; leave out one of the two")
+
+
+@dataclass(frozen=True)
+class Course:
+    """What gradient steps minimise, how long and how fast: as the learner says, else as its procedure does."""
+
+    loss: Loss
+    epochs: int
+    batch_size: int
+    learning_rate: float
+
+    @classmethod
+    def of(cls, procedure: Any, learner: Learner) -> Course:
+        """From attributes `epochs`, `batch_size` and `learning_rate` of a procedure.
+
+        Raises:
+            LabelError: slots of the learner beside the loss that are filled.
+        """
+        takes_only(procedure, learner, "loss")
+        own = {name: getattr(learner, name) for name in ("epochs", "batch_size", "learning_rate")}
+        chosen = {name: getattr(procedure, name) if value is None else value for name, value in own.items()}
+        return cls(loss=cross_entropy if learner.loss is None else learner.loss, **chosen)
+
+    def at(self, stepper: torch.optim.Optimizer, factor: float) -> None:
+        """Steps of `factor` times the learning rate."""
+        for group in stepper.param_groups:
+            group["lr"] = factor * self.learning_rate
+
+    def cosine(self, epoch: int) -> float:
+        """From 1 in the first epoch to nearly 0 in the last."""
+        return 0.5 * (1 + math.cos(math.pi * epoch / self.epochs))
+
+    def batches(self, rows: Tensor, generator: torch.Generator) -> Sequence[Tensor]:
+        """Rows (R,) in random order."""
+        order = rows[torch.randperm(len(rows), generator=generator).to(rows.device)]
+        parts: Sequence[Tensor] = order.split(self.batch_size)
+        return parts
 
 
 def fresh_head(
@@ -112,10 +150,9 @@ class EpochTargets:
         self.epochs += 1
         return self.target
 
-    def batches(self, size: int, generator: torch.Generator) -> Sequence[Tensor]:
+    def batches(self, course: Course, generator: torch.Generator) -> Sequence[Tensor]:
         """Rows in random order, in batches of 2 or more where there are 2."""
-        order = self.rows[torch.randperm(len(self.rows), generator=generator).to(self.rows.device)]
-        parts = list(order.split(size))
+        parts = list(course.batches(self.rows, generator))
         if len(parts) > 1 and len(parts[-1]) < 2:
             parts[-2:] = [torch.cat(parts[-2:])]
         return parts

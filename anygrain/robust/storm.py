@@ -25,9 +25,9 @@ from torch.func import functional_call
 from anygrain.encoders.trainable import seeded
 from anygrain.labels import LabelError, Labels
 from anygrain.learn.head import Head
-from anygrain.learn.loss import Loss, cross_entropy
+from anygrain.learn.loss import Loss
 from anygrain.learn.procedure import Procedure
-from anygrain.robust.fresh import EpochTargets, fresh_head, takes_only
+from anygrain.robust.fresh import Course, EpochTargets, fresh_head
 
 if TYPE_CHECKING:
     from anygrain.learn.learner import Learner
@@ -363,13 +363,10 @@ class Storm(Procedure):
         return meta, parameters, state, weights
 
     def run(self, learner: Learner, features: Tensor, labels: Labels) -> None:
-        takes_only(self, learner, "loss")
-        loss = cross_entropy if learner.loss is None else learner.loss
-        epochs = self.epochs if learner.epochs is None else learner.epochs
-        size = self.batch_size if learner.batch_size is None else learner.batch_size
-        rate = self.learning_rate if learner.learning_rate is None else learner.learning_rate
-        if size < 2:
-            raise LabelError(f"batch_size is {size}; STORM weighs samples against their batch: expected 2 or more")
+        course = Course.of(self, learner)
+        loss, epochs = course.loss, course.epochs
+        if course.batch_size < 2:
+            raise LabelError("batch_size is 1; STORM weighs samples against their batch: expected 2 or more")
         seed, k = int(learner.seed), labels.n_classes
         head = fresh_head(learner, features.shape[1], k, seed=seed, like=features)
         targets = EpochTargets(labels, features)
@@ -394,7 +391,7 @@ class Storm(Procedure):
                 total, weights = 0.0, []
                 for window in windows:
                     window.clear()
-                parts = targets.batches(size, generator)
+                parts = targets.batches(course, generator)
                 together = 1 if epoch < self.warm_up else self.inner_steps
                 for group in (parts[at : at + together] for at in range(0, len(parts), together)):
                     batches = [(features[rows], target[rows], share[rows]) for rows in group]
@@ -403,7 +400,7 @@ class Storm(Procedure):
                         value = (batch[2] * loss(functional_call(head, parameters, batch[:1]), batch[1])).mean()
                         gradients = torch.autograd.grad(value, list(parameters.values()))
                         moved, state = STEPS[self.step](
-                            parameters, dict(zip(parameters, gradients, strict=True)), state, rate
+                            parameters, dict(zip(parameters, gradients, strict=True)), state, course.learning_rate
                         )
                         weight = [features.new_ones(len(group[0]))]
                     else:
@@ -411,7 +408,7 @@ class Storm(Procedure):
                         drawn = targets.rows[torch.randint(len(targets.rows), (many,), generator=generator)]
                         other = features[drawn], target[drawn], share[drawn]
                         value, moved, state, weight = self.meta_loss(
-                            head, parameters, state, rescalers, batches, other, loss, rate, windows
+                            head, parameters, state, rescalers, batches, other, loss, course.learning_rate, windows
                         )
                         if stepper is not None:
                             slopes = torch.autograd.grad(value, learnt, allow_unused=True)  # of absent classes none

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,7 +15,7 @@ from anygrain.learn.head import Perceptron
 from anygrain.learn.loss import cross_entropy
 from anygrain.learn.procedure import Procedure
 from anygrain.learn.recipe import exact_classes, without_exact
-from anygrain.robust.fresh import alone, fit_with, fresh_head, takes_only
+from anygrain.robust.fresh import Course, alone, fit_with, fresh_head
 from anygrain.robust.subclass_balancing import fit_outer
 
 if TYPE_CHECKING:
@@ -140,9 +140,13 @@ class SubPseudoLabels(Procedure):
         self.distill, self.rounds, self.balance = distill, rounds, balance
         self.epochs, self.batch_size, self.learning_rate = epochs, batch_size, learning_rate
 
+    def for_instances(self, instances: Tensor) -> SubPseudoLabels:
+        part = copy.copy(self)
+        part.teacher = None if self.teacher is None else self.teacher[instances.to(self.teacher.device)]
+        return part
+
     def run(self, learner: Learner, features: Tensor, labels: Labels) -> None:
-        takes_only(self, learner, "loss")
-        loss = cross_entropy if learner.loss is None else learner.loss
+        loss = Course.of(self, learner).loss
         k, seed = labels.n_classes, int(learner.seed)
         clean, weak = clean_and_weak(labels, features.dtype)
         if not bool((clean >= 0).any()) or not bool((weak >= 0).any()):
@@ -192,9 +196,7 @@ class SubPseudoLabels(Procedure):
         self, student: Perceptron, features: Tensor, weight: Tensor, guess: Tensor, learner: Learner, seed: int
     ) -> float:
         """Train the hidden layer on the sub-labels; the mean loss of the last epoch."""
-        epochs = self.epochs if learner.epochs is None else learner.epochs
-        size = self.batch_size if learner.batch_size is None else learner.batch_size
-        rate = self.learning_rate if learner.learning_rate is None else learner.learning_rate
+        course = Course.of(self, learner)
         found, rows = self.sub_labels_, self.weak_rows_
         share = found.counts[found.labels].to(features) ** -self.balance
         weight = weight[rows] * share / share.mean()
@@ -204,13 +206,12 @@ class SubPseudoLabels(Procedure):
             outer = torch.nn.Linear(student.width, len(found.table)).to(features)
             second = torch.nn.Linear(student.width, guess.shape[1]).to(features)
             trained = [student.inner_weight, student.inner_bias, *outer.parameters(), *second.parameters()]
-            stepper = torch.optim.Adam(trained, lr=rate)
+            stepper = torch.optim.Adam(trained, lr=course.learning_rate)
             student.train()
-            for epoch in range(epochs):
-                for group in stepper.param_groups:
-                    group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
+            for epoch in range(course.epochs):
+                course.at(stepper, course.cosine(epoch))
                 total = 0.0
-                for batch in torch.randperm(len(rows), generator=generator).split(size):
+                for batch in course.batches(torch.arange(len(rows)), generator):
                     hidden = student.hidden(features[rows[batch]])
                     value = torch.nn.functional.cross_entropy(outer(hidden), found.labels[batch], reduction="none")
                     if self.distill:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +11,10 @@ from torch import Tensor, nn
 from anygrain.encoders.trainable import Augmentation, TrainableEncoder, seeded
 from anygrain.labels import LabelError, Labels
 from anygrain.learn.head import Linear, Perceptron
-from anygrain.learn.loss import cross_entropy
 from anygrain.learn.procedure import Procedure
 from anygrain.learn.step import Step
 from anygrain.learn.term import Term
-from anygrain.robust.fresh import alone, fit_with, fresh_head, takes_only
+from anygrain.robust.fresh import Course, alone, fit_with, fresh_head
 
 if TYPE_CHECKING:
     from anygrain.learn.learner import Learner
@@ -346,11 +344,8 @@ class SubclassContrast(Procedure):
         self.epochs, self.batch_size, self.learning_rate = epochs, batch_size, learning_rate
 
     def run(self, learner: Learner, features: Tensor, labels: Labels) -> None:
-        takes_only(self, learner, "loss")
-        loss = cross_entropy if learner.loss is None else learner.loss
-        epochs = self.epochs if learner.epochs is None else learner.epochs
-        size = self.batch_size if learner.batch_size is None else learner.batch_size
-        rate = self.learning_rate if learner.learning_rate is None else learner.learning_rate
+        course = Course.of(self, learner)
+        loss, epochs = course.loss, course.epochs
         seed, k = int(learner.seed), labels.n_classes
         head = fresh_head(learner, features.shape[1], k, seed=seed, like=features)
         if not isinstance(head, Perceptron):
@@ -367,7 +362,7 @@ class SubclassContrast(Procedure):
         with seeded(seed):
             projection = Projection(head.width, self.width).to(features)
             trained = [head.inner_weight, head.inner_bias, *projection.parameters()]
-            stepper = torch.optim.Adam(trained, lr=rate)
+            stepper = torch.optim.Adam(trained, lr=course.learning_rate)
             for epoch in range(epochs):
                 if self.least is not None and parts.due(epoch):
                     with torch.no_grad():
@@ -375,11 +370,9 @@ class SubclassContrast(Procedure):
                 elif parts.due(epoch) and parts.of is None and self.beta:
                     parts.of = classes
                 head.train()
-                for group in stepper.param_groups:
-                    group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
+                course.at(stepper, course.cosine(epoch))
                 total = 0.0
-                order = rows[torch.randperm(len(rows), generator=generator).to(rows.device)]
-                for batch in order.split(size):
+                for batch in course.batches(rows, generator):
                     views = torch.cat([self.change(features[batch], generator) for _ in range(2)])
                     unit = projection(head.hidden(views))
                     twice = torch.arange(len(batch), device=batch.device).repeat(2)
