@@ -84,7 +84,7 @@ def main() -> None:
         nines, others = pools(seed)
         for task in ("relation", "presence"):
             rng = np.random.default_rng(seed)
-            train = grids(task, BAGS if task == "relation" else BAGS // 4, nines[0], others[0], rng)
+            train = grids(task, BAGS, nines[0], others[0], rng)
             test = grids(task, TESTED, nines[1], others[1], rng)
             for name, module in (("attention", None), ("with the module", MODULE)):
                 encoder = BagEncoder("attention", hidden=64, dropout=0.0, reembedding=module)
