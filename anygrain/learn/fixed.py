@@ -21,7 +21,6 @@ from anygrain.learn.class_prior import with_known_prior
 from anygrain.learn.cross_fit import PARTS, held_part, split_in_parts
 from anygrain.learn.end_to_end import SHRINK, doubts, instances_of
 from anygrain.learn.fabric import OneDevice
-from anygrain.learn.graph import Graph
 from anygrain.learn.head import Head, Linear, make_head
 from anygrain.learn.loop import ClassLoop, FeatureRows, FixedTargets, Network
 from anygrain.learn.loss import AdaptiveLoss, cross_entropy, learnt_with
@@ -90,7 +89,7 @@ def _fit(
         penalty: float,
         state: RecipeState | None,
         callback: Callback | None,
-        graph: Graph | None = None,
+        **how: Any,
     ) -> Recipe:
         return Recipe(
             features,
@@ -100,7 +99,7 @@ def _fit(
             seed=learner._seed,
             state=state,
             callback=callback,
-            graph=graph,
+            **how,
         )
 
     if learner.head == "linear" and wants_network(labels):

@@ -234,6 +234,7 @@ class Recipe:
         state: finished steps of an earlier, interrupted fit.
         callback: called after every step.
         graph: of the rows, where it is at hand.
+        before: log-probabilities (K,) of every row before anything is known of it; equal ones when not given.
     """
 
     def __init__(
@@ -247,6 +248,7 @@ class Recipe:
         state: RecipeState | None = None,
         callback: Callback | None = None,
         graph: Graph | None = None,
+        before: Tensor | None = None,
     ) -> None:
         self.features, self.labels, self.make = features, labels, make
         self.settings = Settings() if settings is None else settings
@@ -255,6 +257,8 @@ class Recipe:
         self.n, self.k = labels.n_instances, labels.n_classes
         self.weight = None if labels.weight is None else labels.instance_weight().to(features)
         self.uniform = features.new_full((self.n, self.k), -math.log(self.k))
+        if before is not None:
+            self.uniform = before.to(features).expand(self.n, -1).clone()
         self.evidence = Evidence(labels, features.dtype)
         self.alone = self.evidence.posterior(self.uniform)  # what the evidence says without features
         self.expected = self.alone.sum(dim=0)  # class counts by the evidence alone

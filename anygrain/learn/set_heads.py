@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from anygrain.labels import All, Labels, SetLabels
-from anygrain.learn.calibration import fit_temperature, told
+from anygrain.labels.target_sets import TargetSets
+from anygrain.learn.calibration import fit_temperature
 from anygrain.learn.graph import Graph
 from anygrain.learn.head import Committee, make_head
 from anygrain.learn.recipe import Callback, Recipe, RecipeResult, RecipeState
@@ -18,15 +21,31 @@ from anygrain.learn.recipe import Callback, Recipe, RecipeResult, RecipeState
 DECAYS = (3.0, 10.0, 30.0)
 MOST = 2000  # sets up to which the network is tried: of more, a fit takes its time, and a linear head has learnt enough
 
-#: makes a recipe of a head, for a decay, from finished steps, with the graph of the rows where it is at hand
-Make = Callable[[str, float, RecipeState, Callback, Graph | None], Recipe]
+STEPS = 30  # of EM
+
+#: makes a recipe of a head: its name, decay, finished steps, what is called after each, and further arguments
+Make = Callable[..., Recipe]
 
 
 def wants_network(labels: Labels) -> bool:
-    """Whether sets, few of them, say what is known, and likelihoods of the held-out ones can be compared."""
+    """Whether sets, few of them, say all that is known, some of them of a target class, with an exact likelihood."""
     parts = labels.parts if isinstance(labels, All) else [labels]
     sets = sum(len(part.sets) for part in parts if isinstance(part, SetLabels))
-    return 0 < sets <= MOST and told(labels) is labels
+    of_target = any(isinstance(part, TargetSets) for part in parts)
+    return of_target and all(isinstance(part, SetLabels) for part in parts) and sets <= MOST and labels.exact
+
+
+def likeliest_constant(labels: Labels) -> Tensor:
+    r"""The log-probabilities (K,), the same for every instance, that make the evidence likeliest, by EM.
+
+    A class that every other bag of n members holds at least once is as frequent as 0.7 / n. From equal probabilities a
+    large bag that holds it would seem to say nothing of its members.
+    """
+    found = torch.full((labels.n_classes,), -math.log(labels.n_classes), device=labels.device)
+    for _ in range(STEPS):
+        posterior = labels.posterior(found.expand(labels.n_instances, -1))
+        found = posterior.mean(dim=0).clamp(min=1e-6).log().log_softmax(dim=0)
+    return found
 
 
 def fit_network(
@@ -51,6 +70,7 @@ def fit_network(
     whole = RecipeState() if state is None else state
     graph: Graph | None = None
     found: list[RecipeResult] = []
+    before = likeliest_constant(labels)
     decays = [decay * penalty * labels.n_observations / max(labels.n_instances, 1) for decay in DECAYS]
     for number, each in enumerate(decays):
         name = f"decay {DECAYS[number]:g}"
@@ -68,7 +88,7 @@ def fit_network(
             if callback is not None:
                 callback(number * total + done, len(DECAYS) * total, whole.history[-1])
 
-        recipe = make("small-mlp", each, own, keep, graph)
+        recipe = make("small-mlp", each, own, keep, graph=graph, before=before)
         found.append(recipe.run())
         graph = recipe.graph if recipe.settings.neighbours else None
     return recipe, _joined(recipe, found, whole), whole

@@ -273,7 +273,8 @@ def _instance_log_probs(learner: Learner, X: BagData) -> Tensor:
     encoder: Any = _sees_instances(learner)
     with torch.no_grad():
         shown = encoder.instances(data).to(learner.head_.device) / learner.feature_scale_
-        return (learner.temperature_ * learner.head_.logits(shown)).log_softmax(dim=1).cpu()
+        found: Tensor = learner.temperature_ * learner.head_.logits(shown)
+    return found.log_softmax(dim=1).cpu()
 
 
 def attention(learner: Learner, X: BagData) -> np.ndarray:
