@@ -50,13 +50,43 @@ def test_scale_and_place_of_the_model_do_not_matter():
     np.testing.assert_allclose(one, moved, atol=1e-3)
 
 
-def test_density_of_all_records_sums_to_one():
+def test_densities_of_wrong_records_sum_to_one():
     given = torch.from_numpy(planted("skewed", 0.1)[2])
     learnt = Residuals.learnt(given, torch.zeros_like(given), torch.ones_like(given))
-    # the broad part reaches far: equal steps of the logarithm of the distance
+    # Cauchy's reaches far: equal steps of the logarithm of the distance
     far = torch.linspace(-20, 16, 200_001, dtype=torch.float64).exp()
-    density = learnt.log_wrong(given.median() + far).exp() + learnt.log_wrong(given.median() - far).exp()
-    assert float(torch.trapezoid(density, far)) == pytest.approx(1, abs=1e-4)
+    for log_density in (learnt._log_anyhow, learnt._log_of_another):
+        density = log_density(given.median() + far).exp() + log_density(given.median() - far).exp()
+        assert float(torch.trapezoid(density, far)) == pytest.approx(1, abs=1e-4)
+
+
+def by_ridge(sort, n_wrong, seed=0, n=442, noise=2.0):
+    """Numbers that a weak model predicts, which was trained on the wrong ones too, and which are wrong."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 4))
+    truth = 6 + x @ np.array([1.0, 1.0, 1.0, 0.5]) + noise * (rng.gamma(4, size=n) / 2 - 2)
+    wrong = rng.permutation(n) < n_wrong
+    other = {"double": 2 * truth.max(), "ten times": 10 * truth}[sort]
+    given = np.where(wrong, other, truth)
+    fold, mean = rng.permutation(n) % 5, np.empty(n)
+    for f in range(5):
+        slopes = np.linalg.lstsq(np.c_[x, np.ones(n)][fold != f], given[fold != f], rcond=None)[0]
+        mean[fold == f] = np.c_[x, np.ones(n)][fold == f] @ slopes
+    return (mean, np.full(n, np.var(given - mean))), given, wrong
+
+
+@pytest.mark.parametrize(("sort", "n_wrong"), [("double", 1), ("ten times", 4), ("ten times", 30), ("ten times", 80)])
+def test_gross_errors_that_spoil_the_model_are_counted_and_named(sort, n_wrong):
+    belief, given, wrong = by_ridge(sort, n_wrong)
+    found = suspects(belief, Value(torch.from_numpy(given))).prob_wrong.to_numpy()
+    assert n_wrong / 2 - 3 < found.sum() < 1.5 * n_wrong + 3
+    assert (found[wrong] > 0.5).mean() > 0.8
+    assert (found[~wrong] > 0.5).sum() <= 1 + n_wrong / 10
+
+
+def test_a_weak_model_does_not_make_labels_look_wrong():
+    belief, given, _ = by_ridge("double", 0)
+    assert suspects(belief, Value(torch.from_numpy(given))).prob_wrong.sum() < 4
 
 
 def test_few_or_equal_records_are_judged():
