@@ -173,3 +173,28 @@ def test_the_program_fits_the_messages_and_predicts_new_ones(tmp_path, capsys):
     assert run(["predict", str(out), new, "--out", str(tmp_path / "new.parquet"), "--truth", "departments"]) == 0
     assert float(re.search(r"mAP (0\.\d+)", capsys.readouterr().out)[1]) > 0.9
     assert (out / "report.html").exists()
+
+
+def test_molecules_are_told_by_their_shapes():
+    """Two folds here, for time; the page shows ten."""
+    example = load("molecules", ROOT / "examples" / "bags")
+    found = example.main(folds=2)
+    shown = (ROOT / "examples" / "bags" / "README.md").read_text(encoding="utf-8")
+    for name, (accuracy, auc, loss) in found.items():
+        assert accuracy > 0.7
+        assert auc > 0.8
+        assert loss < 0.6
+        assert f"  {name} " in shown
+
+
+def test_shapes_as_rows_are_those_of_the_lists():
+    folder = ROOT / "examples" / "bags" / "molecules"
+    lists = parquet.read_table(folder / "molecules.parquet").to_pydict()
+    rows = parquet.read_table(folder / "conformations.parquet")
+    table = list(zip(*(rows[f"f{j:03d}"].to_pylist() for j in range(166)), strict=True))
+    assert [tuple(shape) for bag in lists["features"] for shape in bag] == table
+    of = [m for m, bag in zip(lists["molecule"], lists["features"], strict=True) for _ in bag]
+    assert rows["molecule"].to_pylist() == of
+    with (folder / "smells.csv").open() as file:
+        answers = {row["molecule"]: row["musk"] == "1" for row in csv.DictReader(file)}
+    assert answers == {m: s == "musk" for m, s in zip(lists["molecule"], lists["smell"], strict=True)}
