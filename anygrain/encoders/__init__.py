@@ -17,6 +17,7 @@ from anygrain.encoders.hugging_face import HuggingFace
 from anygrain.encoders.image import Convolutional, Residual
 from anygrain.encoders.pretrained import Pretrained
 from anygrain.encoders.sparse import Sparse
+from anygrain.encoders.summary import Summary
 from anygrain.encoders.table import Table
 from anygrain.encoders.text import Text
 from anygrain.encoders.timm_model import Timm
@@ -33,6 +34,7 @@ __all__ = [
     "Pretrained",
     "Residual",
     "Sparse",
+    "Summary",
     "Table",
     "Text",
     "Timm",

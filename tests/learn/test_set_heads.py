@@ -1,0 +1,83 @@
+"""Networks that learn from labels of few sets."""
+
+import numpy as np
+import pytest
+import torch
+
+from anygrain.labels import AnyOf, Bags, Counts, Exact, Majority, Noisy, Proportions
+from anygrain.learn import Learner
+from anygrain.learn.head import Committee, SmallPerceptron
+from anygrain.learn.recipe import RecipeState
+from anygrain.learn.set_heads import likeliest_constant, wants_network
+
+
+def bags(n, size):
+    return Bags.from_ids(torch.arange(n * size) // size)
+
+
+def problem(n=60, size=5, seed=0):
+    rng = np.random.default_rng(seed)
+    truth = rng.random(n * size) < 0.15
+    features = rng.normal(size=(n * size, 4)) + 3 * truth[:, None]
+    return features, AnyOf(bags(n, size), torch.from_numpy(truth.reshape(n, size).any(axis=1)), 1, 2), truth
+
+
+@pytest.mark.parametrize("size", [1, 5, 50])
+def test_the_constant_that_explains_half_of_the_bags(size):
+    labels = AnyOf(bags(40, size), torch.arange(40) % 2, 1, 2)
+    p = float(likeliest_constant(labels)[1].exp())
+    assert 1 - (1 - p) ** size == pytest.approx(0.5, abs=1e-3)
+
+
+def test_the_constant_of_counts_is_their_share():
+    labels = Counts(bags(3, 4), torch.tensor([[4, 0], [3, 1], [1, 3]]))
+    assert likeliest_constant(labels).exp().tolist() == pytest.approx([8 / 12, 4 / 12], abs=1e-5)
+
+
+def test_a_committee_is_the_weighted_mean_of_its_members():
+    members = [SmallPerceptron(4, 3) for _ in range(3)]
+    for seed, one in enumerate(members):
+        one.draw(torch.Generator().manual_seed(seed))
+    weights = [0.5, 0.3, 1.0]
+    x = torch.randn(7, 4, generator=torch.Generator().manual_seed(9))
+    expected = sum(w * one.logits(x) for w, one in zip(weights, members, strict=True))
+    torch.testing.assert_close(Committee(4, 3).joined(members, weights).logits(x), expected)
+
+
+def test_which_labels_networks_learn_from():
+    _, labels, truth = problem()
+    n, classes = len(truth), torch.from_numpy(truth.astype(int))
+    assert wants_network(labels)
+    assert wants_network(labels & Proportions.about(labels.sets, {1: 0.2}, 2))
+    assert not wants_network(labels & Exact(classes, 2))
+    assert not wants_network(Noisy(classes, 2))
+    assert not wants_network(Majority(labels.sets, torch.zeros(60), 2))
+    many = bags(2001, 1)
+    assert not wants_network(AnyOf(many, torch.zeros(2001), 1, 2))
+    assert n == 300
+
+
+def test_learns_instances_from_large_bags():
+    """From equal chances a bag of 50 that holds the class would seem to say nothing of its members."""
+    features, labels, truth = problem(40, 50, seed=1)
+    rare = truth & (np.arange(len(truth)) % 6 == 0)
+    features = features - 3 * (truth & ~rare)[:, None]
+    labels = AnyOf(labels.sets, torch.from_numpy(rare.reshape(40, 50).any(axis=1)), 1, 2)
+    found = Learner(seed=0).fit(features, labels).predict_proba(features)[:, 1]
+    assert found[rare].mean() > 0.5
+    assert found[~rare].mean() < 0.05
+
+
+def test_an_interrupted_fit_goes_on():
+    features, labels, _ = problem()
+    steps: list[str] = []
+    whole = Learner(seed=0, rounds=2).fit(
+        features, labels, callback=lambda done, total, facts: steps.append(facts["step"])
+    )
+    assert len(steps) == len(set(steps)) == 3 * 5
+    kept = whole.recipe_state_.tensors()
+    half = {key: value for key, value in kept.items() if not key.startswith("decay 30")}
+    history = [facts for facts in whole.recipe_state_.history if facts["decay"] < 30]
+    again = Learner(seed=0, rounds=2).fit(features, labels, state=RecipeState.from_tensors(half, history))
+    np.testing.assert_allclose(again.predict_proba(features), whole.predict_proba(features), atol=1e-6)
+    assert isinstance(whole.head_, Committee)
