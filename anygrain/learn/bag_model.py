@@ -1,7 +1,8 @@
 r"""The default model of bags: several models of different sorts, pooled on bags that were held out.
 
 On a `Summary` of every bag stand extremely randomised trees; beside them a linear head on the means and, where there
-are two classes, a model of the instances that knows of every bag whether it holds one of the second class (`AnyOf`).
+are two classes, a model of the instances that knows of every bag whether it holds one of a class (`AnyOf`): of that
+whose presence predicts held-out bags better, since names do not tell which of two is the one that one instance makes.
 Their cross-fitted log-probabilities make the pool
 
 .. math:: P(k) \propto \exp\Big(b_k + \sum_j s_j \log p_j(k)\Big)
@@ -80,9 +81,7 @@ def fit(
     if with_instances:
         present = _known(labels.posterior(said[HEADS[0]]))
         if bool((present == 1).any()) and bool((present == 0).any()):
-            part = _part(learner, INSTANCES)
-            parts[INSTANCES] = part.fit(data.features, AnyOf(data.bags, present, 1, 2))
-            said[INSTANCES] = _of_bags(torch.from_numpy(part.held_out_log_probs_), data)
+            parts[INSTANCES], said[INSTANCES] = _by_instances(learner, data, present)
         say(INSTANCES)
     learner.pool_, pooled_parts = _pool(labels, said)
     pooled = learner.pool_(*[said[name] for name in pooled_parts])
@@ -123,9 +122,29 @@ def _known(posterior: Tensor) -> Tensor:
     return torch.where(best.values > SURE, best.indices, -1)
 
 
-def _of_bags(log_probs: Tensor, data: BagData) -> Tensor:
-    """Log-probabilities (M, 2) of bags from those of their instances, (N, 2)."""
-    return AnyOf.answer_to(log_probs.double(), data.bags, 2, target=[1]).log()
+def _by_instances(learner: Learner, data: BagData, present: Tensor) -> tuple[Learner, Tensor]:
+    """A model of the instances, and what it says of held-out bags (M, 2): of the class that it predicts better by.
+
+    Args:
+        present: class of every bag (M,), -1 where it is not known.
+    """
+    told = present >= 0
+    found: list[tuple[float, Learner, Tensor]] = []
+    for target in (1, 0):
+        part = _part(learner, INSTANCES)
+        holds = torch.where(told, (present == target).long(), -1)
+        part.fit(data.features, AnyOf(data.bags, holds, target, 2))
+        said = _of_bags(torch.from_numpy(part.held_out_log_probs_), data, part)
+        found.append((float(said[told].gather(1, present[told, None]).sum()), part, said))
+    _, part, said = max(found, key=lambda one: one[0])
+    return part, said
+
+
+def _of_bags(log_probs: Tensor, data: BagData, part: Learner) -> Tensor:
+    """Log-probabilities (M, 2) of bags from those of their instances, (N, 2), by the class that the part asks for."""
+    target = part.questions_[0].asked["target"]
+    found = AnyOf.answer_to(log_probs.double(), data.bags, 2, target=target).log()
+    return found if target == [1] else found.flip(1)
 
 
 def _pool(labels: Labels, said: dict[str, Tensor]) -> tuple[SlopeOffset, list[str]]:
@@ -162,7 +181,8 @@ def log_probs(learner: Learner, X: BagData) -> Tensor:
     said, pool = [], learner.pool_
     for name, part in list(learner.parts_.items())[: len(pool.slopes)]:
         of_instances = name == INSTANCES
-        said.append(_of_bags(part.log_probs(X.features), X) if of_instances else part.log_probs(_columns(table, name)))
+        by_table = None if of_instances else part.log_probs(_columns(table, name))
+        said.append(_of_bags(part.log_probs(X.features), X, part) if by_table is None else by_table)
     return pool(*said)
 
 
@@ -179,8 +199,8 @@ def instance_log_probs(learner: Learner, X: BagData) -> Tensor:
     """
     if INSTANCES not in learner.parts_:
         raise LabelError(
-            'unit="instance" of the default model needs two classes of bags, the second of which makes a bag of it by '
-            "one instance; of more classes take an encoder with attention, such as BagEncoder()"
+            'unit="instance" of the default model needs two classes of bags, one of which a single instance makes; of '
+            "more classes take an encoder with attention, such as BagEncoder()"
         )
     part: Learner = learner.parts_[INSTANCES]
     return part.log_probs(X.features)

@@ -36,7 +36,7 @@ def tables(seed):
 
 
 def measured(model, test, y_test, w_test):
-    """Bag AUC, instance AUC by the head, and recall of the second and third positive of a bag among its three highest."""
+    """Bag AUC, instance AUC by the head, and recall of later positives of a bag in its three highest."""
     score = model.predict_proba(test, unit="instance")[:, 1]
     found, asked = 0, 0
     for start, size in zip(np.cumsum([0, *test.sizes.tolist()[:-1]]), test.sizes.tolist(), strict=True):

@@ -1,0 +1,141 @@
+"""Large bags: 200 bags of 20,000 instances of 512 features, read from files while a model is trained.
+
+    python benchmarks/bags_scale.py --folder FOLDER [--bags 200] [--instances 20000] [--epochs 1]
+
+Every bag is a file (NPZ, half precision, not compressed; 4 GB together), drawn from a seed; in every second bag a
+twentieth of the instances is shifted. A process per way trains attention pooling for one epoch over all bags and
+reports CPU seconds, wall seconds, and how far memory rose above what the libraries take; the bags would take 8 GB as
+float32. The plain loop is what one writes by hand: a bag at a time, the same network, plain torch. The table goes to
+BAGS_SCALE_RESULTS.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent / "peers"))
+from results import write_section
+
+WIDTH = 512
+WAYS = ("anygrain", "plain loop", "anygrain, transformer", "anygrain, mamba")
+RESULTS = Path(__file__).with_name("BAGS_SCALE_RESULTS.md")
+
+
+def write_bags(folder: Path, bags: int, instances: int) -> None:
+    """The bags as files, unless they are there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for bag in range(bags):
+        path = folder / f"bag_{bag:04d}.npz"
+        if path.exists():
+            continue
+        rng = np.random.default_rng(bag)
+        x = rng.standard_normal((instances, WIDTH), dtype=np.float32)
+        if bag % 2:
+            x[: instances // 20, :8] += 1.5
+        np.savez(path, features=x.astype(np.float16))
+
+
+def peak() -> float:
+    """Largest memory of this process so far, in GB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def run(way: str, folder: Path, epochs: int) -> dict[str, float]:
+    """One training in this process; the last fifth of the bags is kept to test on."""
+    from sklearn.metrics import roc_auc_score
+
+    from anygrain.bags import BagData
+    from anygrain.encoders.bags import BagEncoder
+    from anygrain.labels import Exact
+    from anygrain.learn import Learner
+
+    data = BagData.from_folder(folder)
+    y = np.arange(len(data)) % 2
+    cut = len(data) - len(data) // 5
+    train, test = np.arange(cut), np.arange(cut, len(data))
+    before, cpu, wall = peak(), time.process_time(), time.monotonic()
+    if way == "plain loop":
+        said = plain_loop(data, y, train, test, epochs)
+    else:
+        aggregator = way.split(", ")[1] if ", " in way else "attention"
+        learner = Learner(encoder=BagEncoder(aggregator), epochs=epochs, cross_fit=False, augmentation=None, seed=0)
+        said = learner.fit(data[train], Exact(y[train], 2)).predict_proba(data[test])[:, 1]
+    return {
+        "cpu": time.process_time() - cpu,
+        "wall": time.monotonic() - wall,
+        "memory": peak() - before,
+        "auc": roc_auc_score(y[test], said),
+    }
+
+
+def plain_loop(data: object, y: np.ndarray, train: np.ndarray, test: np.ndarray, epochs: int) -> np.ndarray:
+    """Attention pooling by hand, a bag at a time."""
+    torch.manual_seed(0)
+    enter, value, weight = torch.nn.Linear(WIDTH, 128), torch.nn.Linear(128, 64), torch.nn.Linear(64, 1)
+    out = torch.nn.Linear(128, 2)
+    modules = torch.nn.ModuleList([enter, value, weight, out])
+    optimizer = torch.optim.AdamW(modules.parameters(), lr=1e-3, weight_decay=0.05)
+
+    def logits(bag: int) -> torch.Tensor:
+        hidden = torch.nn.functional.gelu(enter(torch.from_numpy(data[bag])))  # type: ignore[index]
+        attention = weight(torch.tanh(value(hidden))).softmax(dim=0)
+        return out((attention * hidden).sum(dim=0))
+
+    for _ in range(epochs):
+        for bag in np.random.default_rng(0).permutation(train).tolist():
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(logits(bag)[None], torch.tensor([y[bag]])).backward()
+            optimizer.step()
+    with torch.no_grad():
+        return np.array([float(logits(bag).softmax(0)[1]) for bag in test.tolist()])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--folder", type=Path, required=True, help="where the bags are written, 4 GB")
+    parser.add_argument("--bags", type=int, default=200)
+    parser.add_argument("--instances", type=int, default=20_000)
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--ways", default=";".join(WAYS), help="which ways, apart by semicolons")
+    parser.add_argument("--one", default="", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    if given.one:
+        print(json.dumps(run(given.one, given.folder, given.epochs)))
+        return
+    write_bags(given.folder, given.bags, given.instances)
+    rows = []
+    for way in given.ways.split(";"):
+        own = ["--folder", str(given.folder), "--epochs", str(given.epochs), "--threads", str(given.threads)]
+        done = subprocess.run(
+            [sys.executable, __file__, *own, "--one", way], capture_output=True, text=True, check=True
+        )
+        found = json.loads(done.stdout.splitlines()[-1])
+        rows.append(
+            f"| {way} | {found['cpu']:.0f} | {found['wall']:.0f} | {found['memory']:.2f} | {found['auc']:.3f} |"
+        )
+        print(rows[-1], flush=True)
+    size = given.bags * given.instances * WIDTH * 4 / 2**30
+    write_section(
+        "scale",
+        f"## {given.bags} bags of {given.instances:,} instances, {WIDTH} features, {given.epochs} epoch\n\n"
+        f"All instances together take {size:.1f} GB as float32. CPU and wall seconds of training (means and scales of\n"
+        "the features included) and of answering for a fifth of the bags; memory above that of the imports, at its\n"
+        "peak.\n\n"
+        "| way | CPU s | wall s | memory, GB | AUC of bags not seen |\n|---|---|---|---|---|\n" + "\n".join(rows),
+        path=RESULTS,
+    )
+
+
+if __name__ == "__main__":
+    main()
