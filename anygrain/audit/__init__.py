@@ -3,7 +3,8 @@
 `suspects(log_probs, labels)` judges every record from anybody's probabilities; `audit(model, data, labels)` finds
 probabilities of its own where none are given, and everything else that this room knows. `knn_shapley` and
 `label_influence` value single labels, `find_duplicates` and `find_outliers` look at the data, `class_overlap` at the
-classes, `learn_noise` at how wrong labels come about.
+classes, `learn_noise` at how wrong labels come about. `soft_labels` and `soft_numbers` make one
+target of many answers.
 """
 
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from anygrain.audit.auditing import Audit, audit
     from anygrain.audit.duplicates import Duplicates, find_duplicates
     from anygrain.audit.further_votes import VotesNeeded, votes_needed
+    from anygrain.audit.of_ratings import SoftNumbers, soft_numbers
+    from anygrain.audit.of_votes import soft_labels
     from anygrain.audit.outliers import Outliers, find_outliers
     from anygrain.audit.overlap import Overlap, class_overlap
     from anygrain.audit.rules import JudgedRules, judge_rules
@@ -32,6 +35,7 @@ __all__ = [
     "Noise",
     "Outliers",
     "Overlap",
+    "SoftNumbers",
     "VotesNeeded",
     "audit",
     "class_overlap",
@@ -45,6 +49,8 @@ __all__ = [
     "krippendorff_alpha",
     "label_influence",
     "learn_noise",
+    "soft_labels",
+    "soft_numbers",
     "suspects",
     "votes_needed",
 ]
@@ -58,6 +64,7 @@ _FILES = {
     "Noise": "anygrain.robust.label_noise",
     "Outliers": "outliers",
     "Overlap": "overlap",
+    "SoftNumbers": "of_ratings",
     "VotesNeeded": "further_votes",
     "audit": "auditing",
     "class_overlap": "overlap",
@@ -71,6 +78,8 @@ _FILES = {
     "krippendorff_alpha": "agreement",
     "label_influence": "value",
     "learn_noise": "anygrain.robust.label_noise",
+    "soft_labels": "of_votes",
+    "soft_numbers": "of_ratings",
     "suspects": "suspicion",
     "votes_needed": "further_votes",
 }

@@ -13,8 +13,10 @@ from torch.nn.functional import logsigmoid
 ENOUGH = 20_000
 #: wrong records of each sort expected beforehand; right ones weigh this many and a share of all
 WRONG, RIGHT, SHARE_RIGHT = 0.3, 30.0, 0.03
+#: odds beforehand that no records are those of other rows
+ODDS = 20.0
 #: share of wrong records at most: who is in the majority is right
-MOST, AT_FIRST = 0.5, 0.05
+MOST, AT_FIRST = 0.5, 0.03
 #: standard deviations beforehand: of log(nu - 2), of log spread, of how it follows the prediction, of log skewness
 TAILS, SPREAD, FOLLOWS, SKEW = 1.0, 1.5, 0.5, 0.3
 #: of shift and stretch of the predictions, in standard deviations of the records
@@ -50,7 +52,7 @@ class Residuals:
 
     What residuals look like and how many records are those of other rows can hardly be told apart where predictions are
     weak. So :math:`P(\text{wrong})` is the mean of that with :math:`e_1 = 0` and that with :math:`e_1 > 0`, weighted by
-    Schwarz's criterion.
+    their greatest posterior densities and odds of 20 to 1 beforehand.
 
     Attributes:
         alone: shape of right records and shares, without their links, where :math:`e_1 = 0`.
@@ -113,8 +115,8 @@ class Residuals:
         places, widths = _density(right if len(right) else given, new.spread)
         new = cls(**(new.__dict__ | {"places": places, "widths": widths}))
         ways = torch.cat([anyhow, new._log_of_another(given)[None]])
-        both, better = new._fit(torch.cat([alone, alone[-1:].clamp(max=start[-1])]), usual, data, ways)
-        weight = 1 / (1 + math.exp(min(found + math.log(n) / 2 - better, 500.0)))
+        both, better = new._fit(torch.cat([alone, start[-1:]]), usual, data, ways)
+        weight = 1 / (1 + math.exp(min(found + math.log(ODDS) - better, 500.0)))
         return cls(**(new.__dict__ | {"alone": alone, "both": both, "weight": weight}))
 
     def wrong(self, given: Tensor, predicted: Tensor, sd: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from scipy.stats import rankdata
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from anygrain.audit.soft_labels import METHODS, soft_labels
+from anygrain.audit.of_votes import METHODS, soft_labels
 from anygrain.labels import Crowd
 from anygrain.learn.head import Linear, fit_head
 

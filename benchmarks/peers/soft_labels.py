@@ -21,8 +21,8 @@ from crowd import REAL, load
 from results import write_section
 from scipy.stats import rankdata
 
+from anygrain.audit import soft_labels
 from anygrain.audit.pooling import POOLS
-from anygrain.audit.soft_labels import soft_labels
 from anygrain.labels import Crowd
 from anygrain.labels.aggregate import aggregate
 from anygrain.metrics import expected_calibration_error, log_loss

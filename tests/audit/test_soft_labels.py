@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from anygrain.audit.of_votes import METHODS, soft_labels, vote_counts
 from anygrain.audit.pooling import POOLS, agreeing_temperatures, js_centroid, js_divergence, tempered
-from anygrain.audit.soft_labels import METHODS, soft_labels, vote_counts
 from anygrain.labels import Crowd, LabelError
 
 

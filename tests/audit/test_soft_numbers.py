@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from anygrain.audit.soft_numbers import METHODS, soft_numbers
+from anygrain.audit.of_ratings import METHODS, soft_numbers
 from anygrain.labels import LabelError, Ratings
 
 
