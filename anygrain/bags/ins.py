@@ -15,7 +15,7 @@ from anygrain.labels import All, AnyOf, LabelError, Labels
 from anygrain.labels.target import as_table
 from anygrain.learn.head import Perceptron
 from anygrain.learn.procedure import Procedure
-from anygrain.robust.fresh import fresh_head, takes_only
+from anygrain.robust.fresh import fresh_head, needs_hidden_layer, takes_only
 from anygrain.robust.subclass_balancing import Projection
 
 if TYPE_CHECKING:
@@ -89,20 +89,24 @@ class INS(Procedure):
         self.at_least_one = at_least_one
         self.width, self.epochs, self.batch_size, self.learning_rate = width, epochs, batch_size, learning_rate
 
-    def run(self, learner: Learner, features: Tensor, labels: Labels) -> None:
+    def check(self, learner: Learner, labels: Labels) -> None:
         takes_only(self, learner)
-        possible = candidate_classes(labels).to(features.device)
+        needs_hidden_layer(self, learner)
+        possible = candidate_classes(labels)
         told = (~possible.all(dim=1)).nonzero()[:, 0]
         if len(told) == 0 or bool((possible.sum(dim=1) <= 1).all()):
             raise LabelError(
                 "INS needs rows with candidates and rows that tell them apart, as bags with and without the target; "
                 f"these labels leave {'everything' if len(told) == 0 else 'nothing'} open"
             )
+
+    def run(self, learner: Learner, features: Tensor, labels: Labels) -> None:
+        self.check(learner, labels)
+        possible = candidate_classes(labels).to(features.device)
         epochs, size = learner.epochs or self.epochs, learner.batch_size or self.batch_size
         with seeded(int(learner.seed)), torch.enable_grad():
             head = fresh_head(learner, features.shape[1], labels.n_classes, int(learner.seed), like=features)
-            if not isinstance(head, Perceptron):
-                raise LabelError('INS trains a hidden layer; use Learner(head="mlp", procedure=INS())')
+            assert isinstance(head, Perceptron)
             self._train(learner, head, features, labels, possible, epochs, size)
         learner.head_ = head.eval()
 

@@ -226,6 +226,8 @@ class Learner(ClassifierMixin, BaseEstimator):
         self._taxonomy_for(given)
         warn_unidentified(with_any_prior(given), stacklevel=2)
         labels = self._start(given)
+        if self.procedure is not None:
+            self.procedure.check(self, labels)
         self._seed = int(self.seed)
         self.encoder_ = self._make_encoder(data)
         self.class_prior_estimate_ = None
@@ -248,7 +250,7 @@ class Learner(ClassifierMixin, BaseEstimator):
         self.class_prior_, self.log_prior_shift_ = class_prior_of(self.labels_, self.posterior_)
         self.level_thresholds_ = self._level_thresholds()
         self.questions_ = units.questions_of(
-            self.labels_, torch.as_tensor(self.held_out_log_probs_), torch.as_tensor(self.held_out_)
+            self.labels_, torch.as_tensor(self.held_out_log_probs_), torch.as_tensor(self.held_out_), self.folds
         )
         return self
 

@@ -32,5 +32,12 @@ class Procedure:
         """The procedure for some of the instances (n,): of what it was given by instance, what is theirs."""
         return self
 
+    def check(self, learner: Learner, labels: Labels) -> None:
+        """Refuses, before any work, what it cannot fit; called by `Learner.fit`.
+
+        Raises:
+            LabelError: settings of the learner or labels that it does not go with.
+        """
+
     def run(self, learner: Learner, features: Tensor, labels: Labels) -> None:
         raise NotImplementedError

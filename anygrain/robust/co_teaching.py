@@ -11,7 +11,7 @@ from torch import Tensor
 from anygrain.encoders.trainable import seeded
 from anygrain.labels import LabelError, Labels
 from anygrain.learn.procedure import Procedure
-from anygrain.robust.fresh import Course, EpochTargets, fresh_head
+from anygrain.robust.fresh import Course, EpochTargets, fresh_head, takes_only
 
 if TYPE_CHECKING:
     from anygrain.learn.learner import Learner
@@ -61,6 +61,9 @@ class CoTeaching(Procedure):
             raise LabelError(f"ramp is {ramp}; expected 0 or more epochs")
         self.noise, self.ramp = float(noise), int(ramp)
         self.epochs, self.batch_size, self.learning_rate = epochs, batch_size, learning_rate
+
+    def check(self, learner: Learner, labels: Labels) -> None:
+        takes_only(self, learner, "loss")
 
     def run(self, learner: Learner, features: Tensor, labels: Labels) -> None:
         course = Course.of(self, learner)

@@ -133,8 +133,11 @@ class Disambiguation(Procedure):
             raise LabelError(f'linkage is "{linkage}"; expected mean or max')
         self.threshold, self.linkage, self.refine, self.steps = float(threshold), linkage, refine, steps
 
-    def run(self, learner: Learner, features: Tensor, labels: Labels) -> None:
+    def check(self, learner: Learner, labels: Labels) -> None:
         takes_only(self, learner, "loss")
+
+    def run(self, learner: Learner, features: Tensor, labels: Labels) -> None:
+        self.check(learner, labels)
         loss = cross_entropy if learner.loss is None else learner.loss
         told = told_rows(labels)
         if not bool(told.any()):

@@ -15,7 +15,8 @@ from anygrain.encoders.trainable import seeded
 from anygrain.labels import LabelError, Labels
 from anygrain.learn.head import Head
 from anygrain.learn.procedure import Procedure
-from anygrain.robust.fresh import Course, fresh_head
+from anygrain.learn.recipe import exact_classes
+from anygrain.robust.fresh import Course, fresh_head, takes_only
 from anygrain.robust.settings import above
 from anygrain.robust.sub_pseudo_labels import clean_and_weak
 from anygrain.robust.subclass_balancing import Change, noisy
@@ -243,15 +244,21 @@ class FewShotPrototypes(Procedure):
         self.clean_from, self.distance = clean_from, distance
         self.epochs, self.batch_size, self.learning_rate = epochs, batch_size, learning_rate
 
+    def check(self, learner: Learner, labels: Labels) -> None:
+        takes_only(self, learner, "loss")
+        exact = exact_classes(labels)
+        missing = (torch.bincount(exact[exact >= 0], minlength=labels.n_classes) == 0).nonzero()[:, 0].tolist()
+        if missing:
+            name = labels.class_names[missing[0]] if labels.class_names else missing[0]
+            raise LabelError(f"class {name} has no trusted row; expected an Exact label or more for every class")
+
     def run(self, learner: Learner, features: Tensor, labels: Labels) -> None:
+        self.check(learner, labels)
         course = Course.of(self, learner)
         epochs = course.epochs
         seed, k = int(learner.seed), labels.n_classes
         exact, weak = clean_and_weak(labels, features.dtype)
         trusted = exact >= 0
-        missing = [c for c in range(k) if not bool((exact == c).any())]
-        if missing:
-            raise LabelError(f"class {missing[0]} has no trusted row; expected an Exact label or more for every class")
         given = torch.where(trusted, exact, weak)
         generator = torch.Generator().manual_seed(seed)
         history: list[dict[str, Any]] = []

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from anygrain.labels import LabelError, Labels
 from anygrain.learn.end_to_end import doubts
-from anygrain.learn.head import Head, Perceptron, make_head
+from anygrain.learn.head import HEADS, Head, Perceptron, make_head
 from anygrain.learn.loss import Loss, cross_entropy
 
 if TYPE_CHECKING:
@@ -27,6 +27,14 @@ def takes_only(procedure: object, learner: Learner, *slots: str) -> None:
             name = type(procedure).__name__
             taken = f"it takes {' and '.join(slots)} only" if slots else "it has an objective of its own"
             raise LabelError(f"{name} does not compose with {slot}=: {taken}; leave out one of the two")
+
+
+def needs_hidden_layer(procedure: object, learner: Learner) -> None:
+    """Raises LabelError where the head of a learner has no hidden layer to train."""
+    head = HEADS.get(learner.head) if isinstance(learner.head, str) else learner.head
+    if not isinstance(head, type) or not issubclass(head, Perceptron):
+        name = type(procedure).__name__
+        raise LabelError(f'{name} trains a hidden layer; expected Learner(head="mlp", procedure={name}(...))')
 
 
 @dataclass(frozen=True)

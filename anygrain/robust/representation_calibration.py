@@ -175,8 +175,11 @@ class RepresentationCalibration(Procedure):
         self.outlier_share, self.neighbours, self.share = outlier_share, neighbours, share
         self.nearest, self.spread, self.mixup, self.steps = nearest, spread, mixup, steps
 
-    def run(self, learner: Learner, features: Tensor, labels: Labels) -> None:
+    def check(self, learner: Learner, labels: Labels) -> None:
         takes_only(self, learner, "loss")
+
+    def run(self, learner: Learner, features: Tensor, labels: Labels) -> None:
+        self.check(learner, labels)
         loss = cross_entropy if learner.loss is None else learner.loss
         target = alone(labels, torch.float64)
         told = target.amax(dim=1) > (1 + 1e-6) / labels.n_classes

@@ -312,8 +312,11 @@ class SelfTraining(Procedure):
         """See `Teach`."""
         return to_itself(votes)
 
-    def run(self, learner: Learner, features: Tensor, labels: Labels) -> None:
+    def check(self, learner: Learner, labels: Labels) -> None:
         takes_only(self, learner, "loss")
+
+    def run(self, learner: Learner, features: Tensor, labels: Labels) -> None:
+        self.check(learner, labels)
         found = self.learners(learner, features, labels)
         self.outcome_ = self_train(
             labels,

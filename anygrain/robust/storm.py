@@ -362,11 +362,14 @@ class Storm(Procedure):
         meta = (self.weigh(rescalers, found, classes) * other[2] * after).mean()
         return meta, parameters, state, weights
 
+    def check(self, learner: Learner, labels: Labels) -> None:
+        if Course.of(self, learner).batch_size < 2:
+            raise LabelError("batch_size is 1; STORM weighs samples against their batch: expected 2 or more")
+
     def run(self, learner: Learner, features: Tensor, labels: Labels) -> None:
+        self.check(learner, labels)
         course = Course.of(self, learner)
         loss, epochs = course.loss, course.epochs
-        if course.batch_size < 2:
-            raise LabelError("batch_size is 1; STORM weighs samples against their batch: expected 2 or more")
         seed, k = int(learner.seed), labels.n_classes
         head = fresh_head(learner, features.shape[1], k, seed=seed, like=features)
         targets = EpochTargets(labels, features)

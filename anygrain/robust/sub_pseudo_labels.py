@@ -15,7 +15,7 @@ from anygrain.learn.head import Perceptron
 from anygrain.learn.loss import cross_entropy
 from anygrain.learn.procedure import Procedure
 from anygrain.learn.recipe import exact_classes, without_exact
-from anygrain.robust.fresh import Course, alone, fit_with, fresh_head
+from anygrain.robust.fresh import Course, alone, fit_with, fresh_head, needs_hidden_layer, takes_only
 from anygrain.robust.subclass_balancing import fit_outer
 
 if TYPE_CHECKING:
@@ -145,18 +145,23 @@ class SubPseudoLabels(Procedure):
         part.teacher = None if self.teacher is None else self.teacher[instances.to(self.teacher.device)]
         return part
 
+    def check(self, learner: Learner, labels: Labels) -> None:
+        takes_only(self, learner, "loss")
+        needs_hidden_layer(self, learner)
+        clean, weak = clean_and_weak(labels, torch.float32)
+        if not bool((clean >= 0).any()) or not bool((weak >= 0).any()):
+            raise LabelError("expected rows with exact labels and others with weak ones: Exact(...) & Noisy(...)")
+
     def run(self, learner: Learner, features: Tensor, labels: Labels) -> None:
+        self.check(learner, labels)
         loss = Course.of(self, learner).loss
         k, seed = labels.n_classes, int(learner.seed)
         clean, weak = clean_and_weak(labels, features.dtype)
-        if not bool((clean >= 0).any()) or not bool((weak >= 0).any()):
-            raise LabelError("expected rows with exact labels and others with weak ones: Exact(...) & Noisy(...)")
         known, self.weak_rows_ = (clean >= 0).nonzero()[:, 0], (weak >= 0).nonzero()[:, 0]
         target = torch.nn.functional.one_hot(clean[known], k).to(features)
         weight = labels.instance_weight().to(features)
         teacher = fresh_head(learner, features.shape[1], k, seed=seed, like=features)
-        if not isinstance(teacher, Perceptron):
-            raise LabelError('SubPseudoLabels trains a hidden layer; expected Learner(head="mlp")')
+        assert isinstance(teacher, Perceptron)
         if self.teacher is None:
             fit_with(teacher, features[known], target, weight[known], loss, penalty=learner.penalty, steps=60)
         elif tuple(self.teacher.shape) != (len(features), k):

@@ -14,7 +14,7 @@ from anygrain.learn.head import Linear, Perceptron
 from anygrain.learn.procedure import Procedure
 from anygrain.learn.step import Step
 from anygrain.learn.term import Term
-from anygrain.robust.fresh import Course, alone, fit_with, fresh_head
+from anygrain.robust.fresh import Course, alone, fit_with, fresh_head, needs_hidden_layer, takes_only
 
 if TYPE_CHECKING:
     from anygrain.learn.learner import Learner
@@ -343,13 +343,17 @@ class SubclassContrast(Procedure):
         self.warm_up, self.every, self.width, self.sure = warm_up, every, width, sure
         self.epochs, self.batch_size, self.learning_rate = epochs, batch_size, learning_rate
 
+    def check(self, learner: Learner, labels: Labels) -> None:
+        takes_only(self, learner, "loss")
+        needs_hidden_layer(self, learner)
+
     def run(self, learner: Learner, features: Tensor, labels: Labels) -> None:
+        self.check(learner, labels)
         course = Course.of(self, learner)
         loss, epochs = course.loss, course.epochs
         seed, k = int(learner.seed), labels.n_classes
         head = fresh_head(learner, features.shape[1], k, seed=seed, like=features)
-        if not isinstance(head, Perceptron):
-            raise LabelError('SubclassContrast trains a hidden layer; expected Learner(head="mlp")')
+        assert isinstance(head, Perceptron)
         target = alone(labels, features.dtype)
         told = target.amax(dim=1) > (1 + 1e-6) / k
         classes = torch.where(target.amax(dim=1) >= max(self.sure, (1 + 1e-6) / k), target.argmax(dim=1), -1)

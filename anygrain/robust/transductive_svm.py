@@ -70,8 +70,11 @@ class TransductiveSVM(Procedure):
         above(stages, "stages", 1, open_bottom=False)
         self.weight, self.balance, self.stages, self.steps = float(weight), float(balance), int(stages), int(steps)
 
-    def run(self, learner: Learner, features: Tensor, labels: Labels) -> None:
+    def check(self, learner: Learner, labels: Labels) -> None:
         takes_only(self, learner)
+
+    def run(self, learner: Learner, features: Tensor, labels: Labels) -> None:
+        self.check(learner, labels)
         told = told_rows(labels)
         if not bool(told.any()):
             raise LabelError("no row has any evidence: there is nothing to learn from")
