@@ -29,7 +29,7 @@ from anygrain.program.space import Space, space_of
 from anygrain.program.threads import threads_for
 
 if TYPE_CHECKING:
-    from anygrain.audit import Audit, JudgedRules
+    from anygrain.audit import Annotators, Audit, JudgedRules
     from anygrain.audit.sources import JudgedCrowd
 
 FORMAT = "anygrain-audit-1"
@@ -393,6 +393,7 @@ def _crowd(crowd: JudgedCrowd, dataset: Given[Any]) -> dict[str, Any]:
         "annotators": _lines(crowd.annotators.columns()),
         "classes": list(crowd.annotators.class_names),
         "confusion": crowd.annotators.pooled,
+        "groups": _types(crowd.annotators),
         "votes_needed": None if needed is None else {
             "confidence": SURE,
             "unsure": int((needed.expected > 0).sum()),
@@ -401,6 +402,21 @@ def _crowd(crowd: JudgedCrowd, dataset: Given[Any]) -> dict[str, Any]:
             "most": needed.most,
         },
     }  # fmt: skip
+
+
+def _types(annotators: Annotators) -> list[dict[str, Any]]:
+    """Types of the annotators, the most common first: how many, whom, and P(vote | class)."""
+    if annotators.group is None or annotators.group_confusion is None:
+        return []
+    return [
+        {
+            "annotators": int((annotators.group == at).sum()),
+            "votes": int(annotators.votes[annotators.group == at].sum()),
+            "accuracy": float(np.diagonal(table).mean()),
+            "confusion": table,
+        }
+        for at, table in enumerate(annotators.group_confusion)
+    ]
 
 
 def _value(found: Audit, dataset: Given[Any]) -> dict[str, Any] | None:

@@ -37,6 +37,10 @@ def write_audit(result: Mapping[str, Any], path: Path, shown: Callable[[int], Ma
             **crowd,
             "picture": _markup(_annotators(crowd["annotators"]), Markup),
             "square": _markup(_transition(crowd["confusion"], None, crowd["classes"]), Markup),
+            "groups": [
+                {**group, "square": _markup(_transition(group["confusion"], None, crowd["classes"]), Markup)}
+                for group in crowd["groups"]
+            ],
         }
         for crowd in result["crowds"]
     ]

@@ -56,7 +56,7 @@ def result(**other) -> dict:
             {"first": "r1", "second": "r2", "exact": True, "conflict": True, "_rows": [1, 2]}]},
         "outliers": {"rows": 1, "worst": [{"row": "r9", "probability": 0.7, "_row": 9}]},
         "crowds": [{"label": "votes", "alpha": agreement, "kappa": agreement, "annotators": [annotator],
-                    "classes": names, "confusion": np.full((3, 3), 1 / 3),
+                    "classes": names, "confusion": np.full((3, 3), 1 / 3), "groups": [],
                     "votes_needed": {"confidence": 0.95, "unsure": 7, "votes": 19.4, "unreached": 1, "most": 30}}],
         "rules": [{"label": "rules", "rules": [rule]}],
         "value": {"harmful": 1, "worst": [{"row": "r1", "influence": -0.002, "shapley": 0.1, "_row": 1}], "best": []},
@@ -66,6 +66,20 @@ def result(**other) -> dict:
 
 def shown(row: int) -> dict:
     return {"text": f"text of row {row} & more " + "x" * 60, "image": None}
+
+
+def test_types_of_annotators(tmp_path):
+    found = result()
+    crowd = found["crowds"][0]
+    crowd["annotators"] = [{**crowd["annotators"][0], "group": 1}]
+    crowd["groups"] = [
+        {"annotators": 3, "votes": 90, "accuracy": 0.9, "confusion": np.full((3, 3), 0.05) + 0.85 * np.eye(3)},
+        {"annotators": 1, "votes": 12, "accuracy": 1 / 3, "confusion": np.full((3, 3), 1 / 3)},
+    ]
+    page = write_audit(found, tmp_path / "audit.html", shown).read_text(encoding="utf-8")
+    assert "Type 1: 3 annotators with 90 votes, right on 90 % of each class" in page
+    assert "Type 2: 1 annotator with 12 votes, right on 33 % of each class" in page
+    assert '<th class="n">type</th>' in page
 
 
 def test_what_the_page_says(tmp_path):
