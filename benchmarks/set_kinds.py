@@ -412,6 +412,10 @@ def tags(seed: int) -> Methods:
     def learnt(labels: Any) -> dict[str, float]:
         return scores(Learner(seed=seed).fit(x[train], labels).predict_proba(x[test]))
 
+    def per_tag() -> dict[str, float]:
+        models = (Learner(seed=seed).fit(x[train], AnyOf(bags, of_tag, 1, 2)) for of_tag in present.T)
+        return scores(np.stack([model.predict_proba(x[test])[:, 1] for model in models], axis=1))
+
     def baseline(loss: Loss) -> dict[str, float]:
         logits = network(x[train], x[test], loss, len(bags), n_tags, seed)
         return scores(1 / (1 + np.exp(-logits)))
@@ -424,6 +428,7 @@ def tags(seed: int) -> Methods:
 
     return {
         "anygrain": lambda: learnt(nothing & asked),
+        "anygrain, a model per tag": per_tag,
         "highest probability": lambda: baseline(lambda z, b: entropy(highest(z, bags)[b], present[b].float())),
         "copied": lambda: baseline(on_members),
         "full supervision": lambda: learnt(Tags(y)),

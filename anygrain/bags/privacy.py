@@ -42,10 +42,13 @@ def private_means(
     if not 0 < epsilon < math.inf or not 0 < bound < math.inf:
         raise LabelError(f"epsilon is {epsilon:g}, bound {bound:g}; expected numbers above 0")
     values = torch.as_tensor(values).double()
-    if values.shape != (bags.n_instances,) or not bool(values.isfinite().all()):
+    if values.shape != (bags.n_instances,):
         raise LabelError(
-            f"values have the shape {tuple(values.shape)}; expected a finite number for each of {bags.n_instances} rows"
+            f"values have the shape {tuple(values.shape)}; expected a number for each of {bags.n_instances} rows"
         )
+    if not bool(values.isfinite().all()):
+        row = int((~values.isfinite()).nonzero()[0])
+        raise LabelError(f"values hold {float(values[row]):g} in row {row}; expected finite numbers")
     most = int(torch.bincount(bags.members).max())
     scale = 2 * bound * most / (bags.sizes.double() * epsilon)
     # the difference of two exponential draws is a Laplace draw

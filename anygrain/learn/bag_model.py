@@ -15,6 +15,7 @@ another part where it raises the log-likelihood of held-out evidence of M bags b
 from __future__ import annotations
 
 import math
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,8 @@ from torch import Tensor
 
 from anygrain.data.bag_data import BagData
 from anygrain.labels import AnyOf, LabelError, Labels
+from anygrain.labels.identifiability import IdentifiabilityWarning
+from anygrain.learn.few_bags import FewBagsWarning, warn_of_few_bags
 from anygrain.learn.recipe import Callback, RecipeState
 from anygrain.learn.slope_offset import SlopeOffset, fit_slope_offset
 
@@ -74,7 +77,7 @@ def fit(
             callback(len(history), total, history[-1])
 
     for head in HEADS:
-        parts[head] = _part(learner, head).fit(_columns(table, head), given)
+        parts[head] = _quietly(_part(learner, head), _columns(table, head), given)
         say(head, held_out_evidence=parts[head].log_evidence_heldout_)
     labels = parts[HEADS[0]].labels_
     said = {name: torch.from_numpy(part.held_out_log_probs_) for name, part in parts.items()}
@@ -83,6 +86,8 @@ def fit(
         if bool((present == 1).any()) and bool((present == 0).any()):
             parts[INSTANCES], said[INSTANCES] = _by_instances(learner, data, present)
         say(INSTANCES)
+    names = labels.class_names or [f"of class {k}" for k in range(labels.n_classes)]
+    warn_of_few_bags(_told_of(labels).sum(dim=0).round(), names, FOLDS[HEADS[0]], stacklevel=3)
     learner.pool_, pooled_parts = _pool(labels, said)
     pooled = learner.pool_(*[said[name] for name in pooled_parts])
     # first those of the pool, in its order
@@ -98,6 +103,21 @@ def fit(
     say("pool")
     learner.history_ = history
     return labels
+
+
+def _quietly(part: Learner, X: Any, labels: Labels) -> Learner:
+    """Fit a part; what there is to warn of is said of the whole."""
+    with warnings.catch_warnings():
+        for category in (IdentifiabilityWarning, FewBagsWarning):
+            warnings.simplefilter("ignore", category)
+        return part.fit(X, labels)
+
+
+def _told_of(labels: Labels) -> Tensor:
+    """What labels alone say of every bag, (M, K); zeros where they say nothing."""
+    uniform = torch.full((labels.n_instances, labels.n_classes), 1 / labels.n_classes, dtype=torch.float64)
+    alone = labels.posterior(uniform.log().to(labels.device)).cpu()
+    return torch.where(((alone - uniform).abs().amax(dim=1) > 1e-6)[:, None], alone, 0.0)
 
 
 def of_same_settings(learner: Learner, **changes: Any) -> Learner:
@@ -133,7 +153,7 @@ def _by_instances(learner: Learner, data: BagData, present: Tensor) -> tuple[Lea
     for target in (1, 0):
         part = _part(learner, INSTANCES)
         holds = torch.where(told, (present == target).long(), -1)
-        part.fit(data.features, AnyOf(data.bags, holds, target, 2))
+        _quietly(part, data.features, AnyOf(data.bags, holds, target, 2))
         said = _of_bags(torch.from_numpy(part.held_out_log_probs_), data, part)
         found.append((float(said[told].gather(1, present[told, None]).sum()), part, said))
     _, part, said = max(found, key=lambda one: one[0])

@@ -17,6 +17,7 @@ from anygrain.encoders.bags import BagEncoder
 from anygrain.encoders.summary import Summary
 from anygrain.labels import All, Bags, LabelError, Labels, SetLabels
 from anygrain.learn import bag_model, tags
+from anygrain.learn.few_bags import warn_of_few_bags
 from anygrain.learn.slope_offset import SlopeOffset, fit_slope_offset
 
 if TYPE_CHECKING:
@@ -75,13 +76,14 @@ def question_from(state: dict[str, Any]) -> Question:
     return Question(**{**state, "calibration": None if given is None else SlopeOffset(**given)})
 
 
-def questions_of(labels: Labels, log_probs: Tensor, held_out: Tensor) -> list[Question]:
+def questions_of(labels: Labels, log_probs: Tensor, held_out: Tensor, folds: int = FEWEST) -> list[Question]:
     """The questions that labels ask of sets, calibrated on the answers of sets that were held out.
 
     Args:
         labels: of the training instances.
         log_probs: of these, (N, K), of models that have not seen them.
         held_out: instances of which that is true, bool (N,).
+        folds: parts in which they were held out.
     """
     parts = labels.parts if isinstance(labels, All) else [labels]
     found = []
@@ -92,6 +94,11 @@ def questions_of(labels: Labels, log_probs: Tensor, held_out: Tensor) -> list[Qu
             asked = part.asked()
         except LabelError:
             continue
+        columns = part.answers_of(part.n_classes, **asked)
+        if columns is not None and len(columns) == 2:
+            said = part.answered()
+            count = torch.bincount(said[said >= 0].cpu(), minlength=2)
+            warn_of_few_bags(count, [f'answered by "{name}"' for name in columns], folds, stacklevel=3)
         calibration = _calibrate(part, log_probs, held_out)
         trusted = len(parts) > 1 or _tells_how_many(part, log_probs)
         found.append(Question(type(part).__name__, part.n_classes, asked, calibration, trusted))
