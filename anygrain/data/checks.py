@@ -11,7 +11,7 @@ from anygrain.data.dataset import Columns, Dataset, Given, texts
 from anygrain.data.error import counted, number, quoted, some
 from anygrain.data.evidence import Evidence
 from anygrain.data.table import Table
-from anygrain.labels import InstanceLabels, Positive
+from anygrain.labels import InstanceLabels, Positive, Rules
 from anygrain.labels.positive import with_any_prior
 
 
@@ -20,11 +20,15 @@ def warnings_for(dataset: Dataset) -> list[str]:
     return [
         *_few_exact(dataset),
         *_more_classes_than_rows(dataset),
-        *_silent_classes(dataset),
-        *_one_annotator(dataset),
+        *warnings_of_labels(dataset),
         *warnings_of_rows(dataset),
         *_telling_columns(dataset),
     ]
+
+
+def warnings_of_labels(dataset: Dataset) -> list[str]:
+    """Those about classes that no label names, and about annotators and rules."""
+    return [*_silent_classes(dataset), *_one_annotator(dataset), *_silent_rules(dataset)]
 
 
 def warnings_of_rows(dataset: Given[Any]) -> list[str]:
@@ -94,6 +98,20 @@ def _one_annotator(dataset: Dataset) -> list[str]:
         for e in dataset.evidence
         if e.kind == "Crowd" and len(set(e.record_source.tolist())) == 1
     ]
+
+
+def _silent_rules(dataset: Dataset) -> list[str]:
+    out = []
+    for e in dataset.evidence:
+        if isinstance(e.labels, Rules):
+            votes = torch.bincount(e.labels.rules[e.labels.votes >= 0], minlength=e.labels.n_rules).tolist()
+            names = e.labels.rule_names or [str(i) for i in range(len(votes))]
+            quiet = [quoted(name) for name, n in zip(names, votes, strict=True) if n == 0]
+            if quiet:
+                verb = "abstains" if len(quiet) == 1 else "abstain"
+                rules = counted(len(quiet), "rule")
+                out.append(f"{rules} of {quoted(e.name)} {verb} on every row: {some(quiet)}")
+    return out
 
 
 def _constant_columns(dataset: Given[Any]) -> list[str]:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from anygrain.data.checks import warnings_of_labels
 from anygrain.data.config import Config, load_config
-from anygrain.data.dataset import Given, model_input, row_ids
+from anygrain.data.dataset import Dataset, Given, model_input, row_ids
 from anygrain.data.error import InputError, counted, did_you_mean, quoted, some
 from anygrain.data.pictures import image_cells, thumbnail
 from anygrain.data.table import read_table, write_table
@@ -108,7 +109,7 @@ def audit(
         "rows": len(dataset),
         "fail_above": fail_above,
         **summary(found, crowds, rules, records, dataset),
-        "notes": [*notes, *dataset.notes],
+        "notes": [*notes, *dataset.notes, *(warnings_of_labels(dataset) if isinstance(dataset, Dataset) else [])],
     }
     (folder / "audit.json").write_text(json.dumps(_plain(result), indent=1) + "\n", encoding="utf-8")
     _page(result, folder, dataset, screen)
@@ -558,8 +559,9 @@ def _say(result: dict[str, Any], folder: Path, screen: Screen, *, within: bool) 
     for crowd in result["crowds"]:
         spammers = [a["annotator"] for a in crowd["annotators"] if a["prob_spammer"] > 0.5]
         alpha = crowd["alpha"]
+        agreement = f"Krippendorff's alpha {alpha['value']:.2f} [{alpha['low']:.2f}, {alpha['high']:.2f}]"
         said.append(
-            f"{crowd['label']}: Krippendorff's alpha {alpha['value']:.2f} [{alpha['low']:.2f}, {alpha['high']:.2f}]"
+            f"{crowd['label']}: {agreement if alpha['items'] else 'no row has two votes, so agreement is not known'}"
             + (
                 f", {counted(len(spammers), 'annotator')} who may guess ({some(map(str, spammers))})"
                 if spammers
