@@ -46,6 +46,13 @@ def test_few_exact_rows_and_none(tmp_path: Path) -> None:
     ]
 
 
+def test_rules_that_never_vote(tmp_path: Path) -> None:
+    columns = table()
+    rules = {**columns, "if_long": ["a", None] * 20, "if_red": [None] * 40, "if_old": [None, "b"] * 20}
+    found = warnings_for(read(tmp_path, rules, {"kind": "Rules", "columns": ["if_*"]}, columns=["size"]))
+    assert [s for s in found if "abstain" in s] == ['1 rule of "if" abstains on every row: "if_red"']
+
+
 def test_more_classes_than_rows(tmp_path: Path) -> None:
     columns = table(22)
     columns["y"] = [f"c{i}" for i in range(21)] + [None]
