@@ -120,7 +120,8 @@ def method_arguments(config: Config, dataset: Given[Any]) -> dict[str, Any]:
 
 def refusal(method: str, error: Exception) -> str:
     """What a method says of labels that it cannot be fitted to, in a line that names it as the configuration does."""
-    said = re.sub(r"Learner\((\w+)=([^()]*)\)", r"learn.\1 = \2", " ".join(str(error).split()))
+    asked = r"Learner\((\w+)=([^(),]*)(?:, procedure=\w+\((?:\.\.\.)?\))?\)"
+    said = re.sub(asked, r"learn.\1 = \2", " ".join(str(error).split()))
     return said if method == "default" else f"learn.method = {quoted(method)}: {said}"
 
 

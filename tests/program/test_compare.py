@@ -340,15 +340,21 @@ def test_a_run_says_which_rows_are_not_held_out_of_the_method(classes, monkeypat
 
 
 @pytest.mark.parametrize(
-    ("method", "said"),
+    ("method", "head", "said"),
     [
-        ("spl", 'learn.method = "spl": expected rows with exact labels and others with weak ones'),
-        ("sbcl", 'learn.method = "sbcl": SubclassContrast trains a hidden layer; expected learn.head = "mlp"'),
+        ("spl", "mlp", 'learn.method = "spl": expected rows with exact labels and others with weak ones'),
+        ("spl", "linear", 'learn.method = "spl": SubPseudoLabels trains a hidden layer; expected learn.head = "mlp"'),
+        (
+            "sbcl",
+            "linear",
+            'learn.method = "sbcl": SubclassContrast trains a hidden layer; expected learn.head = "mlp"',
+        ),
     ],
 )
-def test_a_refusal_names_the_method_as_the_configuration_does(classes, monkeypatch, capsys, method, said):
+def test_a_refusal_names_the_method_as_the_configuration_does(classes, monkeypatch, capsys, method, head, said):
     monkeypatch.chdir(classes)
-    assert run(["fit", "c.toml", "--out", "out", "--set", f"learn.method={method}"]) == 2
+    how = ["--set", f"learn.method={method}", "--set", f"learn.head={head}"]
+    assert run(["fit", "c.toml", "--out", "out", *how]) == 2
     error = capsys.readouterr().err.strip()
     assert said in error
     assert "\n" not in error
