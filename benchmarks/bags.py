@@ -1,6 +1,6 @@
 """Bags with one label each: the default model and any-of beside pooled summaries, networks and attention.
 
-    ANYGRAIN_DATA=... python benchmarks/bags.py --cache FOLDER [--data musk1,fox] [--methods ...] [--repeats 10] [--digits]
+    ANYGRAIN_DATA=... python benchmarks/bags.py --cache FOLDER [--data musk1,fox] [--methods ...] [--repeats 10]
 
 Ten-fold cross-validation over bags, the same folds for all methods of a repeat, on MUSK1, ELEPHANT, FOX, NEWSGROUPS 2,
 PROTEIN, COREL (eight classes) and BIRDS (four tags). Every finished fold is a line in FOLDER/folds.jsonl with the
@@ -93,7 +93,7 @@ def splits(y: np.ndarray, folds: int, seed: int) -> Iterator[tuple[np.ndarray, n
     return StratifiedKFold(folds, shuffle=True, random_state=seed).split(y, y)
 
 
-# -- methods: (bags, classes, bags to answer for, seed) -> probabilities (M, K) ------------------------------------------
+# -- methods: (bags, classes, bags to answer for, seed) -> probabilities (M, K) ---------------------------------------
 
 
 def table(data: BagData) -> np.ndarray:
@@ -469,7 +469,7 @@ def tables(cache: Cache) -> str:
             f"To reach: {any_[0]} / {any_[1]} / {any_[2]} by any model of bags, {instances[0]} / {instances[1]} / "
             f"{instances[2]} with answers for instances.",
             "",
-            "| method | accuracy | AUC | log loss | ECE | s per 10 folds | repeats | log loss less than anygrain's by |",
+            "| method | accuracy | AUC | log loss | ECE | s a repeat | repeats | log loss less than anygrain's by |",
             "|---|---|---|---|---|---|---|---|",
         ]
         ours = by_method.get("anygrain", [])

@@ -98,8 +98,8 @@ def main() -> None:
         + f"; labels right as given {shown(found['purity given'])}",
         interval=f"gain over fine-tuning {shown(gain)}; labels purer by {shown(purer)}",
         came_out=interval(gain)[0] >= 2 and interval(purer)[0] >= 20 and np.mean(found["junk dropped"]) >= 0.7,
-        note="a perceptron on pixels in place of a small convolutional network; junk is told by how badly its projection "
-        "is turned back into it, which the source does not do (without: about 1 % of it is dropped)",
+        note="a perceptron on pixels in place of a small convolutional network; junk is told by how badly its "
+        "projection is turned back into it, which the source does not do (without: about 1 % of it is dropped)",
         dry=chosen.dry,
     )
 

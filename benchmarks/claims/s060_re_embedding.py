@@ -10,7 +10,7 @@ fill the rest. Training and test bags are made of different images. Attention po
 """
 
 import numpy as np
-from results import arguments, interval, record, shown
+from results import arguments, record, shown
 from sklearn.datasets import load_digits
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.metrics import roc_auc_score
@@ -92,7 +92,6 @@ def main() -> None:
             print(seed, task, {name: round(v[-1], 3) for (t, name), v in found.items() if t == task}, flush=True)
     ours, plain = (np.array(found["relation", name]) for name in ("with the module", "attention"))
     loss = np.array(found["presence", "with the module"]) - found["presence", "attention"]
-    _, _, upper = interval(loss)
     record(
         "S060",
         ours=f"AUC, %: relation {shown(ours)}, presence {shown(found['presence', 'with the module'])}",
