@@ -110,6 +110,7 @@ def fit_temperature(
     *,
     default: float,
     through: Callable[[Tensor], Tensor] | None = None,
+    by_heart: bool = False,
 ) -> float:
     r"""The inverse temperature that makes held-out evidence likeliest.
 
@@ -118,6 +119,8 @@ def fit_temperature(
     over observations among some instances, bool (N,), with out-of-fold logits L (N, K). `default` where no evidence
     tells temperatures apart. `through` turns log-probabilities of true classes into those of classes as labels give
     them, both (N, K), where the labels do not say themselves how they err.
+    `by_heart`: networks may have learnt their rows by heart, so much flatter temperatures are tried too; in the
+    rounds of a recipe these would flatten a start that is only weak.
     """
     part = told(as_judged(labels))
     if part is None or not bool(instances.any()):
@@ -131,7 +134,7 @@ def fit_temperature(
     if max(scores) - min(scores) < 1e-4:
         return default
     step = tried[1] / tried[0]
-    while scores[0] > scores[1] and tried[0] > FLATTEST:  # a network that has learnt its rows by heart
+    while by_heart and scores[0] > scores[1] and tried[0] > FLATTEST:
         tried.insert(0, tried[0] / step)
         scores.insert(0, score(tried[0]))
     best = max(range(len(tried)), key=lambda i: scores[i])

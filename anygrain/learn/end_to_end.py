@@ -498,7 +498,7 @@ class ClassEndToEnd(EndToEnd):
         """
         assert self.held is not None
         everyone = torch.ones(len(logits), dtype=torch.bool, device=logits.device)
-        found = fit_temperature(self.held, logits, everyone, default=1.0)
+        found = fit_temperature(self.held, logits, everyone, default=1.0, by_heart=True)
         n = self.held.n_observations
         return float(found ** (n / (n + SHRINK)))
 

@@ -267,7 +267,7 @@ def _calibrate(learner: Learner, features: Tensor, labels: Labels, found: tuple[
         n = int((held.cpu() & (doubts(labels) < 1)).sum())
         loss = learner.loss
         through = loss.as_given if isinstance(loss, AdaptiveLoss) else None
-        best = fit_temperature(labels, logits, held, default=1.0, through=through)
+        best = fit_temperature(labels, logits, held, default=1.0, through=through, by_heart=True)
         temperature = best ** (n / (n + SHRINK))
         learner.temperature_ = temperature * learner.temperature_
         said = (temperature * logits).log_softmax(dim=1)

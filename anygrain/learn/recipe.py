@@ -273,7 +273,8 @@ class Recipe:
         self.few, self.anchors = self._anchors()
         #: rows that no anchor speaks of, as many as are needed to see how often heads agree
         rest = (~self.anchors).nonzero()[:, 0]
-        self.untold = rest[torch.randperm(len(rest), generator=generator).to(rest.device)[:ENOUGH]]
+        drawn = torch.randperm(len(rest), generator=torch.Generator().manual_seed(seed))  # folds do not hang on it
+        self.untold = rest[drawn.to(rest.device)[:ENOUGH]]
         self.shrink: float | None = None
         self.done = 0
         self.total = 0

@@ -79,9 +79,11 @@ def _rows_of_sums(sums: Tensor) -> Tensor:
 class _Corrected(AdaptiveLoss):
     """A loss with a transition matrix, which is given or estimated.
 
-    On fixed features it is estimated from held-out probabilities of the recipe's heads before the first epoch
-    (`estimate_transition`). With a trained encoder the loss is cross-entropy for some epochs, and in the last of these
-    the labels of the rows that the model is surest of are counted.
+    It is counted on the rows that a model is surest of: on fixed features by held-out probabilities of the recipe's
+    heads before the first epoch; with a trained encoder the loss is cross-entropy for some epochs, and the last of
+    these counts. A head that predicts the probabilities of wrong labels leaves nothing else to tell them by; where it
+    is weak instead, and errs by itself on its surest rows, `estimate_transition` takes that off: give the loss its
+    matrix.
     """
 
     transition: Tensor
@@ -124,7 +126,8 @@ class _Corrected(AdaptiveLoss):
         held = torch.as_tensor(learner.held_out_)
         where = held if bool(held.any()) else torch.ones_like(held)
         said = torch.as_tensor(learner.held_out_log_probs_)[where]
-        self._keep(estimate_transition(said, torch.as_tensor(learner.posterior_)[where]))
+        posterior = torch.as_tensor(learner.posterior_)[where]
+        self._keep(_rows_of_sums(_sums_of_sure(said, posterior, self.surest)))
 
     def _keep(self, transition: Tensor) -> None:
         self.transition, self.unmixing = transition, self._prepared(transition)
