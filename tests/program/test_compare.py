@@ -231,11 +231,15 @@ def test_a_killed_comparison_goes_on_to_the_same_result(classes):
     assert {path.name for path in (classes / "cut").iterdir()} == set(FILES)
 
 
+def _interrupted():
+    raise KeyboardInterrupt  # as Ctrl-C does; the signal itself is ignored where the tests run in the background
+
+
 def test_a_stopped_comparison_says_how_it_goes_on(classes, capsys, monkeypatch):
     monkeypatch.chdir(classes)
     how = ["fit", "c.toml", "--compare", "default,gce", "--out", "out", "--set", "learn.seed=1"]
     with monkeypatch.context() as patch:
-        patch.setattr("anygrain.program.compare.stop_if_asked", lambda: signal.raise_signal(signal.SIGINT))
+        patch.setattr("anygrain.program.compare.stop_if_asked", _interrupted)
         assert run(how) == 3
     said = capsys.readouterr().err
     assert "stopped after 1 of 2 methods. Go on with: anygrain fit c.toml --compare default,gce --out out" in said
