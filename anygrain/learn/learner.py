@@ -53,7 +53,7 @@ from anygrain.learn.started_channels import with_started_channels
 from anygrain.learn.stated_prior import Prior, class_prior_of, shift_to, shifted
 from anygrain.learn.step import Step
 from anygrain.learn.term import Term
-from anygrain.learn.trained import fit_trained
+from anygrain.learn.trained import fit_trained, refuse_procedure
 from anygrain.learn.trees import Trees as Trees
 from anygrain.learn.units import Unit
 from anygrain.learn.weighting import Weighting
@@ -226,10 +226,11 @@ class Learner(ClassifierMixin, BaseEstimator):
         self._taxonomy_for(given)
         warn_unidentified(with_any_prior(given), stacklevel=2)
         labels = self._start(given)
-        if self.procedure is not None:
-            self.procedure.check(self, labels)
         self._seed = int(self.seed)
         self.encoder_ = self._make_encoder(data)
+        if self.procedure is not None:
+            refuse_procedure(self, self.encoder_)
+            self.procedure.check(self, labels)
         self.class_prior_estimate_ = None
         if bag_model.fits(self, data):
             labels = bag_model.fit(self, data, given, callback, state)

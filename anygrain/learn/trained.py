@@ -24,6 +24,14 @@ if TYPE_CHECKING:
     from anygrain.learn.learner import Learner
 
 
+def refuse_procedure(learner: Learner, encoder: object) -> None:
+    """Raises LabelError where a learner has a procedure and an encoder that is trained."""
+    if learner.procedure is not None and isinstance(encoder, TrainableEncoder):
+        raise LabelError(
+            f"{type(learner.procedure).__name__} fits a head on frozen features; {type(encoder).__name__} is trained"
+        )
+
+
 def fit_trained(
     learner: Learner,
     encoder: TrainableEncoder,
@@ -47,10 +55,7 @@ def fit_trained(
     Raises:
         LabelError: a procedure, which is for frozen features; a class prior that cannot be estimated.
     """
-    if learner.procedure is not None:
-        raise LabelError(
-            f"{type(learner.procedure).__name__} fits a head on frozen features; {type(encoder).__name__} is trained"
-        )
+    refuse_procedure(learner, encoder)
     state = RecipeState() if state is None else state
     seed = learner._seed
     plain = not learnt_with(learner.loss, learner.terms) and learner.weighting is None

@@ -90,6 +90,6 @@ def test_refusals_are_one_line(name):
         Learner(head="mlp", terms=[Term()], **method(name)).fit(X.numpy(), Exact(Y, K))
     assert "\n" not in str(caught.value)
     images = np.zeros((N, 8, 8), dtype=np.uint8)
-    with pytest.raises(LabelError, match=r"fits a head on frozen features|trains a hidden layer") as caught:
+    with pytest.raises(LabelError, match="fits a head on frozen features") as caught:
         Learner(encoder=Convolutional(widths=(2,)), **method(name)).fit(images, Exact(Y, K))
     assert "\n" not in str(caught.value)
