@@ -88,7 +88,7 @@ def arrays_of(path: Path, lazily: bool = False) -> tuple[Any, Any | None]:
     ending = path.suffix.lower()
     try:
         if ending == ".npy":
-            return np.load(path, mmap_mode="r", allow_pickle=False), None
+            return np.load(path, mmap_mode="c", allow_pickle=False), None
         if ending == ".npz":
             return _of_npz(path, lazily)
         if ending == ".zarr":
@@ -134,7 +134,7 @@ def _of_member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, lazi
         file.seek(info.header_offset + 26)
         lengths = file.read(4)
     start = info.header_offset + 30 + int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little")
-    return np.memmap(path, dtype, mode="r", offset=start + inside, shape=shape, order="F" if fortran else "C")
+    return np.memmap(path, dtype, mode="c", offset=start + inside, shape=shape, order="F" if fortran else "C")
 
 
 class _Shape:
