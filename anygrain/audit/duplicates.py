@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from anygrain.data.bag_data import BagData
+
 #: share of the median distance of a row to its nearest neighbour below which two rows are nearly the same
 NEAR = 0.15
 NEIGHBOURS = 10
@@ -46,7 +48,7 @@ def find_duplicates(data: Any, features: np.ndarray | None = None, evidence: np.
     other's `NEIGHBOURS` nearest whose distance is at most `NEAR` times the median distance to a nearest neighbour.
 
     Args:
-        data: (N, ...) array or sparse matrix, data frame, texts, or objects that turn into arrays.
+        data: (N, ...) array or sparse matrix, data frame, texts, bags, or objects that turn into arrays.
         features: (N, D), where near duplicates are looked for; None: not at all.
         evidence: what the labels of each row say without its features, (N, K) as a posterior under equal priors, or
             (N, L, K) where a row has L instances, any of which may conflict; None: nothing conflicts.
@@ -85,7 +87,7 @@ def content_of(data: Any) -> np.ndarray:
 
         columns = nw.from_native(data, eager_only=True).iter_columns()
         return _of_table(np.stack([_codes(column) for column in columns], axis=1))
-    if hasattr(data, "shape") and np.asarray(data).dtype.kind != "O":
+    if not isinstance(data, BagData) and hasattr(data, "shape") and np.asarray(data).dtype.kind != "O":
         return _of_table(np.asarray(data))
     digests = [blake2b(_bytes(item, at), digest_size=16).digest() for at, item in enumerate(data)]
     return np.array(digests, dtype="S16")

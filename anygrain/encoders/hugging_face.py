@@ -62,6 +62,7 @@ class HuggingFace(TrainableEncoder):
     """
 
     training_defaults = Training(learning_rate=1e-3, batch_size=32, steps=1000, weight_decay=0.01)
+    has_pretrained = True
 
     def __init__(
         self,

@@ -64,6 +64,7 @@ class Timm(ImageEncoder):
         self.model, self.pretrained, self.weights = str(model), pretrained, str(weights)
         self.architecture, self.arguments = architecture, dict(arguments or {})
         self.trained = trained or pretrained or bool(weights) or _is_path(self.model)
+        self.has_pretrained = self.trained
         self.training_defaults = Training(learning_rate=2e-4 if self.trained else 1e-3)
 
     @property

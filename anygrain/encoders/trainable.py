@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Protocol
 
 import torch
@@ -96,6 +97,8 @@ class TrainableEncoder(Encoder):
     """
 
     training_defaults = Training()
+    #: whether it comes with weights that say something of rows before it is trained here
+    has_pretrained = False
 
     def build(self) -> None:
         raise NotImplementedError
@@ -130,7 +133,7 @@ def in_batches(
 ) -> Tensor:
     """What `compute` gives for all rows, or those in `on` (R,), size at a time, in evaluation mode, on the CPU."""
     chosen = torch.arange(len(rows)) if on is None else on.cpu()
-    device = next(network.parameters()).device
+    device = next(chain(network.parameters(), network.buffers())).device
     was_training = network.training
     network.eval()
     try:

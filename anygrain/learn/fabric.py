@@ -56,6 +56,23 @@ class OneDevice:
         return nullcontext()
 
 
+def device_of(name: str) -> torch.device:
+    """The device of a name; "auto" is a GPU if there is one.
+
+    Raises:
+        LabelError: a device that is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.zeros(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise LabelError(
+            f'device "{name}" cannot be used here: {str(error).splitlines()[0]}. Expected "auto" or "cpu"'
+        ) from error
+    return torch.device(name)
+
+
 def precision_state(fabric: Fabric) -> dict[str, Tensor]:
     """What a fabric keeps for its precision, such as the scale of gradients of 16 bits; nothing in full precision."""
     plugin = getattr(getattr(fabric, "strategy", None), "precision", None)

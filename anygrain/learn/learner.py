@@ -30,7 +30,7 @@ from anygrain.learn import bag_model, keeping, number, tags, units
 from anygrain.learn.calibration import CONFIDENCES, evidence_score
 from anygrain.learn.class_prior import with_class_prior
 from anygrain.learn.common_error import common_error
-from anygrain.learn.fabric import PRECISIONS, Fabric, fabric_for
+from anygrain.learn.fabric import PRECISIONS, Fabric, device_of, fabric_for
 from anygrain.learn.fixed import fit_fixed
 from anygrain.learn.given_x import target_from_sources
 from anygrain.learn.head import Head
@@ -457,15 +457,7 @@ class Learner(ClassifierMixin, BaseEstimator):
         return encoded
 
     def _device(self) -> torch.device:
-        if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        try:
-            torch.zeros(0, device=self.device)
-        except (RuntimeError, AssertionError) as error:
-            raise LabelError(
-                f'device "{self.device}" cannot be used here: {str(error).splitlines()[0]}. Expected "auto" or "cpu"'
-            ) from error
-        return torch.device(self.device)
+        return device_of(self.device)
 
     def _taxonomy_for(self, labels: Labels) -> None:
         """Sets `taxonomy_`, and where its columns are not `classes_` one by one, the column of each class.

@@ -1,0 +1,43 @@
+"""Names of classes, and their places under the coarse ones."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from anygrain.discover.task import Task
+from anygrain.labels import Taxonomy
+
+
+def class_names(task: Task, node: Tensor) -> tuple[str, ...]:
+    """Names (K,): known ones as they are; "department / 1" for the first new class under a coarse one, else "new 1".
+
+    A coarse class that is one class keeps its name.
+    """
+    evidence = task.evidence
+    known, names = evidence.known_names, list(evidence.known_names)
+    many = torch.bincount(node, minlength=evidence.n_nodes)
+    count = [0] * evidence.n_nodes
+    for above in node[len(known) :].tolist():
+        count[above] += 1
+        if not evidence.node_names:
+            names.append(_free(f"new {count[above]}", known))
+        elif many[above] == 1:
+            names.append(evidence.node_names[above])
+        else:
+            names.append(_free(f"{evidence.node_names[above]} / {count[above]}", known))
+    return tuple(names)
+
+
+def _free(name: str, taken: tuple[str, ...]) -> str:
+    while name in taken:
+        name += "'"
+    return name
+
+
+def taxonomy_of(task: Task, node: Tensor, names: tuple[str, ...]) -> Taxonomy:
+    """Classes below their coarse ones; one level where nothing coarse is known."""
+    nodes = task.evidence.node_names
+    if not nodes:
+        return Taxonomy.from_levels([list(names)], ["class"])
+    return Taxonomy.from_levels([list(names), [nodes[c] for c in node.tolist()]], ["class", "coarse"])

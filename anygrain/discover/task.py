@@ -1,0 +1,230 @@
+"""What there is to find: rows, what is said of them, and how many classes there may be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from anygrain.discover.evidence import Evidence
+from anygrain.encoders.choose import encoder_for
+from anygrain.encoders.encoder import Encoder
+from anygrain.encoders.trainable import Inputs, TrainableEncoder
+from anygrain.labels import LabelError
+from anygrain.learn.loop import FeatureRows
+from anygrain.learn.reading import n_rows_of
+
+#: how many classes: a total, the lowest and highest total, the number in every coarse class, or nothing
+Number = int | tuple[int, int] | Mapping[Any, int] | None
+
+
+@dataclass(frozen=True)
+class Task:
+    """Rows in which classes are to be found.
+
+    Attributes:
+        features: (N, D) of every row, on the device of the work; fixed.
+        rows: the rows as a network reads them: ``{"features"}``, or the arrays of `encoder`.
+        encoder: a network that is to be trained with the classes; None where features are fixed.
+        evidence: what is said of the rows.
+        least, most: total number of classes, the known ones included.
+        per_node: (C,) number of classes under every node, the known ones included; None where it is to be found.
+        seed: where all that is random comes from.
+    """
+
+    features: Tensor
+    rows: Inputs
+    encoder: TrainableEncoder | None
+    evidence: Evidence
+    least: int
+    most: int
+    per_node: Tensor | None
+    seed: int
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.features)
+
+    @property
+    def n_known(self) -> int:
+        return self.evidence.n_known
+
+    @property
+    def node(self) -> Tensor:
+        """The node of every class, (K,), where their number is known: the known classes first, then the new by node."""
+        assert self.per_node is not None
+        known = self.evidence.node_of_known
+        new = self.per_node - torch.bincount(known, minlength=len(self.per_node))
+        return torch.cat([known, torch.arange(len(new)).repeat_interleave(new)])
+
+    def with_number(self, per_node: Tensor) -> Task:
+        """The same task with the number of classes under every node (C,), the known ones included."""
+        total = int(per_node.sum())
+        return replace(self, per_node=per_node.long(), least=total, most=total)
+
+    def of_rows(self, rows: Tensor) -> Task:
+        """Some of the rows, (R,) without repeats."""
+        return replace(
+            self,
+            features=self.features[rows.to(self.features.device)],
+            rows=Chosen(self.rows, rows.cpu()),
+            evidence=self.evidence.of_rows(rows.cpu()),
+        )
+
+
+class Chosen:
+    """Some of the rows of inputs."""
+
+    def __init__(self, inputs: Inputs, rows: Tensor) -> None:
+        self.inputs, self.chosen = inputs, rows
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def __getitem__(self, rows: Tensor) -> dict[str, Tensor]:
+        return self.inputs[self.chosen[rows.cpu()]]
+
+
+def read_task(
+    data: Any,
+    labels: Any,
+    n_classes: Number,
+    *,
+    encoder: Encoder | None,
+    train: bool,
+    seed: int,
+    device: torch.device,
+) -> tuple[Task, Encoder]:
+    """A task from what a user gives, and the encoder that reads rows of such data, learnt.
+
+    Raises:
+        LabelError: what cannot be: more classes than rows, fewer than are known, a coarse class with too few rows,
+            contradictory links, rows that are all the same.
+    """
+    n = n_rows_of(data)
+    evidence = Evidence.read(labels, n, split=isinstance(n_classes, Mapping))
+    least, most, per_node = read_number(n_classes, evidence, n)
+    check_links(evidence)
+    encoder = encoder_for(data) if encoder is None else encoder
+    encoder.learn(data, seed=seed)
+    trained = encoder if train and isinstance(encoder, TrainableEncoder) else None
+    features = fixed_features(encoder, data).to(device)
+    if not bool(torch.isfinite(features).all()):
+        row = int((~torch.isfinite(features)).any(dim=1).nonzero()[0])
+        raise LabelError(f"row {row} of the data has features that are not finite; remove it or fill them in")
+    if n > 1 and bool((features == features[0]).all()):
+        raise LabelError(f"all {n} rows are identical: there is nothing that tells classes apart")
+    rows: Inputs = FeatureRows(features) if trained is None else trained.inputs(data)
+    return Task(features, rows, trained, evidence, least, most, per_node, seed), encoder
+
+
+def fixed_features(encoder: Encoder, data: Any) -> Tensor:
+    """Features (N, D) of rows by an encoder as it is; of a network without pretrained weights its inputs, flattened."""
+    with torch.no_grad():
+        if isinstance(encoder, TrainableEncoder) and not encoder.has_pretrained:
+            inputs = encoder.inputs(data)
+            arrays = inputs[torch.arange(len(inputs))]
+            return torch.cat([array.flatten(1).float() for array in arrays.values()], dim=1)
+        features: Tensor = encoder(data).float()
+        return features
+
+
+def read_number(n_classes: Number, evidence: Evidence, n_rows: int) -> tuple[int, int, Tensor | None]:
+    """Lowest and highest total, and the number under every node (C,) where it follows.
+
+    Raises:
+        LabelError: more classes than rows; a range that excludes the known classes; nodes that are not there.
+    """
+    known, nodes = evidence.n_known, evidence.n_nodes
+    taken = torch.bincount(evidence.node_of_known, minlength=nodes)
+    floor = int(taken.clamp(min=1 if nodes > 1 else 0).sum())
+    held = torch.bincount(evidence.sure_node().clamp(min=0), minlength=nodes)
+    if isinstance(n_classes, Mapping):
+        per_node = _by_node(n_classes, evidence)
+        for c in (per_node < taken).nonzero().flatten().tolist():
+            raise LabelError(
+                f'coarse class "{evidence.node_names[c]}" has {int(taken[c])} known classes and n_classes asks for '
+                f"{int(per_node[c])}; expected at least the known ones"
+            )
+        for c in (per_node > held).nonzero().flatten().tolist():
+            rows = f"{int(held[c])} row{'' if held[c] == 1 else 's'}"
+            raise LabelError(
+                f'coarse class "{evidence.node_names[c]}" has {rows}, too few for {int(per_node[c])} classes; '
+                "ask for fewer, or leave it whole with 1"
+            )
+        total = int(per_node.sum())
+        return total, total, per_node
+    if n_classes is None:
+        least, most = max(floor, 2), max(floor, 2, min(n_rows // 2, max(3 * floor, floor + 30)))
+    elif isinstance(n_classes, int | np.integer):
+        least = most = int(n_classes)
+    else:
+        least, most = (int(n) for n in n_classes)
+        if least > most:
+            raise LabelError(f"n_classes is ({least}, {most}); expected the lower number first")
+    if least > n_rows:
+        raise LabelError(f"n_classes asks for {least} classes, the data has {n_rows} rows; expected at most as many")
+    if most < floor:
+        raise LabelError(
+            f"n_classes is at most {most}, but {floor} classes are known already; it counts these too, so expected "
+            f"{floor} or more"
+        )
+    least, most = max(least, floor), min(most, n_rows)
+    if least == most and nodes == 1:
+        return least, most, torch.tensor([least])
+    return least, most, None
+
+
+def _by_node(n_classes: Mapping[Any, int], evidence: Evidence) -> Tensor:
+    names = evidence.node_names or ("",)
+    found = torch.zeros(len(names), dtype=torch.long)
+    for key, number in n_classes.items():
+        whole = isinstance(key, int | np.integer) and not isinstance(key, bool)
+        place = int(key) if whole else names.index(str(key)) if str(key) in names else -1
+        if not 0 <= place < len(names):
+            expected = f"0 to {len(names) - 1}" if whole else ", ".join(f'"{name}"' for name in names[:5])
+            raise LabelError(
+                f"n_classes names the coarse class {key!r}, which the labels do not have; they have {expected}"
+            )
+        if int(number) < 1:
+            raise LabelError(f"n_classes asks for {number} classes in coarse class {key!r}; expected 1 or more")
+        found[place] = int(number)
+    for place in (found == 0).nonzero().flatten().tolist():
+        raise LabelError(
+            f'n_classes does not say how many classes are in coarse class "{names[place]}"; expected a number for each'
+        )
+    return found
+
+
+def check_links(evidence: Evidence) -> None:
+    """Whether rows that are linked can be of one class.
+
+    Raises:
+        LabelError: two rows that must be of one class, by a chain of links, and of two by another; or rows that are
+            linked and of two known classes. The rows are named.
+    """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    if not len(evidence.pairs):
+        return
+    must, cannot = evidence.pairs[evidence.same == 1].numpy(), evidence.pairs[evidence.same == 0].numpy()
+    links = coo_matrix((np.ones(len(must)), (must[:, 0], must[:, 1])), shape=(evidence.n_rows,) * 2)
+    group = connected_components(links, directed=False)[1]
+    for i, j in cannot[group[cannot[:, 0]] == group[cannot[:, 1]]][:1]:
+        raise LabelError(
+            f"rows {i} and {j} are of two classes by a cannot-link pair, and of one by must-link pairs; remove one"
+        )
+    for told, what in ((evidence.sure_known(), evidence.known_names), (evidence.sure_node(), evidence.node_names)):
+        rows = (told >= 0).nonzero().flatten().numpy()
+        order = rows[np.argsort(group[rows], kind="stable")]
+        differ = (group[order[:-1]] == group[order[1:]]) & (told[order[:-1]] != told[order[1:]]).numpy()
+        for i, j in zip(order[:-1][differ][:1], order[1:][differ][:1], strict=True):
+            raise LabelError(
+                f"rows {i} and {j} are of one class by must-link pairs, but labelled "
+                f'"{what[int(told[i])]}" and "{what[int(told[j])]}"; remove a pair or a label'
+            )
