@@ -25,13 +25,12 @@ from anygrain.learn.fabric import device_of
 from anygrain.learn.loop import FeatureRows
 
 AT_ONCE = 8192  # rows that go through a model together
-EXEMPLARS = 5  # of every class
 
 #: called as (steps done, steps in all, facts)
 Callback = Callable[[int, int, dict[str, Any]], None]
 
 
-class Discoverer(ClusterMixin, BaseEstimator):
+class Discoverer(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     """Finds classes in rows of which something, little or nothing is said.
 
     A method gives `_find(task) -> Found`; all else is here. Known classes keep their indices and names: they are the
@@ -151,7 +150,8 @@ class Discoverer(ClusterMixin, BaseEstimator):
 
     def predict_proba(self, data: Any) -> np.ndarray:
         """Probabilities (N, K) of new rows."""
-        return np.exp(self.predict_log_proba(data))
+        proba: np.ndarray = np.exp(self.predict_log_proba(data))
+        return proba
 
     def predict(self, data: Any) -> np.ndarray:
         """The class (N,) of new rows, 0..K-1."""

@@ -21,6 +21,8 @@ SURE = 0.9  # probability from which on a row counts as told
 class LogEvidence(InstanceLabels):
     """Evidence that was worked out already: a table (N, K) of log P(o_i | y_i = k), rows of 0 say nothing."""
 
+    table: Tensor
+
     def __init__(self, table: Tensor, *, class_names: Sequence[str] | None = None) -> None:
         super().__init__(table.shape[1], per_instance={"table": table}, class_names=class_names)
 

@@ -139,7 +139,7 @@ def read_number(n_classes: Number, evidence: Evidence, n_rows: int) -> tuple[int
     Raises:
         LabelError: more classes than rows; a range that excludes the known classes; nodes that are not there.
     """
-    known, nodes = evidence.n_known, evidence.n_nodes
+    nodes = evidence.n_nodes
     taken = torch.bincount(evidence.node_of_known, minlength=nodes)
     floor = int(taken.clamp(min=1 if nodes > 1 else 0).sum())
     held = torch.bincount(evidence.sure_node().clamp(min=0), minlength=nodes)
