@@ -5,6 +5,7 @@ Can its probabilities be trusted: `expected_calibration_error` (chosen class), `
 Of numbers: `crps` or `log_density`, which only the true distribution is best at; `rmse` and `coverage_error` are what
 readers ask for.
 Of tags: `tag_scores` (each tag), `mean_average_precision`, `micro_f1`, `macro_tag_f1`, `ranking_loss`, `tag_coverage`.
+Of classes that were found: `hungarian_accuracy` (all, old, new), `nmi`, `ari`, `class_number_error`.
 How sure is the number: `wilson_interval` of a share, `bootstrap_interval` of anything, `paired_lower_bound` of a gain.
 """
 
@@ -16,6 +17,13 @@ from anygrain.metrics.calibration import (
     event_reliability,
     expected_calibration_error,
     reliability_curve,
+)
+from anygrain.metrics.clustering import (
+    HungarianAccuracy,
+    ari,
+    class_number_error,
+    hungarian_accuracy,
+    nmi,
 )
 from anygrain.metrics.intervals import (
     Interval,
@@ -55,14 +63,17 @@ from anygrain.metrics.tags import (
 
 __all__ = [
     "CoverageCurve",
+    "HungarianAccuracy",
     "Interval",
     "Reliability",
     "TagScores",
     "accuracy",
     "accuracy_by_level",
+    "ari",
     "bootstrap_interval",
     "brier_score",
     "brier_scores",
+    "class_number_error",
     "classwise_calibration_error",
     "coverage_curve",
     "coverage_error",
@@ -71,6 +82,7 @@ __all__ = [
     "event_calibration_error",
     "event_reliability",
     "expected_calibration_error",
+    "hungarian_accuracy",
     "interval_coverage",
     "interval_width",
     "log_densities",
@@ -84,6 +96,7 @@ __all__ = [
     "mean_distance",
     "mean_interval",
     "micro_f1",
+    "nmi",
     "node_accuracy",
     "paired_lower_bound",
     "r_squared",
