@@ -148,14 +148,19 @@ def in_batches(
 def parts_of(rows: Inputs, chosen: Tensor, size: int) -> list[Tensor]:
     """Chosen rows (R,), in order, in parts of at most `size` that can go through a network at once.
 
-    Where rows have costs, those of a part come to at most 1 without its last row: a row is never cut.
+    Where rows have costs, those of a part come to at most 1, or it is a single row: a row is never cut.
     """
     costs: Tensor | None = getattr(rows, "costs", None)
     if costs is None or len(chosen) == 0:
         return list(chosen.split(size))
-    own = costs[chosen]
-    _, many = torch.unique_consecutive((own.cumsum(0) - own).floor(), return_counts=True)
-    return [part for group in chosen.split(many.tolist()) for part in group.split(size)]
+    sizes, spent = [0], 0.0
+    for cost in costs[chosen].tolist():
+        spent += cost
+        if sizes[-1] and (spent > 1 or sizes[-1] == size):
+            sizes.append(0)
+            spent = cost
+        sizes[-1] += 1
+    return list(chosen.split(sizes))
 
 
 def to_device(arrays: Arrays, device: torch.device) -> Arrays:

@@ -76,7 +76,7 @@ def cross_fitted(
             before=before + f,
             epochs=epochs,
         )
-        training.run()
+        training.fit()
         said = training.predicted(SomeRows(rows, outside))
         if found is None:
             found = said.new_empty(len(rows), *said.shape[1:])

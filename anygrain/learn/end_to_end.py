@@ -53,6 +53,7 @@ IN_DOUBT = 0.05  # mean entropy of what the evidence leaves open, as a share of 
 AVERAGED = 1 / 40  # of all steps
 SETTLING = 0.2  # of the epochs pass before channels move: they must not explain away what is not learnt yet
 LOOKED_AT = 200  # rows, for the mean of the features at the start
+LOOKED_AT_ONCES = 4  # and not more than goes through the network in so many times, where rows are large
 SHRINK = 20  # held-out observations that outweigh the guess that the temperature is 1
 FEWEST_EPOCHS, MOST_EPOCHS = 8, 300
 
@@ -193,8 +194,12 @@ class EndToEnd(ABC):
         """After an epoch: channels, where there are any, follow what the network said."""
 
     @abstractmethod
+    def fit(self) -> int:
+        """Train, choose the epoch and say which, calibrate."""
+
+    @abstractmethod
     def run(self) -> Any:
-        """Train, choose the epoch, calibrate."""
+        """`fit`, and what the network then says of all rows."""
 
     @abstractmethod
     def predicted(self, rows: Inputs) -> Tensor:
@@ -357,8 +362,7 @@ class ClassEndToEnd(EndToEnd):
         **how: Any,
     ) -> None:
         self.temperature = temperature
-        sample = torch.arange(0, len(rows), max(1, len(rows) // LOOKED_AT))
-        mean = in_batches(encoder.encode, rows, LOOKED_AT, encoder, sample).mean(dim=0)
+        mean = in_batches(encoder.encode, rows, LOOKED_AT, encoder, looked_at(rows)).mean(dim=0)
         if labels.bags or terms:
             tell_apart(head, mean, seed)
         elif isinstance(head, Head) and labels.pooled_prior is None:  # shares that are known are kept from the start
@@ -522,17 +526,22 @@ class ClassEndToEnd(EndToEnd):
     def predicted(self, rows: Inputs) -> Tensor:
         return (self.temperature * self._logits(rows=rows)).log_softmax(dim=-1)
 
-    def run(self) -> RecipeResult:
-        """Train, choose the epoch and the temperature."""
+    def fit(self) -> int:
         epoch = self.train()
-        temperature = self.temperature
+        self._found: Tensor | None = None
         if self.held is not None:
-            temperature = self._temperature_of(self.logits()[self.held_names])
-        return self.result(temperature, self.chosen(epoch))
+            self.temperature = self._temperature_of(self._held_logits())
+        return epoch
+
+    def run(self) -> RecipeResult:
+        epoch = self.fit()
+        return self.result(self.temperature, self.chosen(epoch))
 
     def logits(self) -> Tensor:
-        """Of the instances, (N, K), by the averaged network."""
-        return self.of_instances(self._logits(), self.labels)
+        """Of the instances, (N, K), by the averaged network when it is trained."""
+        if self._found is None:
+            self._found = self.of_instances(self._logits(), self.labels)
+        return self._found
 
     def result(self, temperature: float, chosen: dict[str, Any]) -> RecipeResult:
         """What the trained network says at a temperature."""
@@ -549,6 +558,13 @@ class ClassEndToEnd(EndToEnd):
             chosen=chosen,
             history=list(self.state.history),
         )
+
+
+def looked_at(rows: Inputs) -> Tensor:
+    """Some rows (R,), evenly spread, fewer where they are large."""
+    costs: Tensor | None = getattr(rows, "costs", None)
+    number = LOOKED_AT if costs is None else min(LOOKED_AT, int(LOOKED_AT_ONCES / max(float(costs.mean()), 1e-9)))
+    return torch.arange(0, len(rows), max(1, len(rows) // max(number, 1)))
 
 
 def tell_apart(head: nn.Module, mean: Tensor, seed: int, mixed: Tensor | None = None) -> None:

@@ -246,6 +246,7 @@ class Loop(ABC):
                 if last and step is not None:
                     for part in self.hooked:
                         part.after_step(step)
+                step = None  # its inputs must not stand beside those of the next batch
         return total / max(seen, 1)
 
     def _batches(self, generator: torch.Generator) -> list[Batch]:

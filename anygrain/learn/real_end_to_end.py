@@ -170,20 +170,26 @@ class RealEndToEnd(EndToEnd):
     def predicted(self, rows: Inputs) -> Tensor:
         return self._table(rows=rows)
 
-    def run(self) -> RealResult:
-        """Train, choose the epoch, calibrate the standard deviation."""
+    def fit(self) -> int:
         epoch = self.train()
         head = self.network.head
         assert isinstance(head, RealHead)
-        held = self.held_rows[self.labels.rows.cpu()].to(self.labels.device)
-        residuals = torch.zeros(0, dtype=torch.float64)
+        #: sorted, of the held-out values
+        self.residuals = torch.zeros(0, dtype=torch.float64)
         if self.held is not None:
             belief = Belief(*(table[self.held.rows] for table in self._belief(self.held_rows.nonzero()[:, 0])))
             n = self.held.n_observations
             spread = best_spread(self.held, belief) ** (n / (n + SHRINK))
             head.spread.fill_(spread)
             belief = Belief(belief.mean, belief.variance * spread**2)
-            residuals = _residuals(self.held, belief)
+            self.residuals = _residuals(self.held, belief)
+        return epoch
+
+    def run(self) -> RealResult:
+        epoch = self.fit()
+        head = self.network.head
+        assert isinstance(head, RealHead)
+        held = self.held_rows[self.labels.rows.cpu()].to(self.labels.device)
         found = Belief(*(table[self.labels.rows] for table in self._belief()))
         value = weighted(self.labels, self.labels.infer(*found)[0])
         return RealResult(
@@ -191,7 +197,7 @@ class RealEndToEnd(EndToEnd):
             posterior=self.labels.posterior(*found),
             held_out=found,
             is_held_out=held,
-            residuals=residuals,
+            residuals=self.residuals,
             chosen={**self.chosen(epoch), "head": "gaussian"},
             history=list(self.state.history),
             score=float(value.sum() / max(int(self.labels.evident.sum()), 1)),

@@ -94,7 +94,7 @@ def twin_temperature(
                 epochs=whole.pace.epochs,
                 seed=own,
             )
-            twin.run()
+            twin.fit()
             trained.append((twin.logits(), hidden))
         temperature, agreement = temperature_by(whole.logits(), trained, whole.labels, whole.untold)
         for step in [name for name in state.steps if name.startswith("twin ")]:

@@ -46,4 +46,5 @@ class Attention(Aggregator):
     def forward(self, features: Tensor, sizes: Tensor, coords: Tensor | None = None) -> Pooled:
         attention = segments.softmax(self.scores(features), sizes)
         bag = segments.total(attention[:, :, None] * features[:, None], sizes)  # (B, heads, d)
-        return Pooled(bag.flatten(1), features.repeat(1, self.heads), attention.mean(dim=1))
+        shown = features if self.heads == 1 else features.repeat(1, self.heads)
+        return Pooled(bag.flatten(1), shown, attention.mean(dim=1))

@@ -10,10 +10,12 @@ from torch import Tensor, nn
 
 from anygrain.encoders.bags.aggregator import Aggregator
 from anygrain.encoders.bags.bag_noise import BagNoise
+from anygrain.encoders.bags.dropout import Dropout
 from anygrain.encoders.bags.named import aggregator_named, check_options
 from anygrain.encoders.bags.pooled import Pooled
 from anygrain.encoders.bags.re_embedding import ReEmbedding
 from anygrain.encoders.bags.recycle import Recycle, without
+from anygrain.encoders.bags.standardised_linear import standardised_linear
 from anygrain.encoders.trainable import Arrays, Augmentation, TrainableEncoder, Training, in_batches, seeded
 from anygrain.labels import LabelError
 
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
 
 AT_ONCE = 1 << 24  # numbers of instances that go through the network together: 64 megabytes
 LARGEST_BATCH = 16  # bags
-READ = 1 << 23  # numbers that are read at once to learn means from
+READ = 1 << 22  # numbers that are read at once to learn means from
+CACHED = 1 << 18  # and looked at together
 
 
 class BagRows:
@@ -121,18 +124,7 @@ class BagEncoder(TrainableEncoder):
         with seeded(seed):
             self.build()
             self.aggregator.learn(bags.sizes)
-        # deviations from one instance: sums of squares of far-away numbers would lose their digits
-        start: Tensor | None = None
-        total, square = torch.zeros(2, bags.feature_dim, dtype=torch.float64)
-        for part in bags.instances(READ // bags.feature_dim):
-            for features in part["features"].split(READ // bags.feature_dim // 8 + 1):
-                start = features[0].double() if start is None else start
-                moved = features.double() - start
-                total, square = total + moved.sum(dim=0), square + moved.square().sum(dim=0)
-        assert start is not None
-        mean = total / bags.n_instances
-        deviation = (square / bags.n_instances - mean.square()).clamp(min=0).sqrt()
-        mean = mean + start
+        mean, deviation = moments(bags)
         constant = deviation <= 1e-6 * mean.abs()  # float32 knows no less
         self.mean = mean.float()
         self.scale = torch.where(constant, 0, 1 / torch.where(constant, 1, deviation)).float()
@@ -145,7 +137,7 @@ class BagEncoder(TrainableEncoder):
         self.register_buffer("mean", torch.zeros(count))
         self.register_buffer("scale", torch.ones(count))
         self.enter = nn.Linear(count, self.hidden)
-        self.drop = nn.Dropout(self.dropout)
+        self.drop = Dropout(self.dropout)
         again = self.reembedding_options
         self.reembedding = None if again is None else ReEmbedding(self.hidden, **again)
         self.recycle = Recycle(self.hidden, self.recycle_tokens) if self.recycle_tokens else None
@@ -173,8 +165,8 @@ class BagEncoder(TrainableEncoder):
 
     def seen(self, arrays: Arrays) -> Tensor:
         """h (E, hidden) of "features" (E, d), "sizes" (B,) and, where there are places, "coords" (E, 2)."""
-        ready = (arrays["features"] - self.mean) * self.scale
-        hidden: Tensor = self.drop(nn.functional.gelu(self.enter(ready)))
+        entered = standardised_linear(arrays["features"], self.mean, self.scale, self.enter.weight, self.enter.bias)
+        hidden: Tensor = self.drop(nn.functional.gelu(entered))
         return hidden if self.reembedding is None else self.reembedding(hidden, arrays["sizes"], arrays.get("coords"))
 
     def pool(self, arrays: Arrays) -> Pooled:
@@ -211,6 +203,26 @@ class BagEncoder(TrainableEncoder):
             return found
 
         return in_batches(of, self.inputs(data), LARGEST_BATCH, self)
+
+
+def moments(bags: BagData) -> tuple[Tensor, Tensor]:
+    """Means and standard deviations (d,) of all instances, in double precision, in one pass.
+
+    Sums are those of differences from the mean of the first few instances: sums of squares of far-away numbers would
+    lose their digits.
+    """
+    step = max(1, CACHED // bags.feature_dim)
+    around: Tensor | None = None
+    total, square = torch.zeros(2, bags.feature_dim, dtype=torch.float64)
+    for part in bags.instances(max(1, READ // bags.feature_dim)):
+        for features in part["features"].split(step):
+            around = features.mean(dim=0) if around is None else around
+            moved = features - around
+            total += moved.sum(dim=0)
+            square += moved.square_().sum(dim=0)
+    assert around is not None
+    apart = total / bags.n_instances
+    return around + apart, (square / bags.n_instances - apart.square()).clamp(min=0).sqrt()
 
 
 def require_bags(data: Any) -> BagData:

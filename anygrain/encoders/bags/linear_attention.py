@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from anygrain.encoders.bags.aggregator import require_heads
+from anygrain.encoders.bags.dropout import Dropout
 from anygrain.encoders.bags.tiles import Tiles
 
 
@@ -51,7 +52,7 @@ class Block(nn.Module):
             if widened
             else None
         )
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
 
     def parts(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values (E, H, p) of (E, D)."""
