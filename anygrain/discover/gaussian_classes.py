@@ -1,0 +1,113 @@
+"""Classes that are Gaussians in few dimensions."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from anygrain.discover.found import ClassModel
+from anygrain.discover.network import ClassNetwork
+from anygrain.discover.normal_inverse_wishart import Moments, NormalInverseWishart
+from anygrain.encoders.trainable import Arrays
+
+AT_ONCE = 2**25  # numbers held at once while densities are computed
+
+
+class Reduction(torch.nn.Module):
+    """Rows of length one, on their first principal axes.
+
+    Args:
+        features: (N, E) rows that the axes are learnt from.
+        dimensions: how many axes are kept, at most.
+    """
+
+    middle: Tensor
+    axes: Tensor
+
+    def __init__(self, features: Tensor, dimensions: int) -> None:
+        super().__init__()
+        unit = normalize(features, dim=1)
+        middle = unit.mean(dim=0)
+        values, vectors = torch.linalg.eigh((unit - middle).double().T @ (unit - middle).double())
+        kept = int(min(dimensions, max(1, int((values > 1e-9 * values[-1]).sum()))))
+        self.register_buffer("middle", middle)
+        self.register_buffer("axes", vectors.flip(1)[:, :kept].to(features.dtype))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Rows (N, D) of features (N, E)."""
+        reduced: Tensor = (normalize(features, dim=1) - self.middle) @ self.axes
+        return reduced
+
+
+class Densities(torch.nn.Module):
+    r"""What Gaussian classes with unknown mean and covariance say of a further row: Student densities.
+
+    .. math:: p(x \mid X_k) = \frac{h(X_k \cup x)}{h(X_k)} = t_{\nu' - D + 1}\!\left(x;\; m',\;
+              \frac{(\kappa' + 1)\, \Psi'}{\kappa' (\nu' - D + 1)}\right)
+
+    Args:
+        prior: of every class.
+        seen: rows of every class so far, leading shape (K,).
+        dtype: of the computation for rows.
+
+    Source: Murphy, Machine Learning: a Probabilistic Perspective, 2012, section 4.6.
+    """
+
+    def __init__(self, prior: NormalInverseWishart, seen: Moments, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        later, d = prior.after(seen), seen.mean.shape[-1]
+        free = later.nu - d + 1
+        shape = later.psi * ((later.kappa + 1) / (later.kappa * free))[:, None, None]
+        lower = torch.linalg.cholesky(shape)
+        factor = torch.linalg.solve_triangular(lower, torch.eye(d).to(lower), upper=False)
+        const = torch.lgamma((free + d) / 2) - torch.lgamma(free / 2) - d / 2 * (free * math.pi).log()
+        const = const - lower.diagonal(dim1=1, dim2=2).log().sum(dim=1)
+        self.register_buffer("factor", factor.to(dtype))
+        self.register_buffer("mean", later.mean.to(dtype))
+        self.register_buffer("free", free.to(dtype))
+        self.register_buffer("const", const.to(dtype))
+
+    factor: Tensor
+    mean: Tensor
+    free: Tensor
+    const: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Log densities (N, K) of rows (N, D)."""
+        k, d = self.mean.shape
+        turned = self.factor.reshape(k * d, d).T
+        shift = (self.factor @ self.mean[..., None]).flatten()
+        parts = [((part @ turned - shift).view(-1, k, d).square().sum(dim=2)) for part in x.split(AT_ONCE // (k * d))]
+        distance = torch.cat(parts)
+        return self.const - (self.free + d) / 2 * (distance / self.free).log1p()
+
+
+class GaussianClasses(ClassModel):
+    r"""Log-probabilities by shares and Student densities, :math:`p(k \mid x) \propto (N_k + 1)\, p(x \mid X_k)`.
+
+    Args:
+        reduction: of what `network` makes of rows, or of the features themselves.
+        densities: of the reduced rows.
+        size: (K,) rows of every class.
+        network: whose embedding is read; None for the features.
+    """
+
+    log_share: Tensor
+
+    def __init__(
+        self, reduction: Reduction, densities: Densities, size: Tensor, network: ClassNetwork | None = None
+    ) -> None:
+        super().__init__()
+        self.reduction, self.densities, self.network = reduction, densities, network
+        self.register_buffer("log_share", (size + 1).log().log_softmax(dim=0).to(densities.mean))
+
+    def embed(self, arrays: Arrays) -> Tensor:
+        features = arrays["features"] if self.network is None else self.network.embed(arrays)
+        reduced: Tensor = self.reduction(features)
+        return reduced
+
+    def forward(self, arrays: Arrays) -> Tensor:
+        return (self.log_share + self.densities(self.embed(arrays))).log_softmax(dim=1)
