@@ -268,7 +268,8 @@ class BagData:
             InputError: a feature that is not finite; a file that cannot be read any more.
         """
         sizes, bags = self.sizes[rows], self.rows[rows.numpy()]
-        features = torch.empty(int(sizes.sum()), self.feature_dim)
+        # NumPy asks for large pages: new memory costs half
+        features = torch.from_numpy(np.empty((int(sizes.sum()), self.feature_dim), dtype=np.float32))
         coords = torch.empty(len(features), 2) if self.has_coords else None
         if isinstance(self.source, ArraysOfBags):
             parts: Iterator[tuple[np.ndarray, np.ndarray | None]] = iter([self.source.together(bags)])

@@ -22,7 +22,7 @@ from anygrain.encoders.bags.segments import first_of
 from anygrain.labels.segments import Segments
 
 AT_ONCE = 1 << 23  # states that are held together on a GPU: 32 megabytes of float32
-CACHED = 1 << 18  # and on a CPU, where they stay near it: a third of the time
+CACHED = 1 << 17  # and on a CPU, where they stay near it
 
 
 def selective_scan(u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor, sizes: Tensor) -> Tensor:
@@ -78,17 +78,18 @@ def chunked_scan(u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor, size
 
 
 class ChunkedScan(torch.autograd.Function):
-    """States are written down for one chunk at a time, in the gradient as well; between chunks (C, s) is kept."""
+    """States are written down for one chunk at a time, in the gradient as well; between chunks (s, C) is kept."""
 
     @staticmethod
     def forward(ctx: Any, u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor, starts: Tensor) -> Tensor:
-        states, before = [], torch.zeros_like(a)
+        rate = a.T.contiguous()
+        states, before = [], torch.zeros_like(rate)
         out = torch.empty_like(u)
         for part in chunks(len(u), a):
             states.append(before)
-            decay = decays(delta[part], a, starts[part])
-            found = linear_scan(decay, inputs(u[part], delta[part], b[part]), before)
-            out[part] = torch.einsum("tcs,ts->tc", found, c[part])
+            decay = decays(delta[part], rate, starts[part])
+            found = scan(decay, inputs(u[part], delta[part], b[part]), before)
+            out[part] = torch.bmm(c[part][:, None], found)[:, 0]
             before = found[-1].clone()
         ctx.save_for_backward(u, delta, a, b, c, starts, torch.stack(states))
         return out
@@ -97,25 +98,28 @@ class ChunkedScan(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = gradients
         u, delta, a, b, c, starts, states = ctx.saved_tensors
+        rate = a.T.contiguous()
         grad_u, grad_delta, grad_b, grad_c = (torch.empty_like(part) for part in (u, delta, b, c))
-        grad_a, after = torch.zeros_like(a), torch.zeros_like(a)
+        grad_rate, after = torch.zeros_like(rate), torch.zeros_like(rate)
         for part, before in reversed(list(zip(chunks(len(u), a), states, strict=True))):
-            decay = decays(delta[part], a, starts[part])
-            found = linear_scan(decay, inputs(u[part], delta[part], b[part]), before)
-            grad_c[part] = torch.einsum("tcs,tc->ts", found, grad[part])
+            decay = decays(delta[part], rate, starts[part])
+            moved = delta[part] * u[part]
+            found = scan(decay, inputs(u[part], delta[part], b[part]), before)
+            grad_c[part] = torch.bmm(found, grad[part][:, :, None])[:, :, 0]
             # of the states, from the last to the first: what they give, and what they leave to the next
-            given = grad[part][:, :, None] * c[part][:, None]
+            given = grad[part][:, None] * c[part][:, :, None]
             given[-1] += after
-            kept = torch.cat([decay[1:], decay[:1]])
-            back = linear_scan(kept.flip(0), given.flip(0), torch.zeros_like(a), first_decays=False).flip(0)
+            back = scan_back(decay, given)
             after = decay[0] * back[0]
-            through = torch.cat([before[None], found[:-1]]).mul_(decay).mul_(back)  # of the exponents delta a
-            pushed = torch.einsum("tcs,ts->tc", back, b[part])
-            grad_delta[part] = torch.einsum("tcs,cs->tc", through, a) + pushed * u[part]
-            grad_a += torch.einsum("tcs,tc->cs", through, delta[part])
+            through = decay.mul_(back)  # of the exponents delta a
+            through[1:].mul_(found[:-1])
+            through[0].mul_(before)
+            pushed = torch.bmm(b[part][:, None], back)[:, 0]
             grad_u[part] = pushed * delta[part]
-            grad_b[part] = torch.einsum("tcs,tc->ts", back, delta[part] * u[part])
-        return grad_u, grad_delta, grad_a, grad_b, grad_c, None
+            grad_b[part] = torch.bmm(back, moved[:, :, None])[:, :, 0]
+            grad_rate += torch.mul(through, delta[part][:, None], out=found).sum(dim=0)
+            grad_delta[part] = through.mul_(rate).sum(dim=1) + pushed * u[part]
+        return grad_u, grad_delta, grad_rate.T, grad_b, grad_c, None
 
 
 def chunks(n: int, a: Tensor) -> list[slice]:
@@ -124,14 +128,39 @@ def chunks(n: int, a: Tensor) -> list[slice]:
     return [slice(at, min(at + length, n)) for at in range(0, n, length)]
 
 
-def decays(delta: Tensor, a: Tensor, starts: Tensor) -> Tensor:
-    """(T, C, s), 0 where a bag starts."""
-    return torch.exp(delta[:, :, None] * a).masked_fill_(starts[:, None, None], 0)
+def decays(delta: Tensor, rate: Tensor, starts: Tensor) -> Tensor:
+    """(T, s, C) of steps (T, C) and rates (s, C), 0 where a bag starts."""
+    found = (delta[:, None] * rate).exp_()
+    found[starts] = 0
+    return found
 
 
 def inputs(u: Tensor, delta: Tensor, b: Tensor) -> Tensor:
-    """(T, C, s)."""
-    return (delta * u)[:, :, None] * b[:, None]
+    """(T, s, C)."""
+    return (delta * u)[:, None] * b[:, :, None]
+
+
+def scan(decay: Tensor, given: Tensor, before: Tensor) -> Tensor:
+    r""":math:`x_t = d_t x_{t-1} + g_t` (T, s, C) of decays and inputs, from `before` (s, C); may be in `given`.
+
+    On a CPU step by step, which keeps the processor busy from a few hundred states on; on a GPU by `linear_scan`.
+    """
+    if given.is_cuda:
+        return linear_scan(decay, given, before)
+    for d, g in zip(decay.unbind(), given.unbind(), strict=True):
+        before = g.addcmul_(d, before)
+    return given
+
+
+def scan_back(decay: Tensor, given: Tensor) -> Tensor:
+    r""":math:`x_t = d_{t+1} x_{t+1} + g_t` (T, s, C), from the last to the first; may be in `given`."""
+    if given.is_cuda:
+        kept = torch.cat([decay[1:], decay[:1]]).flip(0)
+        return linear_scan(kept, given.flip(0), torch.zeros_like(given[0]), first_decays=False).flip(0)
+    steps, states = decay.unbind(), given.unbind()
+    for t in range(len(steps) - 1, 0, -1):
+        states[t - 1].addcmul_(steps[t], states[t])
+    return given
 
 
 def linear_scan(decay: Tensor, given: Tensor, before: Tensor, first_decays: bool = True) -> Tensor:

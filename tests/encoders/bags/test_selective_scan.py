@@ -8,7 +8,7 @@ import torch
 
 from anygrain.encoders.bags import Mamba, selective_scan
 from anygrain.encoders.bags.mamba import Branch, StateSpace
-from anygrain.encoders.bags.selective_scan import chunked_scan, compiled_kernel, linear_scan, scan_by
+from anygrain.encoders.bags.selective_scan import chunked_scan, compiled_kernel, linear_scan, scan_back, scan_by
 from anygrain.labels import LabelError
 
 SIZES = torch.tensor([1, 40, 3, 23])
@@ -72,6 +72,14 @@ def test_a_bag_of_one_has_a_closed_form():
     u, delta, a, b, c, d = parts(sizes=one)
     expected = delta * u * (b * c).sum() + d * u
     torch.testing.assert_close(selective_scan.selective_scan(u, delta, a, b, c, d, one), expected)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 17])
+def test_a_scan_back_is_a_scan_of_what_was_turned_round(steps):
+    decay, given = torch.rand(steps, S, C), torch.randn(steps, S, C)
+    turned = torch.cat([decay[1:], decay[:1]]).flip(0)
+    wanted = linear_scan(turned, given.flip(0), torch.zeros(S, C), first_decays=False).flip(0)
+    torch.testing.assert_close(scan_back(decay, given.clone()), wanted)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 16, 17, 100])
