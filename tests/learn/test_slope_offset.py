@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
-from anygrain.learn.slope_offset import SlopeOffset, fit_slope_offset
+from anygrain.learn.slope_offset import SHARE, SlopeOffset, fit_slope_offset
 
 
 def answers(n, slope, offset, seed=0):
@@ -28,14 +28,38 @@ def test_is_slope_and_offset_on_the_log_odds():
 def test_finds_what_the_objective_says():
     log_probs, target = answers(50, 0.4, -1)
 
-    def loss(free):
-        pool = SlopeOffset([float(np.exp(free[0]))], list(free[1:]))
-        return float(-(target * pool(log_probs)).sum()) + 0.5 * float((free**2).sum())
+    other, _ = answers(50, 0.4, -1, seed=3)
+    other = (other + 2 * log_probs).log_softmax(dim=1)
 
-    expected = minimize(loss, np.zeros(3), tol=1e-10).x
-    found = fit_slope_offset([log_probs], target)
-    assert found.slopes[0] == pytest.approx(np.exp(expected[0]), abs=1e-3)
-    assert found.offsets == pytest.approx(expected[1:].tolist(), abs=1e-3)
+    def loss(free):
+        pool = SlopeOffset([float(np.exp(free[0])), float(free[1])], list(free[2:]), np.log(51))
+        unlikely = float((free[[0, 2, 3]] ** 2).sum()) + (free[1] / SHARE) ** 2
+        return float(-(target * pool(log_probs, other)).sum()) + 0.5 * unlikely
+
+    expected = minimize(
+        loss, np.array([0, 0.1, 0, 0]), tol=1e-10, bounds=[(None, None), (0, None)] + 2 * [(None, None)]
+    ).x
+    found = fit_slope_offset([log_probs, other], target)
+    assert found.slopes == pytest.approx([np.exp(expected[0]), expected[1]], abs=2e-3)
+    assert found.offsets == pytest.approx(expected[2:].tolist(), abs=2e-3)
+    assert found.furthest == pytest.approx(np.log(51))
+
+
+def test_no_answer_is_surer_than_as_many_answers_can_tell():
+    """Of 20 answers all are right, of bold log-probabilities: a new bolder one counts for no more."""
+    sure = torch.tensor([[-15.0, -1e-7], [-1e-7, -15.0]], dtype=torch.float64).repeat(10, 1)
+    pool = fit_slope_offset([sure], torch.nn.functional.one_hot(sure.argmax(dim=1), 2))
+    bolder = torch.tensor([[-40.0, 0.0]], dtype=torch.float64)
+    torch.testing.assert_close(pool(bolder), pool(sure[:1]), atol=1e-6, rtol=0)
+    assert 1 / 500 < float(pool(bolder)[0, 0].exp()) < 1 / 20
+
+
+def test_another_set_joins_where_it_tells_more():
+    good, target = answers(400, 1, 0)
+    noise, _ = answers(400, 1, 0, seed=9)
+    assert fit_slope_offset([good, noise], target).slopes[1] < 0.05
+    joined = fit_slope_offset([noise, good], target)
+    assert joined.slopes[1] > 5 * joined.slopes[0]
 
 
 def test_many_answers_decide_and_none_leave_all_as_it_is():
@@ -43,9 +67,11 @@ def test_many_answers_decide_and_none_leave_all_as_it_is():
     found = fit_slope_offset([log_probs], target)
     assert found.slopes[0] == pytest.approx(0.4, abs=0.03)
     assert found.offsets[1] - found.offsets[0] == pytest.approx(-1, abs=0.06)
-    nothing = fit_slope_offset([log_probs, log_probs], 0 * target)
-    assert nothing.slopes == pytest.approx([0.5, 0.5])
-    torch.testing.assert_close(nothing(log_probs, log_probs), log_probs.clamp(min=-12).log_softmax(dim=1))
+    other, _ = answers(20000, 0.4, -1, seed=9)
+    nothing = fit_slope_offset([log_probs, other], 0 * target)
+    assert nothing.slopes == pytest.approx([1, 0], abs=0.01)
+    assert nothing.offsets == pytest.approx([0, 0], abs=1e-6)
+    torch.testing.assert_close(nothing(log_probs, other), log_probs.clamp(min=-12).log_softmax(dim=1), atol=0.1, rtol=0)
 
 
 def test_a_way_back_to_how_frequent_answers_are():
@@ -59,11 +85,8 @@ def test_a_way_back_to_how_frequent_answers_are():
     assert float(found.mean()) == pytest.approx(0.25, abs=0.02)
 
 
-def test_the_better_of_two_has_the_larger_slope_and_weights_count():
+def test_weights_count():
     good, target = answers(400, 1, 0)
-    noise, _ = answers(400, 1, 0, seed=9)
-    found = fit_slope_offset([good, noise], target)
-    assert found.slopes[0] > 5 * found.slopes[1]
     twice = fit_slope_offset([torch.cat([good, good])], torch.cat([target, target]))
     weighed = fit_slope_offset([good], target, torch.full((400,), 2.0))
     assert weighed.slopes == pytest.approx(twice.slopes, abs=1e-3)
