@@ -2,19 +2,17 @@ r"""The default model of bags: several models of different sorts, pooled on bags
 
 On a `Summary` of every bag stand extremely randomised trees; beside them a linear head on the means and, where there
 are two classes, a model of the instances that knows of every bag whether it holds one of a class (`AnyOf`): of that
-whose presence predicts held-out bags better, since names do not tell which of two is the one that one instance makes.
-Their cross-fitted log-probabilities make the pool
+which a single instance makes, see `anygrain.learn.presence`. Their cross-fitted log-probabilities make the pool
 
-.. math:: P(k) \propto \exp\Big(b_k + \sum_j s_j \log p_j(k)\Big)
+.. math:: P(k) \propto \exp\Big(b_k + \sum_j s_j \max(\log p_j(k), -f)\Big)
 
-whose slopes and offsets make held-out evidence likeliest, see `anygrain.learn.slope_offset`. Trees are always in it,
-another part where it raises the log-likelihood of held-out evidence of M bags by more than :math:`\tfrac12 \log M`
-(Schwarz's criterion): few bags do not tell weights. The model of the instances is the one that answers for them.
+whose slopes and offsets make held-out evidence likeliest, see `anygrain.learn.slope_offset`. Before anything is seen
+the slope of the trees is about 1, and that of another part about 0: few bags leave the trees alone, and the more they
+tell, the more a part that sees something else counts. The model of the instances is the one that answers for them.
 """
 
 from __future__ import annotations
 
-import math
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +24,7 @@ from anygrain.data.bag_data import BagData
 from anygrain.labels import AnyOf, LabelError, Labels
 from anygrain.labels.identifiability import IdentifiabilityWarning
 from anygrain.learn.few_bags import FewBagsWarning, warn_of_few_bags
+from anygrain.learn.presence import made_by_one
 from anygrain.learn.recipe import Callback, RecipeState
 from anygrain.learn.slope_offset import SlopeOffset, fit_slope_offset
 
@@ -88,11 +87,10 @@ def fit(
         say(INSTANCES)
     names = labels.class_names or [f"of class {k}" for k in range(labels.n_classes)]
     warn_of_few_bags(_told_of(labels).sum(dim=0).round(), names, FOLDS[HEADS[0]], stacklevel=3)
-    learner.pool_, pooled_parts = _pool(labels, said)
-    pooled = learner.pool_(*[said[name] for name in pooled_parts])
-    # first those of the pool, in its order
-    learner.parts_ = {name: parts[name] for name in (*pooled_parts, *parts)}
-    weights = ", ".join(f"{name} {s:.2f}" for name, s in zip(pooled_parts, learner.pool_.slopes, strict=True))
+    learner.pool_ = _pool(labels, said)
+    pooled = learner.pool_(*said.values())
+    learner.parts_ = parts
+    weights = ", ".join(f"{name} {s:.2f}" for name, s in zip(parts, learner.pool_.slopes, strict=True))
     first = parts[HEADS[0]]
     learner.feature_scale_, learner.head_, learner.temperature_ = first.feature_scale_, first.head_, first.temperature_
     learner.chosen_ = {"chosen": "evidence", "why": f"models pooled on held-out bags, with the slopes {weights}"}
@@ -143,21 +141,15 @@ def _known(posterior: Tensor) -> Tensor:
 
 
 def _by_instances(learner: Learner, data: BagData, present: Tensor) -> tuple[Learner, Tensor]:
-    """A model of the instances, and what it says of held-out bags (M, 2): of the class that it predicts better by.
+    """A model of the instances, and what it says of held-out bags, (M, 2).
 
     Args:
         present: class of every bag (M,), -1 where it is not known.
     """
-    told = present >= 0
-    found: list[tuple[float, Learner, Tensor]] = []
-    for target in (1, 0):
-        part = _part(learner, INSTANCES)
-        holds = torch.where(told, (present == target).long(), -1)
-        _quietly(part, data.features, AnyOf(data.bags, holds, target, 2))
-        said = _of_bags(torch.from_numpy(part.held_out_log_probs_), data, part)
-        found.append((float(said[told].gather(1, present[told, None]).sum()), part, said))
-    _, part, said = max(found, key=lambda one: one[0])
-    return part, said
+    target = made_by_one(data, present, learner._seed)
+    holds = torch.where(present >= 0, (present == target).long(), -1)
+    part = _quietly(_part(learner, INSTANCES), data.features, AnyOf(data.bags, holds, target, 2))
+    return part, _of_bags(torch.from_numpy(part.held_out_log_probs_), data, part)
 
 
 def _of_bags(log_probs: Tensor, data: BagData, part: Learner) -> Tensor:
@@ -167,43 +159,26 @@ def _of_bags(log_probs: Tensor, data: BagData, part: Learner) -> Tensor:
     return found if target == [1] else found.flip(1)
 
 
-def _pool(labels: Labels, said: dict[str, Tensor]) -> tuple[SlopeOffset, list[str]]:
-    """Slopes and offsets for held-out log-probabilities (M, K), by part, and the parts that are pooled."""
-    uniform = next(iter(said.values())).new_full((labels.n_instances, labels.n_classes), -math.log(labels.n_classes))
-    alone = labels.posterior(uniform)
-    told = (alone - uniform.exp()).abs().amax(dim=1) > 1e-6
-    weight = told.double() if labels.weight is None else told * labels.instance_weight()
-    names = [HEADS[0]]
-    if bool((alone[told].sum(dim=0) < FEWEST).any()):  # too few bags of a class to calibrate on
-        return SlopeOffset([1.0], [0.0] * labels.n_classes), names
-    target = labels.posterior(said[names[0]])
-
-    def fitted(names: list[str]) -> tuple[float, SlopeOffset]:
-        chosen = [said[name] for name in names]
-        pool = fit_slope_offset(chosen, target, weight)
-        return float((weight[:, None] * target * pool(*chosen)).sum()), pool
-
-    score, pool = fitted(names)
-    for _ in said:
-        rest = [name for name in said if name not in names]
-        tried = {name: fitted([*names, name]) for name in rest}
-        best = max(rest, key=lambda name: tried[name][0], default=None)
-        if best is None or tried[best][0] - score < 0.5 * math.log(float(told.sum())):
-            break
-        names, (score, pool) = [*names, best], tried[best]
-    return pool, names
+def _pool(labels: Labels, said: dict[str, Tensor]) -> SlopeOffset:
+    """Slopes and offsets for held-out log-probabilities (M, K) of the parts, that of the trees first."""
+    told = _told_of(labels)
+    weight = (told.sum(dim=1) > 0).double()
+    if labels.weight is not None:
+        weight = weight * labels.instance_weight().cpu()
+    if bool((told.sum(dim=0) < FEWEST).any()):  # too few bags of a class to calibrate on
+        return SlopeOffset([1.0] + [0.0] * (len(said) - 1), [0.0] * labels.n_classes)
+    return fit_slope_offset(list(said.values()), labels.posterior(said[HEADS[0]]), weight)
 
 
 def log_probs(learner: Learner, X: BagData) -> Tensor:
     """Log-probabilities (M, K) of the classes of bags."""
     with torch.no_grad():
         table = learner.encoder_(learner._check(X, reset=False)).numpy()
-    said, pool = [], learner.pool_
-    for name, part in list(learner.parts_.items())[: len(pool.slopes)]:
-        of_instances = name == INSTANCES
-        by_table = None if of_instances else part.log_probs(_columns(table, name))
-        said.append(_of_bags(part.log_probs(X.features), X, part) if by_table is None else by_table)
-    return pool(*said)
+    said = [
+        _of_bags(part.log_probs(X.features), X, part) if name == INSTANCES else part.log_probs(_columns(table, name))
+        for name, part in learner.parts_.items()
+    ]
+    return learner.pool_(*said)
 
 
 def _columns(table: np.ndarray, head: str) -> np.ndarray:

@@ -32,7 +32,7 @@ class Trees(Head):
     Source: Geurts, Ernst and Wehenkel, Extremely randomized trees, 2006; grown by scikit-learn.
     """
 
-    trees = 300
+    trees = 150
     seed = 0
     feature: Tensor
     threshold: Tensor
