@@ -58,6 +58,8 @@ class Data(Section):
     group: str = ""
     #: column of bag ids
     bag: str = ""
+    #: two columns of places, left and top, for the report's pictures of bags of rows; the model does not see them
+    coords: Names = []
     #: cells that count as empty, besides "", NA, NaN and null
     missing: Names = []
     #: other spellings of class names, alias = name

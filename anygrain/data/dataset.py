@@ -314,10 +314,29 @@ def check_numbers(table: Table, columns: Columns, ids: np.ndarray) -> None:
         )
 
 
+def check_places(config: Config, table: Table, ids: np.ndarray) -> None:
+    """Raise unless `data.coords` names two columns of finite numbers, in a table of bags of rows, or nothing."""
+    columns = config.data.coords
+    if not columns:
+        return
+    if len(columns) != 2 or not config.data.bag:
+        wrong = f"names {counted(len(columns), 'column')}" if len(columns) != 2 else "needs data.bag"
+        raise InputError(
+            f'data.coords {wrong}. Expected two columns, left and top, beside a column of bag ids: coords = ["x", "y"]'
+        )
+    for column in columns:
+        bad = ~np.isfinite(table.numbers(column, ids))
+        if bad.any():
+            raise InputError(
+                f"{table.name}: {quoted(column)} is empty or infinite in {counted(int(bad.sum()), 'row')} "
+                f"(first: row {ids[int(bad.argmax())]}). Expected a place for each, or leave data.coords out"
+            )
+
+
 def _names(config: Config) -> list[str]:
     """Columns of the data source that a configuration names, patterns left out."""
     data = config.data
-    names = [data.id, data.images, *data.text, *data.features, *data.columns, data.group, data.bag]
+    names = [data.id, data.images, *data.text, *data.features, *data.columns, data.group, data.bag, *data.coords]
     for entry in config.labels:
         if not entry.source:
             single = ("column", "absent", "low", "high", "item", "annotator", "vote", "bag")
@@ -358,6 +377,7 @@ def read_source(config: Config) -> Source:
     groups = None
     if data.group:
         _, groups = np.unique(table.strings(data.group).astype(str), return_inverse=True)
+    check_places(config, table, ids)
     if columns.instances:
         bag_rows(columns.instances[0], table, ids)  # says what is missing or cannot be read
     notes = [n for c in columns.images for n in check_images(table, c, ids, data.unreadable)]

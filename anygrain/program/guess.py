@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from anygrain.data.bag_files import COORDS
 from anygrain.data.classes import Spelling
 from anygrain.data.config import KINDS, OF_NUMBERS
 from anygrain.data.dataset import is_date
@@ -20,6 +21,7 @@ from anygrain.data.pictures import SIGNATURES, image_cells, is_bytes, is_bytes_a
 from anygrain.data.table import Table, distinct, has_decimal_commas, read_table
 from anygrain.encoders.images import SUFFIXES
 from anygrain.labels.taxonomy import Taxonomy
+from anygrain.program.guess_bags import bag_place
 from anygrain.program.guess_number import said_numbers, target_by_name, target_kind
 from anygrain.program.guess_tags import listed, notes_for, said_tags, tags_by_look
 
@@ -33,6 +35,8 @@ _NOT = re.compile(r"^(not|isnt|no)_", re.IGNORECASE)
 _WEAK = re.compile(r"(^|_)(noisy|weak|guess|predicted|prediction|auto)(_|$)", re.IGNORECASE)
 _SPLITS = {"train", "test", "valid", "val", "validation", "dev", "training", "testing"}
 _LEVEL = re.compile(r"\d+$")
+NUMBERED = 100  # classes, at most, where they are called by whole numbers
+PLACES = ("x", "y")
 
 
 @dataclass
@@ -125,19 +129,36 @@ def guess(
     data: dict[str, Any] = {"source": str(source)}
     labels: list[dict[str, Any]] = []
 
-    identity = next((n for n, kind in said.items() if kind == "id"), None) or _identity(table, columns, said)
+    identity = next((n for n, kind in said.items() if kind == "id"), None)
+    bags = bag_place(Path(source), table)
+    if bags is not None and identity not in (None, bags.id or identity):
+        bags = None  # the id that was said is not what files are named by
+    identity = identity or (bags.id if bags else "") or _identity(table, columns, said)
     if identity:
         data["id"] = identity
         rows[identity] = Row(identity, "row id", f"unique, {counted(len(table), 'value')}")
+    if bags is not None:
+        data["instances"] = bags.instances
+        if bags.id:
+            rows[bags.id] = Row(bags.id, "row id, bags", bags.why, bags.evidence)
+        else:
+            rows[bags.instances] = Row(bags.instances, "bags", bags.why, bags.evidence)
     images = _image(columns, said)
     if images:
         data["images"] = images
         about = f"row id, {rows[images].why}; " if images == identity else ""
         why = "as you said" if said.get(images) == "image" else columns[images].image
         rows[images] = Row(images, "input image", about + why, "encoder: convolutional network, trained")
-    left = [n for n in table.columns if n not in (identity, images)]
+    left = [n for n in table.columns if n not in (identity, images, data.get("instances"))]
     if not identity:
         _refuse_votes(table, columns, said)
+    free = [n for n in left if n not in said]
+    bag = next((n for n in free if _names_bags(columns[n])), None)
+    if bag is not None and not bags and all(n in free and columns[n].is_number for n in PLACES):
+        data["coords"] = list(PLACES)
+        for n in PLACES:
+            rows[n] = Row(n, "place", f"by its name, beside {quoted(bag)}; the model does not see it")
+        left = [n for n in left if n not in PLACES]
 
     for label, names in said_numbers(said, {n: columns[n] for n in left}):
         cells = np.stack([columns[n].values != "" for n in names])
@@ -198,16 +219,19 @@ def guess(
     if not labels:
         likely = [n for n in left if not columns[n].is_text and _is_categorical(columns[n])]
         likely = [n for n in likely if not set(columns[n].distinct) <= _SPLITS] or left
+        of_bags = " Kinds of label: anygrain labels"
+        if "bag" in data:
+            of_bags = f" Labels of bags ({quoted(data['bag'])}) in a table of their own: anygrain labels AnyOf"
         raise InputError(
             f"{table.name}: no column looks like a label. Say which one is, such as --column {likely[-1]}=Exact, or "
-            f"--target {likely[-1]} (columns that could be: {some(likely, 6)}). Kinds of label: anygrain labels"
+            f"--target {likely[-1]} (columns that could be: {some(likely, 6)}).{of_bags}"
         )
     for label in labels:
         said_by = _columns(label)
         if any(n in simulated for n in said_by):
             label["simulated"] = True
             notes.append(f"the labels of {some(said_by)} are simulated: a program drew them")
-    if not any(data.get(key) for key in ("images", "text", "columns", "features")):
+    if not any(data.get(key) for key in ("images", "instances", "text", "columns", "features")):
         notes.append("no column is left for the model to learn from: say one with --column NAME=input or NAME=text")
     settings: dict[str, Any] = {}
     if taxonomy_path:
@@ -403,6 +427,8 @@ def _crowds(
         union = set().union(*sets)
         if taxonomy is None and (sum(len(s) for s in sets) / len(sets) < 0.3 * len(union) or len(union) > 500):
             continue
+        if taxonomy is None and len(union) > NUMBERED and all(columns[m].is_number for m in names):
+            continue  # measurements, no classes that are numbered
         grid = np.stack([columns[m].values != "" for m in names], axis=1)
         shown = f"{names[0]}..{names[-1].removeprefix(stem)}"
         why = f"{len(names)} columns share one set of {counted(len(union), 'value')}"
@@ -496,6 +522,11 @@ def _inputs(
         for n in left:
             rows[n] = _bag(columns[n], data) or Row(n, "not read", "images are read alone")
         return
+    if data.get("instances"):
+        for n in left:
+            places = n == COORDS and data["instances"] in columns
+            rows[n] = Row(n, "places", "of the instances") if places else Row(n, "not read", "bags are read alone")
+        return
     text = [n for n in left if said.get(n) == "text" or (n not in said and columns[n].is_text)]
     if text:
         data["text"] = text[0] if len(text) == 1 else text
@@ -550,9 +581,13 @@ def _inputs(
         data["columns"] = inputs
 
 
+def _names_bags(column: _Column) -> bool:
+    return bool(_BAG.search(column.name)) and len(column.distinct) < column.filled
+
+
 def _bag(column: _Column, data: dict[str, Any]) -> Row | None:
     """The first column that is called like bags and repeats, which then stands in the settings; None for others."""
-    if not _BAG.search(column.name) or len(column.distinct) >= column.filled or "bag" in data:
+    if not _names_bags(column) or "bag" in data:
         return None
     data["bag"] = column.name
     return Row(column.name, "bag id", f"by its name, {counted(len(column.distinct), 'bag')}")

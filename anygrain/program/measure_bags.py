@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,8 @@ import torch
 
 from anygrain.data.bag_rows import bag_rows
 from anygrain.data.dataset import Dataset
-from anygrain.labels import All, LabelError, SetLabels
+from anygrain.data.error import counted
+from anygrain.labels import All, LabelError, Proportions, SetLabels
 from anygrain.metrics import log_loss
 from anygrain.program.reliability import calibration_error, reliability
 
@@ -17,7 +20,13 @@ SHOWN = 3  # bags of each sort
 CLASSES = 3  # whose bags are shown
 STRONGEST = 5  # instances that are listed of a bag
 MOST = 20_000  # instances of a bag that are drawn
+POINTS = 2000  # of stated and expected counts or shares
+OF_NUMBERS = ("Counts", "Proportions")  # kinds that say how many
 
+OF_INSTANCES = (
+    "Probabilities of instances are the model's own; it was trained on the labels of these bags. Only bags have "
+    "labels, so how often instances of a stated probability are of the class is not measured: read them as an order."
+)
 NOT_TRUSTED = (
     "The labels say whether a bag holds the class, not how often, and bags seem to hold it several times: chances of "
     "instances rank well but are not to be read as chances. A rate or a count beside them would settle it, such as "
@@ -40,15 +49,26 @@ def _of_rows(dataset: Dataset, learner: Any) -> dict[str, Any]:
     data = bag_rows(dataset.columns.instances[0], dataset.table, dataset.ids)
     held = np.exp(np.asarray(learner.held_out_log_probs_))
     chosen = _to_show(held, dataset.exact(), np.asarray(learner.held_out_))
-    entries: list[dict[str, Any]] = []
-    note = "Scores of instances are the model's own probabilities; it was trained on the labels of these bags."
-    for bag, why in chosen:
-        here = data[np.array([bag])]
-        try:
-            probs = learner.predict_proba(here, unit="instance")
-        except LabelError as error:
-            note = f"No scores of instances: {error}."
-            break
+    sizes = data.sizes.double()
+    found: dict[str, Any] = {
+        "unit": "set",
+        "bags": len(data),
+        "instances": data.n_instances,
+        "sizes": [int(sizes.min()), float(sizes.median()), int(sizes.max())],
+        "entries": [],
+        "questions": [],
+    }
+    shown = [data[np.array([bag])] for bag, _ in chosen]
+    try:
+        probs = [learner.predict_proba(here, unit="instance") for here in shown]
+    except LabelError as error:
+        return {**found, "note": f"No scores of instances: {error}."}
+    try:
+        attention: list[list[float] | None] = [_rounded(learner.attention(here)[:MOST]) for here in shown]
+    except LabelError:  # this model has none
+        attention = [None] * len(shown)
+    rare = _rare(probs)
+    for (bag, why), here, p, weights in zip(chosen, shown, probs, attention, strict=True):
         at = int(held[bag].argmax())
         entry = {
             "bag": str(dataset.ids[bag]),
@@ -56,23 +76,19 @@ def _of_rows(dataset: Dataset, learner: Any) -> dict[str, Any]:
             "class": dataset.classes.names[at],
             "probability": float(held[bag, at]),
             "given": _given(dataset, bag),
-            **_instances(probs[:, at], here.coords, None),
+            "of": dataset.classes.names[at if rare is None else rare],
+            **_instances(p[:, at if rare is None else rare], here.coords, None),
+            "attention": weights,
         }
-        try:
-            entry["attention"] = _rounded(learner.attention(here)[: len(entry["score"])])
-        except LabelError:  # this model has none
-            entry["attention"] = None
-        entries.append(entry)
-    sizes = data.sizes.double()
-    return {
-        "unit": "set",
-        "bags": len(data),
-        "instances": data.n_instances,
-        "sizes": [int(sizes.min()), float(sizes.median()), int(sizes.max())],
-        "entries": entries,
-        "questions": [],
-        "note": note,
-    }
+        found["entries"].append(entry)
+    return {**found, "note": OF_INSTANCES}
+
+
+def _rare(probs: list[np.ndarray]) -> int | None:
+    """Of two classes the one that fewer instances are of, whose instances make a bag what it is; None of more."""
+    if not probs or probs[0].shape[1] != 2:
+        return None
+    return int(np.mean([p.mean(axis=0) for p in probs], axis=0).argmin())
 
 
 def _given(dataset: Dataset, row: int) -> str | None:
@@ -141,8 +157,22 @@ def _of_sets(dataset: Dataset, learner: Any, parts: list[tuple[Any, SetLabels]])
         "sizes": [int(sizes.min()), float(sizes.median()), int(sizes.max())],
         "entries": _bags_of(dataset, log_probs, held, *parts[0]),
         "questions": [_answered(question, part, log_probs, held, dataset.classes.names) for question, part in parts],
-        "note": "" if all(question.trusted for question, _ in parts) else NOT_TRUSTED,
+        "note": _note(dataset, parts),
+        "warning": None if all(question.trusted for question, _ in parts) else NOT_TRUSTED,
     }
+
+
+def _note(dataset: Dataset, parts: list[tuple[Any, SetLabels]]) -> str:
+    """What measured the probabilities of instances."""
+    exact = int((dataset.exact() >= 0).sum())
+    if exact:
+        return f"How well instances are calibrated is shown above, by {counted(exact, 'row')} of known class."
+    if any(question.kind in OF_NUMBERS for question, _ in parts):
+        return (
+            "No instance has an exact label. What bags tell of probabilities of instances is their sum, shown below "
+            "for bags that were held out."
+        )
+    return "No instance has an exact label: how well single instances are calibrated is not measured."
 
 
 def _answered(
@@ -159,6 +189,8 @@ def _answered(
         "bags": int(known.sum()),
         "trusted": bool(question.trusted),
     }
+    if question.kind in OF_NUMBERS:
+        return {**out, **_summed(question, part, log_probs, whole)}
     if not known.any():
         return out
     chances = question.answers(log_probs, part.sets).numpy()[known]
@@ -174,38 +206,129 @@ def _answered(
     }
 
 
+def _numbers(part: Any) -> torch.Tensor:
+    """Counts or shares that were given, (M, K) float64; NaN where not known."""
+    given: torch.Tensor = (part.proportions if isinstance(part, Proportions) else part.counts).double()
+    return torch.where(given < 0, torch.nan, given)
+
+
+def _summed(question: Any, part: Any, log_probs: torch.Tensor, whole: torch.Tensor) -> dict[str, Any]:
+    """Counts or shares that held-out bags were expected to have, with the interval of a sum, and those given."""
+    given = _numbers(part)
+    told = whole[:, None] & ~given.isnan()
+    if not told.any():
+        return {}
+    expected = question.answers(log_probs, part.sets)
+    p = log_probs.exp()[part.sets.members]
+    variance = p.new_zeros(len(part.sets), part.n_classes).index_add(0, part.sets.index, p * (1 - p))
+    divisor = 1.0 if question.kind == "Counts" else part.sets.sizes[:, None].double()
+    half = 1.96 * variance.sqrt() / divisor
+    around = 0.5 / divisor  # counts are whole
+    gap = (expected - given).abs()
+    plain = (given.nan_to_num() * told.double()).sum(dim=0) / told.sum(dim=0).clamp(min=1)  # the mean of each class
+    columns = [values.expand_as(given)[told].tolist() for values in (expected, given, half + around)]
+    return {
+        "bags": int(told.any(dim=1).sum()),
+        "number": "count" if question.kind == "Counts" else "share",
+        "error": float(gap[told].mean()),
+        "error_of_means": float((plain - given).abs()[told].mean()),
+        "inside": float((gap <= half + around)[told].double().mean()),
+        "points": [[float(f"{v:.4g}") for v in point] for point in zip(*columns, strict=True)][:POINTS],
+    }
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A bag of rows that is shown, and what was predicted and given of it."""
+
+    bag: int
+    why: str
+    classes: list[int]  # whose probability is shown of its instances
+    name: str
+    value: float
+    given: str | None
+
+
 def _bags_of(
     dataset: Dataset, log_probs: torch.Tensor, held: torch.Tensor, question: Any, part: SetLabels
 ) -> list[dict[str, Any]]:
-    """Bags that surely hold a class, with the rows that make it so; of `AnyOf` alone, which asks for a class."""
-    if question.kind != "AnyOf":
+    """Bags, with the rows that make them what they are."""
+    answers, names = question.answers(log_probs, part.sets).numpy(), dataset.classes.names
+    rare = [int(log_probs.exp().mean(dim=0).argmin())] if len(names) == 2 else None
+    if question.kind == "AnyOf":
+        shown = _present(answers[:, 1], part.answered().numpy(), question.asked["target"], names)
+    elif question.kind in OF_NUMBERS:
+        shown = _farthest(answers, _numbers(part).numpy(), rare or range(len(names)), names)
+    elif question.columns is None:  # the answers are the classes
+        said = part.answered().numpy()
+        apart = np.ones(len(said), dtype=bool)
+        shown = [
+            _Shown(
+                bag, why, rare or [c], names[c], float(answers[bag, c]), names[said[bag]] if said[bag] >= 0 else None
+            )
+            for bag, why in _to_show(answers, said, apart)
+            for c in [int(answers[bag].argmax())]
+        ]
+    else:
         return []
-    target = question.asked["target"]
-    score = log_probs.exp()[:, target].sum(dim=1).numpy()
-    chances = question.answers(log_probs, part.sets)[:, 1].numpy()
-    said, offsets, members = part.answered().numpy(), part.sets.offsets.tolist(), part.sets.members.numpy()
+    offsets, members = part.sets.offsets.tolist(), part.sets.members.numpy()
     ids = dataset.table.strings(dataset.config.data.bag) if dataset.config.data.bag else None
-    snippets = dataset.snippets()
-    wrong = np.flatnonzero((said >= 0) & ((chances > 0.5) != (said == 1)))
-    sure = np.flatnonzero((chances > 0.5) & (said != 0))
-    shown = [(int(b), "surest") for b in sure[np.argsort(-chances[sure], kind="stable")][: 2 * SHOWN]]
-    off = np.abs(chances[wrong] - 0.5)
-    shown += [(int(b), "wrong while held out") for b in wrong[np.argsort(-off, kind="stable")][:SHOWN]]
-    name = " or ".join(dataset.classes.names[c] for c in target)
+    snippets, coords, probs = dataset.snippets(), _places(dataset), log_probs.exp()
     out = []
-    for bag, why in shown:
-        rows = members[offsets[bag] : offsets[bag + 1]]
-        rows = part.rows.numpy()[rows]
-        names = [f"{dataset.ids[row]}: {snippets[row]}" for row in rows.tolist()]
+    for each in shown:
+        inside = members[offsets[each.bag] : offsets[each.bag + 1]]
+        rows = part.rows.numpy()[inside]
         out.append(
             {
-                "bag": str(ids[rows[0]]) if ids is not None else str(bag),
-                "why": why,
-                "class": name,
-                "probability": float(chances[bag]),
-                "given": {1: "present", 0: "absent"}.get(int(said[bag])),
+                "bag": str(ids[rows[0]]) if ids is not None else str(each.bag),
+                "why": each.why,
+                "class": each.name,
+                "probability": each.value,
+                "given": each.given,
+                "of": " or ".join(names[c] for c in each.classes),
+                **_instances(
+                    probs[inside][:, each.classes].sum(dim=1).numpy(),
+                    None if coords is None else coords[rows],
+                    [f"{dataset.ids[row]}: {snippets[row]}" for row in rows.tolist()],
+                ),
                 "attention": None,
-                **_instances(score[members[offsets[bag] : offsets[bag + 1]]], None, names),
             }
         )
     return out
+
+
+def _present(chance: np.ndarray, said: np.ndarray, target: list[int], names: Sequence[str]) -> list[_Shown]:
+    """Bags that surely hold a class, and those most surely wrong."""
+    wrong = np.flatnonzero((said >= 0) & ((chance > 0.5) != (said == 1)))
+    sure = np.flatnonzero((chance > 0.5) & (said != 0))
+    shown = [(int(b), "surest") for b in sure[np.argsort(-chance[sure], kind="stable")][: 2 * SHOWN]]
+    off = np.abs(chance[wrong] - 0.5)
+    shown += [(int(b), "wrong while held out") for b in wrong[np.argsort(-off, kind="stable")][:SHOWN]]
+    name, words = " or ".join(names[c] for c in target), {1: "present", 0: "absent"}
+    return [_Shown(b, why, target, name, float(chance[b]), words.get(int(said[b]))) for b, why in shown]
+
+
+def _farthest(expected: np.ndarray, given: np.ndarray, classes: Sequence[int], names: Sequence[str]) -> list[_Shown]:
+    """Bags with the most of the classes that differ most between bags, and those farthest from what was given."""
+    differ = sorted(classes, key=lambda c: -expected[:, c].std())[:CLASSES]
+    per_class = 2 * SHOWN // len(differ)
+    order = np.argsort(-expected, axis=0, kind="stable")[:per_class]
+    shown = [(int(bag), c, "most of its class") for c in differ for bag in order[:, c]]
+    gap = np.abs(np.nan_to_num(expected - given))[:, list(classes)]
+    by_bag = gap.max(axis=1)
+    for bag in np.argsort(-by_bag, kind="stable")[:SHOWN].tolist():
+        if by_bag[bag] > 0:
+            shown.append((bag, classes[int(gap[bag].argmax())], "farthest from what was given"))
+
+    def said(value: float) -> str | None:
+        return None if np.isnan(value) else f"{value:.3g}"
+
+    return [_Shown(b, why, [c], names[c], float(expected[b, c]), said(given[b, c])) for b, c, why in shown]
+
+
+def _places(dataset: Dataset) -> np.ndarray | None:
+    """(N, 2), of rows that are instances; None where the configuration names no columns of places."""
+    columns = dataset.config.data.coords
+    if not columns:
+        return None
+    return np.stack([dataset.table.numbers(column) for column in columns], axis=1)

@@ -112,6 +112,11 @@ class ClassSpace(Space[Dataset]):
                     f"{asked['accuracy']:.2f} of the time, log loss {asked['log_loss']:.2f}, calibration error "
                     f"{asked['ece']:.2f}"
                 )
+            elif "error" in asked:
+                screen.line(
+                    f"{asked['kind']} of {counted(asked['bags'], 'bag')} that were held out: off by "
+                    f"{asked['error']:.3g} on average ({asked['error_of_means']:.3g} if every bag were like the mean)"
+                )
         if metrics["learner"]["exact_only_won"]:
             several = any(e["kind"] != "Exact" for e in metrics["evidence"])
             left_out = (
@@ -129,7 +134,7 @@ class ClassSpace(Space[Dataset]):
         if len(crowd) > 1:
             least = min(crowd, key=lambda s: s["agreement"])
             said.append(f"{least['name']} agrees with the rest {100 * least['agreement']:.0f} % of the time")
-        said += [q["note"] for q in [metrics.get("bags") or {}] if q.get("unit") == "instance" and q["note"]]
+        said += [warning for warning in [(metrics.get("bags") or {}).get("warning")] if warning]
         said += [*metrics["warnings"], *metrics["notes"]]
         for sentence in said:
             screen.line(f"worth knowing: {sentence}")

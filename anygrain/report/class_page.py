@@ -14,6 +14,7 @@ from anygrain.report.intervals import IntervalDisplay
 from anygrain.report.parts import MOST_LINES, TEXT, WIDE, flagged_rows, floats, history, limits, map_rows
 from anygrain.report.reliability import ReliabilityDisplay
 from anygrain.report.rowmap import MapDisplay
+from anygrain.report.scatter import ScatterDisplay
 
 MOST_BARS = 40
 MOST_PANELS = 12
@@ -42,10 +43,11 @@ def class_contents(metrics: Mapping[str, Any], labels: Mapping[str, np.ndarray])
     bags = metrics.get("bags") or {}
     return {
         "run": metrics,
-        "bags": [{**entry, "svg": Markup(_heat(entry))} for entry in bags.get("entries", [])],
+        "bags": _bags(bags.get("entries", [])),
         "bag_answers": [
             {**q, "svg": Markup(_bins(q["reliability"]))} for q in bags.get("questions", []) if q.get("reliability")
         ],
+        "bag_numbers": [{**q, "svg": Markup(_sums(q))} for q in bags.get("questions", []) if q.get("points")],
         "data": metrics.get("data") or {},
         "ours": next((entry for entry in evaluation["entries"] if entry["ours"]), None),
         "versus": next((e for e in evaluation["entries"] if e["key"] == "exact_only"), None),
@@ -71,8 +73,26 @@ def _compared(evaluation: Mapping[str, Any] | None) -> str | None:
     return display.to_svg(TEXT, title="Accuracy of ours and of the baselines, with intervals", line=34)
 
 
-def _heat(bag: Mapping[str, Any]) -> str:
-    return HeatDisplay(bag["score"], bag["coords"], f"probability of {bag['class']}").to_svg()
+def _bags(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Bags with their heat: probabilities on one scale for all, attention on one of each bag, as it sums to 1 there."""
+    from markupsafe import Markup
+
+    highest = max((max(entry["score"]) for entry in entries), default=1.0)
+    out: list[dict[str, Any]] = []
+    for entry in entries:
+        heat = HeatDisplay(
+            entry["score"], entry["coords"], f"probability of {entry.get('of', entry['class'])}", highest
+        )
+        weights = entry.get("attention")
+        attention = HeatDisplay(weights, entry["coords"], "attention").to_svg() if weights else ""
+        out.append({**entry, "highest": highest, "svg": Markup(heat.to_svg()), "attention_svg": Markup(attention)})
+    return out
+
+
+def _sums(question: Mapping[str, Any]) -> str:
+    expected, given, half = np.array(question["points"], dtype=np.float64).T
+    low = np.maximum(expected - half, 0)
+    return ScatterDisplay(expected, given, low=low, high=expected + half, name=question["number"]).to_svg()
 
 
 def _reliability(evaluation: Mapping[str, Any] | None, key: str) -> str | None:

@@ -20,12 +20,13 @@ class HeatDisplay:
     Where there are more than 2,500 instances a square shows the highest score of those inside it.
 
     Args:
-        score: (n,), in 0..1 or any range from 0 on; shown relative to the largest.
+        score: (n,), in 0..1 or any range from 0 on; shown relative to the largest, or to `highest`.
         coords: places (n, 2), y downwards as in images; without, instances follow each other in rows.
         name: of the score.
+        highest: score of the darkest colour, so that several bags can be compared; the largest when not given.
     """
 
-    def __init__(self, score: Any, coords: Any = None, name: str = "") -> None:
+    def __init__(self, score: Any, coords: Any = None, name: str = "", highest: float | None = None) -> None:
         self.score, self.name = np.asarray(score, dtype=np.float64), name
         n = len(self.score)
         if coords is None:
@@ -34,6 +35,7 @@ class HeatDisplay:
         self.coords = np.asarray(coords, dtype=np.float64)
         if self.coords.shape != (n, 2) or n == 0:
             raise ValueError(f"{n} scores and coordinates {self.coords.shape}; expected one or more, and (n, 2)")
+        self.highest = max(float(self.score.max()) if highest is None else highest, 1e-12)
         self.step = _step(self.coords)
         if n > MOST_CELLS:
             self.coords, self.score, self.step = _merged(self.coords, self.score)
@@ -49,7 +51,7 @@ class HeatDisplay:
         squares = [Rectangle((x, y), self.step, self.step) for x, y in self.coords]
         cells = PatchCollection(squares, cmap="Oranges")
         cells.set_array(self.score)
-        cells.set_clim(0, max(float(self.score.max()), 1e-12))
+        cells.set_clim(0, self.highest)
         ax.add_collection(cells)
         ax.set(xlim=self._limits(0), ylim=self._limits(1)[::-1], aspect="equal", xticks=[], yticks=[])
         ax.figure.colorbar(cells, ax=ax, label=self.name, shrink=0.8)
@@ -66,9 +68,8 @@ class HeatDisplay:
         height = min(max(width * (y[1] - y[0]) / (x[1] - x[0]), 8), 1.5 * width)
         side = min(width / (x[1] - x[0]), height / (y[1] - y[0])) * self.step
         drawing = Drawing(width, height, x=x, y=(y[1], y[0]), margins=(0, 0, 0, 0))
-        largest = max(float(self.score.max()), 1e-12)
         for (left, top), score in zip(self.coords.tolist(), self.score.tolist(), strict=True):
-            share = max(score / largest, 0.0)
+            share = min(max(score / self.highest, 0.0), 1.0)
             drawing.box(
                 drawing.x(left), drawing.y(top), side, side, "heat", opacity=0.06 + 0.94 * share, tip=f"{score:.3g}"
             )
