@@ -45,8 +45,10 @@ def masked_instances(
 ) -> Tensor:
     r"""Which instances of every bag are masked, bool (E,); one of a bag stays in any case.
 
-    The union of :math:`\lfloor rN \rfloor` at random, :math:`\lfloor \beta_l N \rfloor` with the lowest scores, and a
-    random share :math:`\rho` of the :math:`\lceil \beta_h N / \rho \rceil` with the highest.
+    The union of :math:`\lfloor rN \rfloor` at random, :math:`\lfloor \beta_l N \rfloor` with the lowest scores, and k
+    at random of the :math:`\lceil k / \rho \rceil` with the highest. k is :math:`\beta_h N`, rounded up or down at
+    random so that its mean is right: always rounded up, as in the source, where bags have thousands of instances, a
+    bag of 30 would lack its best instance in every step, however small the share, and its label would be false.
 
     Args:
         score: (E,), higher is easier.
@@ -62,11 +64,13 @@ def masked_instances(
         draw = torch.rand(score.shape, generator=generator).to(score.device)
         masked |= rank_in_bag(draw, sizes) < (random * size + ROUNDING).floor()
     if high > 0:
-        many = (high * size / part - ROUNDING).ceil().clamp(max=size)
-        top = rank >= size - many
+        bag = segments.bag_of(sizes)
+        many = (high * sizes.double() + torch.rand(len(sizes), generator=generator).to(sizes.device)).floor()
+        many = torch.minimum(many, sizes.double())[bag]
+        top = rank >= size - (many / part - ROUNDING).ceil().clamp(max=size)
         if part < 1:  # some of them: the rest of the bag comes last in random order
             draw = torch.rand(score.shape, generator=generator).to(score.device)
-            top = top & (rank_in_bag(draw + (~top).float() * 2, sizes) < (part * many).round().clamp(min=1))
+            top &= rank_in_bag(draw + (~top).float() * 2, sizes) < many
         masked |= top
     # where all are masked the hardest one stays
     none = torch.bincount(segments.bag_of(sizes)[~masked], minlength=len(sizes)) == 0
@@ -74,13 +78,13 @@ def masked_instances(
 
 
 class _Masking(Augmentation):
-    """The weak view of a bag is the bag without its masked instances; there is no strong one."""
+    """The weak view of a bag says which of its instances are masked; there is no strong one."""
 
     def __init__(self, of: MaskedHardInstances) -> None:
         self.of = of
 
     def weak(self, arrays: Arrays, generator: torch.Generator) -> Arrays:
-        return {**arrays, "masked": self.of.masked(arrays, generator)}
+        return self.of.masks(arrays, generator)
 
     def strong(self, arrays: Arrays, generator: torch.Generator) -> Arrays:
         return self.weak(arrays, generator)
@@ -97,9 +101,14 @@ class MaskedHardInstances(Term):
 
     Version 1 scores by attention and masks at random, the lowest and the highest. Version 2 scores by
     :math:`\max_c \mathrm{softmax}_c(w_c (a_n z_n))_c` with the teacher's classifier, or its probability of `target`;
-    masks the highest, then a random share of the rest; and leaves tokens for what is masked
-    (`BagEncoder(recycle=k)`). `mhim(1)` and `mhim(2)` give all arguments of a `Learner`. Nothing is masked before the
-    warm-up is over, since an untrained teacher masks at random; nor when the model answers.
+    takes the highest away, then masks a random share of the rest, and leaves tokens for what is masked
+    (`BagEncoder(recycle=k)`). `mhim(1)` and `mhim(2)` give all arguments of a `Learner`. Nothing is masked when the
+    model answers.
+
+    The source starts from a `teacher` that was trained on whole bags, and the student from its first layer. Without one
+    nothing is masked before a warm-up is over, since an untrained teacher masks at random. A random mask takes whatever
+    a bag is told by: where bags hold one or two positive instances in all, half at random makes many labels false;
+    `low` masks do not.
 
     Args:
         score: "attention" or "class".
@@ -108,13 +117,15 @@ class MaskedHardInstances(Term):
         alpha: weight of the consistency.
         temperature: :math:`\tau`, of the teacher alone.
         momentum: of the teacher, per step. The source has .9999 for long trainings.
-        warm_up: epochs without masks.
+        warm_up: epochs without masks; None is 5 without a teacher, else 0.
         decays_over: epochs after which nothing high is masked any more; None keeps it.
         target: class whose probability scores instances, with score="class"; None is the likeliest class, which calls
             instances that are surely negative easy as well.
+        teacher: a fitted `Learner` whose encoder is that of the student, but for its tokens.
 
     Raises:
-        LabelError: shares outside [0, 1), an encoder of something else than bags, one without attention.
+        LabelError: shares outside [0, 1), an encoder of something else than bags, one without attention, a teacher with
+            another encoder or head.
 
     Source: Tang et al., Multiple Instance Learning Framework with Masked Hard Instance Mining, 2023 and 2025.
     """
@@ -132,9 +143,10 @@ class MaskedHardInstances(Term):
         alpha: float = 0.1,
         temperature: float = 0.1,
         momentum: float = 0.999,
-        warm_up: int = 5,
+        warm_up: int | None = None,
         decays_over: int | None = None,
         target: int | None = None,
+        teacher: Learner | None = None,
     ) -> None:
         super().__init__()
         if score not in SCORES:
@@ -147,7 +159,8 @@ class MaskedHardInstances(Term):
             raise LabelError(f"part is {part:g}, temperature {temperature:g}; expected above 0, part at most 1")
         self.score, self.random, self.low, self.high, self.part = score, random, low, high, part
         self.alpha, self.temperature, self.momentum = alpha, temperature, momentum
-        self.warm_up, self.decays_over, self.target = warm_up, decays_over, target
+        self.warm_up = (5 if teacher is None else 0) if warm_up is None else warm_up
+        self.decays_over, self.target, self.starts_from = decays_over, target, teacher
         self.epoch, self.of_teacher = 0, torch.zeros(0)
         self.teacher: nn.Module | None = None
         self.teacher_head: nn.Module | None = None
@@ -165,6 +178,25 @@ class MaskedHardInstances(Term):
         self.teacher = copy.deepcopy(encoder).requires_grad_(requires_grad=False)
         width, k = encoder.feature_dim, learner.labels_.n_classes
         self.teacher_head = Linear(width, k).to(encoder.mean).requires_grad_(requires_grad=False)
+        if self.starts_from is not None:
+            self._start(encoder, self.starts_from)
+
+    def _start(self, student: BagEncoder, trained: Learner) -> None:
+        """Take over a trained teacher, and its first layer for the student."""
+        assert self.teacher is not None
+        assert self.teacher_head is not None
+        try:
+            weights = trained.encoder_.state_dict()
+            own = {name: part for name, part in self.teacher.state_dict().items() if name.startswith("recycle.")}
+            self.teacher.load_state_dict({**own, **weights})
+            self.teacher_head.load_state_dict(trained.head_.state_dict())
+        except (AttributeError, RuntimeError) as error:
+            raise LabelError(
+                "teacher does not fit: expected a fitted Learner with the encoder of the student, but for its tokens, "
+                "and the same classes"
+            ) from error
+        first = {name: part for name, part in weights.items() if name.startswith(("enter.", "mean", "scale"))}
+        student.load_state_dict(first, strict=False)
 
     def on_epoch_start(self, epoch: int) -> None:
         self.epoch = epoch
@@ -176,35 +208,39 @@ class MaskedHardInstances(Term):
         gone = min((self.epoch - self.warm_up) / max(self.decays_over, 1), 1.0)
         return self.high * 0.5 * (1 + math.cos(math.pi * gone))
 
-    def masked(self, arrays: Arrays, generator: torch.Generator) -> Tensor:
-        """Which instances of a batch of bags are masked, bool (E,) on the CPU; looks at the whole bags first."""
-        assert isinstance(self.teacher, BagEncoder)
-        device = self.teacher.mean.device
-        with torch.no_grad():
-            pooled = self.teacher.eval().pool(to_device(arrays, device))
-        if pooled.attention is None:
-            raise LabelError(
-                f'the aggregator "{self.teacher.aggregator_name}" has no attention to mask by; expected one that has'
-            )
-        self.of_teacher = pooled.bag
+    def masks(self, arrays: Arrays, generator: torch.Generator) -> Arrays:
+        """Bags with "masked", bool (E,) on the CPU, by scores of the whole bags; version 2 takes the highest away."""
+        score, sizes = self.scores(arrays), arrays["sizes"].cpu()
         if self.epoch < self.warm_up:
-            return torch.zeros(len(arrays["features"]), dtype=torch.bool)
-        score = pooled.attention
-        if self.score == "class":
+            return {**arrays, "masked": torch.zeros(len(score), dtype=torch.bool)}
+        high, shares = self.share_of_high(), {"random": self.random, "low": self.low}
+        if self.score == "attention":
+            masked = masked_instances(score, sizes, generator, **shares, high=high, part=self.part)
+            return {**arrays, "masked": masked}
+        kept = ~masked_instances(score, sizes, generator, high=high, part=self.part)
+        sizes = torch.bincount(segments.bag_of(sizes)[kept], minlength=len(sizes))
+        rest = {name: array[kept.to(array.device)] for name, array in arrays.items() if name != "sizes"}
+        rest["sizes"] = sizes.to(arrays["sizes"].device)
+        return {**rest, "masked": masked_instances(score[kept], sizes, generator, **shares)}
+
+    def scores(self, arrays: Arrays) -> Tensor:
+        """How easy the teacher finds every instance of whole bags, (E,) on the CPU; keeps what it makes of the bags."""
+        assert isinstance(self.teacher, BagEncoder)
+        with torch.no_grad():
+            pooled = self.teacher.eval().pool(to_device(arrays, self.teacher.mean.device))
+            if pooled.attention is None:
+                raise LabelError(
+                    f'the aggregator "{self.teacher.aggregator_name}" has no attention to mask by; expected one that '
+                    "has"
+                )
+            self.of_teacher = pooled.bag
+            if self.score == "attention":
+                return pooled.attention.cpu()
             assert isinstance(self.teacher_head, Linear)
-            with torch.no_grad():
-                logits = self.teacher_head.logits(score[:, None] * pooled.instances)
-            probs = logits.double().softmax(dim=1)
-            score = probs.amax(dim=1) if self.target is None else probs[:, self.target]
-        return masked_instances(
-            score.cpu(),
-            arrays["sizes"].cpu(),
-            generator,
-            random=self.random,
-            low=self.low,
-            high=self.share_of_high(),
-            part=self.part,
-        )
+            shown = pooled.attention[:, None] * pooled.instances
+            # without shifts: attention is small, and shifts alone would make one class the likeliest of all instances
+            probs = nn.functional.linear(shown, self.teacher_head.weight).double().softmax(dim=1)
+            return (probs.amax(dim=1) if self.target is None else probs[:, self.target]).cpu()
 
     def forward(self, step: Step) -> Tensor:
         if step.view is None or len(self.of_teacher) == 0:

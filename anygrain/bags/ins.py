@@ -35,9 +35,9 @@ class INS(Procedure):
               L = -\sum_c r_{ic} \log p_{ic} + w L_{contrast} - b \log P(\text{labels} \mid p)
 
     :math:`\phi` falls from .95 to .8. Through the warm-up pseudo labels stay, and the contrast is of each row's two
-    views among keys of a momentum network. The last part holds the classifier to the bags: the log-likelihood of whole
-    sets per instance, from `bags_from` of the epochs on; the source compares a mean of the bag with its label there,
-    which says nothing of how many. Candidates come from any kind of label: what its evidence alone leaves possible.
+    views among keys of a momentum network. The last part holds the classifier to the bags: the mean log-likelihood of
+    whole sets, in steps of its own from `bags_from` of the epochs on; the source compares a mean of the bag with its
+    label there, which says nothing of how many. Candidates come from any kind of label: what its evidence alone leaves possible.
     Where positives are few, all pseudo classes turn negative and both prototypes are one: so the likeliest row of every
     bag with the target is of the target (`at_least_one`, not in the source). Composes with no loss, terms or weighting.
 
@@ -212,11 +212,11 @@ class INS(Procedure):
         generator: torch.Generator,
         optimizer: torch.optim.Optimizer,
     ) -> None:
-        """One pass over whole sets, by the likelihood of what is said of them."""
+        """One pass over whole sets, by the mean log-likelihood of what is said of each."""
         for batch in labels.batches(size, generator):
             optimizer.zero_grad()
             here = labels.select(batch)
             log_probs = head(features[batch.instances])
-            loss = -self.bag_weight * here.log_likelihood(log_probs).sum() / len(batch.instances)
+            loss = -self.bag_weight * here.log_likelihood(log_probs).mean()
             loss.backward()
             optimizer.step()

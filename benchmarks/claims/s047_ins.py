@@ -76,7 +76,7 @@ def main():
         baseline="; ".join(baseline),
         interval="; ".join(gains),
         came_out=came_out,
-        note=f"one positive kept per positive bag (not in the source), without which it collapses; {given.seeds} seeds",
+        note=f"one positive kept per positive bag, which the source does not; {given.seeds} seeds",
         dry=given.dry,
     )
 

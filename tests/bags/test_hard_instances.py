@@ -13,6 +13,7 @@ from anygrain.encoders.bags import BagEncoder
 from anygrain.encoders.bags.recycle import Recycle
 from anygrain.labels import Exact, LabelError
 from anygrain.learn import Learner, Term
+from anygrain.learn.learner import load
 
 
 def generator(seed=0):
@@ -37,15 +38,27 @@ def test_counts_are_those_of_the_formulas(n, random, low, high, part):
     if lowest.any():
         assert score[of_bag][lowest].max() <= score[of_bag][~lowest].min()
     if high:
-        many = min(math.ceil(high * n / part), n)
         highest = masked(high=high, part=part)
-        expected = min(max(round(part * many), 1), n - 1)
-        assert int(highest.sum()) == expected
-        top = score[of_bag].topk(many).indices
+        count = int(highest.sum())
+        assert count in {min(f(high * n), n - 1) for f in (math.floor, math.ceil)}
+        top = score[of_bag].topk(min(math.ceil(count / part), n)).indices
         assert set(highest.nonzero()[:, 0].tolist()) <= set(top.tolist())
     union = masked(random=random, low=low, high=high, part=part)
     assert int(union.sum()) < n  # one stays
     assert int(union.sum()) >= min(n - 1, math.floor(max(random, low) * n))
+
+
+@pytest.mark.parametrize(("n", "high", "part"), [(10, 0.03, 1.0), (10, 0.03, 0.5), (35, 0.08, 0.5)])
+def test_small_bags_lose_their_highest_as_often_as_the_share_says(n, high, part):
+    m = 4000
+    sizes = torch.full((m,), n)
+    score = torch.arange(m * n).double() % n
+    masked = masked_instances(score, sizes, generator(), high=high, part=part).view(m, n).double()
+    assert float(masked.sum(1).mean()) == pytest.approx(high * n, abs=0.03)
+    reach = math.ceil(math.ceil(high * n) / part)
+    assert (masked[:, : n - reach] == 0).all()
+    if math.ceil(high * n) == 1:  # each of those that may go goes as often
+        np.testing.assert_allclose(masked[:, n - reach :].mean(0), high * n / reach, atol=0.03)
 
 
 def test_recycled_tokens_are_cross_attention_and_keep_bags_apart():
@@ -125,13 +138,51 @@ def test_a_teacher_is_the_moving_average(bags):
 def test_scores_of_one_instance_are_the_classifier(bags):
     data, y = bags
     learner = Learner(encoder=BagEncoder("attention", hidden=8), seed=0, epochs=1, batch_size=16).fit(data, Exact(y, 2))
-    term = MaskedHardInstances("class", random=0.0, high=0.5, part=1.0, warm_up=0)
+    term = MaskedHardInstances("class", random=0.0, high=0.5, part=1.0, warm_up=0, teacher=learner)
     term.on_fit_start(learner)
-    seen = []
-    term.teacher_head.logits = lambda features: seen.append(features) or torch.zeros(len(features), 2)
     one = {"features": torch.randn(1, 6), "sizes": torch.tensor([1])}
-    assert not term.masked(one, generator()).any()
-    torch.testing.assert_close(seen[0], term.teacher.pool(one).bag)  # the attention of one instance is 1
+    assert len(term.masks(one, generator())["features"]) == 1
+    bag = learner.encoder_.eval().pool(one).bag  # the attention of one instance is 1
+    expected = (bag @ learner.head_.weight.T).softmax(1).max()
+    assert float(term.scores(one)) == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_version_2_takes_the_highest_away_and_masks_some_of_the_rest(bags):
+    data, y = bags
+    learner = Learner(encoder=BagEncoder("attention", hidden=8), seed=0, epochs=1, batch_size=16).fit(data, Exact(y, 2))
+    term = MaskedHardInstances("class", random=0.5, high=0.2, part=1.0, target=1, teacher=learner)
+    term.on_fit_start(learner)
+    arrays = {"features": torch.randn(30, 6), "sizes": torch.tensor([10, 20]), "coords": torch.arange(60).view(30, 2)}
+    score = term.scores(arrays)
+    left = term.masks(arrays, generator())
+    gone = torch.cat([score[:10].topk(2).indices, 10 + score[10:].topk(4).indices])
+    stays = torch.tensor([i for i in range(30) if i not in gone.tolist()])
+    assert left["sizes"].tolist() == [8, 16]
+    torch.testing.assert_close(left["features"], arrays["features"][stays])
+    torch.testing.assert_close(left["coords"], arrays["coords"][stays])
+    assert left["masked"][:8].sum() == 4
+    assert left["masked"][8:].sum() == 8
+
+
+def test_a_trained_teacher_is_taken_over_and_gives_its_first_layer(bags, tmp_path):
+    data, y = bags
+    how = {"seed": 0, "epochs": 2, "batch_size": 16}
+    teacher = Learner(encoder=BagEncoder("attention", hidden=8), **how).fit(data, Exact(y, 2))
+    given = mhim(2, teacher=teacher, momentum=0.9, encoder={"hidden": 8})
+    term = given["terms"][0]
+    assert term.warm_up == 0
+    other = Learner(encoder=BagEncoder("attention", hidden=8, recycle=5), **{**how, "seed": 1}).fit(data, Exact(y, 2))
+    term.on_fit_start(other)
+    arrays = data.read(torch.arange(5))
+    torch.testing.assert_close(term.teacher.eval().pool(arrays).bag, teacher.encoder_.eval().pool(arrays).bag)
+    torch.testing.assert_close(other.encoder_.enter.weight, teacher.encoder_.enter.weight)
+    assert not torch.equal(other.encoder_.aggregator.value.weight, teacher.encoder_.aggregator.value.weight)
+    model = Learner(**given, **how).fit(data, Exact(y, 2))
+    model.save(tmp_path / "m")
+    np.testing.assert_allclose(load(tmp_path / "m").predict_proba(data), model.predict_proba(data), atol=1e-6)
+    for bad in (Learner(encoder=BagEncoder("attention", hidden=4), **how).fit(data, Exact(y, 2)), Learner()):
+        with pytest.raises(LabelError, match="teacher does not fit"):
+            Learner(**mhim(1, teacher=bad, encoder={"hidden": 8}), **how).fit(data, Exact(y, 2))
 
 
 class Nothing(Term):

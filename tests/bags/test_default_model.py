@@ -1,0 +1,109 @@
+"""The default model of bags."""
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from anygrain.data.bag_data import BagData
+from anygrain.labels import Noisy
+from anygrain.learn import Learner
+from anygrain.learn.recipe import RecipeState
+from anygrain.learn.slope_offset import fit_slope_offset
+from anygrain.learn.trees import Trees
+
+SIZE, N = 6, 60
+
+
+def bags(seed, n=N):
+    """Bags of two classes: their mean tells a little, one instance far off tells more."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, SIZE, 3))
+    y = np.arange(n) % 2
+    x[:, :, 1] += 0.3 * y[:, None]
+    x[y == 1, 0, 0] += 3
+    return BagData.from_ids(x.reshape(-1, 3).astype(np.float32), np.repeat(np.arange(n), SIZE)), y
+
+
+DATA, Y = bags(0)
+NEW, NEW_Y = bags(1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_trees():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trees, "trees", 40)
+        yield
+
+
+@pytest.fixture(scope="module")
+def model():
+    return Learner(seed=0).fit(DATA, Y)
+
+
+def test_it_is_the_pool_of_its_parts(model):
+    """What is said of training bags comes from parts that did not see them, and so do slopes and offsets."""
+    assert list(model.parts_) == ["trees", "linear", "instances"]
+    held = [torch.from_numpy(model.parts_[name].held_out_log_probs_) for name in ("trees", "linear")]
+    of_instances = torch.from_numpy(model.parts_["instances"].held_out_log_probs_).double()
+    none = of_instances[:, 0].reshape(N, SIZE).sum(dim=1)
+    held.append(torch.stack([none, torch.log(-torch.expm1(none))], dim=1))
+    pool = fit_slope_offset(held, torch.nn.functional.one_hot(torch.from_numpy(Y), 2))
+    assert model.pool_.slopes == pytest.approx(pool.slopes, abs=1e-3)
+    np.testing.assert_allclose(model.held_out_log_probs_, pool(*held).numpy(), atol=1e-3)
+    accuracy = (model.predict(NEW) == NEW_Y).mean()
+    assert accuracy > 0.8
+    assert accuracy >= (model.held_out_log_probs_.argmax(axis=1) == Y).mean() - 0.15
+
+
+def test_log_loss_where_nothing_tells_is_that_of_the_classes():
+    shuffled = np.random.default_rng(3).permutation(Y)
+    found = Learner(seed=0).fit(DATA, shuffled).predict_proba(NEW)
+    assert float(-np.log(found[np.arange(N), NEW_Y]).mean()) < 0.76
+
+
+def test_goes_on_to_the_same(model):
+    """A fit that was stopped after a part, or at its end, and goes on: the same model, nothing is said twice."""
+    stopped = RecipeState()
+
+    class Stop(Exception):
+        pass
+
+    def stop(done, total, facts):
+        if done == 2:
+            raise Stop
+
+    with pytest.raises(Stop):
+        Learner(seed=0).fit(DATA, Y, callback=stop, state=stopped)
+    kept = RecipeState.from_tensors(stopped.tensors(), json.loads(json.dumps(stopped.history)))
+    said = []
+    again = Learner(seed=0).fit(DATA, Y, callback=lambda done, total, facts: said.append(facts["step"]), state=kept)
+    assert said == ["instances", "pool"]
+    assert (again.predict_proba(NEW) == model.predict_proba(NEW)).all()
+    assert (again.held_out_log_probs_ == model.held_out_log_probs_).all()
+    assert [facts["step"] for facts in again.history_] == [facts["step"] for facts in model.history_]
+
+
+def test_unknown_classes():
+    unknown = np.where(np.arange(N) < 50, Y, -1)
+    model = Learner(seed=0, rounds=1).fit(DATA, unknown)
+    assert model.posterior_.shape == (N, 2)
+    assert ((model.posterior_[50:, 1] > 0.5) == Y[50:]).mean() > 0.6
+    assert (model.predict(NEW) == NEW_Y).mean() > 0.75
+
+
+def test_noisy_classes_of_bags():
+    flipped = np.where(np.random.default_rng(0).random(N) < 0.1, 1 - Y, Y)
+    matrix = torch.tensor([[0.9, 0.1], [0.1, 0.9]])
+    model = Learner(seed=0, rounds=1).fit(DATA, Noisy(torch.from_numpy(flipped), 2, matrix))
+    assert (model.predict(NEW) == NEW_Y).mean() > 0.75
+
+
+def test_classes_whose_names_are_swapped():
+    swapped = Learner(seed=0).fit(DATA, 1 - Y)
+    found = swapped.predict_proba(NEW, unit="instance").reshape(N, SIZE, 2)
+    planted = NEW_Y == 1
+    assert (found[planted, 0, 0] > found[planted, 1:, 0].max(axis=1)).mean() > 0.8
+    assert (swapped.predict(NEW) == 1 - NEW_Y).mean() > 0.8
