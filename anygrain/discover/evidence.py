@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from anygrain.labels import All, Coarse, Exact, LabelError, Labels, Pairs
+from anygrain.labels.base import IMPOSSIBLE
 from anygrain.labels.instance import InstanceLabels
 from anygrain.learn.reading import read_classes
 from anygrain.learn.started_channels import with_started_channels
 
+AT_ONCE = 65536  # rows whose evidence is worked on together
 SURE = 0.9  # probability from which on a row counts as told
 
 
@@ -213,6 +215,32 @@ class Evidence:
             known_names=tuple(self.known_names[k] for k in kept.tolist()),
             node_of_known=self.node_of_known[kept],
         )
+
+
+def in_parts(labels: Labels | None, n_rows: int, at_once: int = AT_ONCE) -> list[tuple[slice, Labels | None]]:
+    """Labels of some rows at a time, where rows are independent of each other; all at once where pairs join them."""
+    if labels is not None and not isinstance(labels, LogEvidence):
+        return [(slice(0, n_rows), labels)]
+    rows = [slice(begin, min(begin + at_once, n_rows)) for begin in range(0, n_rows, at_once)]
+    return [(part, None if labels is None else LogEvidence(labels.table[part])) for part in rows]
+
+
+def belief(labels: Labels | None, log_joint: Tensor) -> tuple[float, Tensor]:
+    """Log-likelihood of rows and of what is said of them, and the posterior (N, K), on the device of the rows.
+
+    Args:
+        labels: what is said of the rows; None for nothing.
+        log_joint: (N, K) log p(x_i, y_i = k).
+    """
+    if labels is None or isinstance(labels, LogEvidence):
+        told = log_joint if labels is None else log_joint + labels.table.to(log_joint)
+        against = torch.isneginf(told).all(dim=1, keepdim=True)
+        told = torch.where(against, log_joint, told)
+        value = told.logsumexp(dim=1, keepdim=True)
+        return float(value.sum(dtype=torch.float64)), (told - value).exp_()
+    normaliser = log_joint.double().logsumexp(dim=1, keepdim=True)
+    said, posterior = labels.infer((log_joint.double() - normaliser).cpu())
+    return float(normaliser.sum()) + float(said[said > IMPOSSIBLE].sum()), posterior.to(log_joint)
 
 
 def flat(table: Tensor) -> Tensor:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from anygrain.discover.discoverer import Callback, Discoverer
+from anygrain.discover.evidence import belief, in_parts
 from anygrain.discover.found import ClassModel, Found
 from anygrain.discover.task import Task
 from anygrain.encoders.encoder import Encoder
@@ -104,33 +107,72 @@ def starting_centres(task: Task, generator: torch.Generator) -> Tensor:
             free = ((where == c) | (where < 0)).nonzero().flatten()
         points = x[free.to(x.device)]
         own = ((node == c) & there).nonzero().flatten().to(x.device)
-        for k in ((node == c) & ~there).nonzero().flatten().tolist():
-            if len(own):
-                weight = squared_distances(points, centre[own]).amin(dim=1).cpu().double()
-            else:
-                weight = torch.ones(len(points), dtype=torch.float64)
-            weight = weight if float(weight.sum()) > 0 else torch.ones_like(weight)
-            centre[k] = points[int(torch.multinomial(weight, 1, generator=generator))]
-            own = torch.cat([own, own.new_tensor([k])])
+        new = ((node == c) & ~there).nonzero().flatten().to(x.device)
+        centre[new] = plus_plus(points, centre[own], len(new), generator)
     return centre
+
+
+def plus_plus(x: Tensor, taken: Tensor, number: int, generator: torch.Generator) -> Tensor:
+    """Rows (number, D) far from each other and from centres (T, D) that are there already: greedy k-means++.
+
+    Each is the one of some rows, drawn by squared distance to the nearest centre, that leaves the least distance.
+
+    Source: Arthur and Vassilvitskii, k-means++, 2007; its greedy form in scikit-learn.
+    """
+    trials = 2 + int(math.log(len(taken) + number))
+    near = torch.cat([squared_distances(part, taken).amin(dim=1) for part in x.split(AT_ONCE)]) if len(taken) else None
+    chosen = []
+    for _ in range(number):
+        weight = torch.ones(len(x)) if near is None or not bool((near > 0).any()) else near.cpu()
+        drawn = _drawn(weight, trials if near is not None else 1, generator).to(x.device)
+        left = torch.cat([squared_distances(part, x[drawn]) for part in x.split(AT_ONCE)])
+        left = left if near is None else torch.minimum(left, near[:, None])
+        best = int(left.sum(dim=0).argmin())
+        near = left[:, best]
+        chosen.append(drawn[best])
+    return x[torch.stack(chosen)] if chosen else x[:0]
+
+
+def _drawn(weight: Tensor, number: int, generator: torch.Generator) -> Tensor:
+    """Rows drawn with repeats, each with probability proportional to its weight."""
+    upto = weight.double().cumsum(0)
+    at = torch.rand(number, generator=generator, dtype=torch.float64) * upto[-1]
+    return torch.searchsorted(upto, at, right=True).clamp(max=len(weight) - 1)
 
 
 def settle(x: Tensor, centre: Tensor, labels: Labels | None) -> tuple[Tensor, Tensor, float]:
     """Centres (K, D) that no longer move, the variance per dimension, and the sum of squared distances to them."""
-    before: Tensor | None = None
-    for _ in range(STEPS):
-        near = torch.cat([squared_distances(part, centre) for part in x.split(AT_ONCE)])
-        variance = (near.amin(dim=1).mean() / x.shape[1]).clamp(min=1e-12)
-        if labels is None:
-            label = near.argmin(dim=1)
-        else:
-            label = labels.posterior((-near / (2 * variance)).double().cpu().log_softmax(dim=1)).argmax(dim=1)
-            label = label.to(x.device)
+    centre, label = k_means(x, centre, labels)
+    parts = zip(x.split(AT_ONCE), label.split(AT_ONCE), strict=True)
+    spread = sum(float((part - centre[own]).square().sum(dtype=torch.float64)) for part, own in parts)
+    return centre, x.new_tensor(max(spread / x.numel(), 1e-12)), spread
+
+
+def k_means(x: Tensor, centre: Tensor, labels: Labels | None, steps: int = STEPS) -> tuple[Tensor, Tensor]:
+    """Centres (K, D) after some steps, fewer where no row moves any more, and the class (N,) of every row.
+
+    Args:
+        x: (N, D).
+        centre: (K, D) to start from.
+        labels: what is said of the rows, over K classes; None for nothing.
+    """
+    parts = in_parts(labels, len(x), AT_ONCE)
+    label: Tensor | None = None
+    near = torch.cat([squared_distances(x[rows], centre).amin(dim=1) for rows, _ in parts])
+    for _ in range(steps):
+        variance = (near.mean() / x.shape[1]).clamp(min=1e-12)
+        total = torch.zeros_like(centre)
+        found, apart = [], []
+        for rows, said in parts:
+            here = squared_distances(x[rows], centre)
+            own = here.argmin(dim=1) if said is None else belief(said, -here / (2 * variance))[1].argmax(dim=1)
+            total.index_add_(0, own, x[rows])
+            found.append(own)
+            apart.append(here.amin(dim=1))
+        before, label, near = label, torch.cat(found), torch.cat(apart)
+        size = torch.bincount(label, minlength=len(centre))
         if before is not None and torch.equal(label, before):
             break
-        before = label
-        size = torch.bincount(label, minlength=len(centre))
-        mean = torch.zeros_like(centre).index_add(0, label, x) / size.clamp(min=1)[:, None]
-        centre = torch.where((size > 0)[:, None], mean, centre)
-    spread = float(near.gather(1, label[:, None]).sum())
-    return centre, variance, spread
+        centre = torch.where((size > 0)[:, None], total / size.clamp(min=1)[:, None], centre)
+    assert label is not None
+    return centre, label
