@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -82,62 +83,74 @@ class ChunkedScan(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor, starts: Tensor) -> Tensor:
-        rate = a.T.contiguous()
-        states, before = [], torch.zeros_like(rate)
+        rate, parts = a.T.contiguous(), chunks(len(u), a)
+        kept = rate.new_zeros(len(parts), *rate.shape)
+        room = Room(rate, parts[0].stop)
         out = torch.empty_like(u)
-        for part in chunks(len(u), a):
-            states.append(before)
-            decay = decays(delta[part], rate, starts[part])
-            found = scan(decay, inputs(u[part], delta[part], b[part]), before)
+        for at, part in enumerate(parts):
+            decay = room.decays(delta[part], rate, starts[part])
+            found = scan(decay, room.outer(b[part], delta[part] * u[part]), kept[at])
             out[part] = torch.bmm(c[part][:, None], found)[:, 0]
-            before = found[-1].clone()
-        ctx.save_for_backward(u, delta, a, b, c, starts, torch.stack(states))
+            if at + 1 < len(parts):
+                kept[at + 1] = found[-1]
+        ctx.save_for_backward(u, delta, a, b, c, starts, kept)
         return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = gradients
-        u, delta, a, b, c, starts, states = ctx.saved_tensors
-        rate = a.T.contiguous()
+        u, delta, a, b, c, starts, kept = ctx.saved_tensors
+        rate, parts = a.T.contiguous(), chunks(len(u), a)
+        room, other = Room(rate, parts[0].stop), Room(rate, parts[0].stop)
         grad_u, grad_delta, grad_b, grad_c = (torch.empty_like(part) for part in (u, delta, b, c))
         grad_rate, after = torch.zeros_like(rate), torch.zeros_like(rate)
-        for part, before in reversed(list(zip(chunks(len(u), a), states, strict=True))):
-            decay = decays(delta[part], rate, starts[part])
-            moved = delta[part] * u[part]
-            found = scan(decay, inputs(u[part], delta[part], b[part]), before)
+        for at in range(len(parts) - 1, -1, -1):
+            part, before = parts[at], kept[at]
+            step, moved = delta[part], delta[part] * u[part]
+            decay = room.decays(step, rate, starts[part])
+            found = scan(decay, room.outer(b[part], moved), before)
             grad_c[part] = torch.bmm(found, grad[part][:, :, None])[:, :, 0]
             # of the states, from the last to the first: what they give, and what they leave to the next
-            given = grad[part][:, None] * c[part][:, :, None]
+            given = other.outer(c[part], grad[part])
             given[-1] += after
             back = scan_back(decay, given)
-            after = decay[0] * back[0]
+            torch.mul(decay[0], back[0], out=after)
+            pushed = torch.bmm(b[part][:, None], back)[:, 0]
+            grad_u[part] = pushed * step
+            grad_b[part] = torch.bmm(back, moved[:, :, None])[:, :, 0]
             through = decay.mul_(back)  # of the exponents delta a
             through[1:].mul_(found[:-1])
             through[0].mul_(before)
-            pushed = torch.bmm(b[part][:, None], back)[:, 0]
-            grad_u[part] = pushed * delta[part]
-            grad_b[part] = torch.bmm(back, moved[:, :, None])[:, :, 0]
-            grad_rate += torch.mul(through, delta[part][:, None], out=found).sum(dim=0)
-            grad_delta[part] = through.mul_(rate).sum(dim=1) + pushed * u[part]
+            grad_rate += torch.mul(through, step[:, None], out=back).sum(dim=0)
+            grad_delta[part] = through.mul_(rate).sum(dim=1).addcmul_(pushed, u[part])
         return grad_u, grad_delta, grad_rate.T, grad_b, grad_c, None
+
+
+class Room:
+    """Where the decays and states of a chunk are written, (T, s, C): the same place for all chunks.
+
+    Args:
+        rate: (s, C).
+        length: T, of the longest chunk.
+    """
+
+    def __init__(self, rate: Tensor, length: int) -> None:
+        self.decay, self.state = rate.new_empty(2, length, *rate.shape).unbind()
+
+    def decays(self, delta: Tensor, rate: Tensor, starts: Tensor) -> Tensor:
+        """Of steps (T, C) and rates (s, C), 0 where a bag starts."""
+        endless = delta.masked_fill(starts[:, None], math.inf)
+        return torch.mul(endless[:, None], rate, out=self.decay[: len(delta)]).exp_()
+
+    def outer(self, left: Tensor, right: Tensor) -> Tensor:
+        """Of (T, s) and (T, C)."""
+        return torch.mul(left[:, :, None], right[:, None], out=self.state[: len(left)])
 
 
 def chunks(n: int, a: Tensor) -> list[slice]:
     """Parts of n instances whose states, as many as `a` (C, s) each, are held together."""
     length = max(16, (AT_ONCE if a.is_cuda else CACHED) // a.numel())
     return [slice(at, min(at + length, n)) for at in range(0, n, length)]
-
-
-def decays(delta: Tensor, rate: Tensor, starts: Tensor) -> Tensor:
-    """(T, s, C) of steps (T, C) and rates (s, C), 0 where a bag starts."""
-    found = (delta[:, None] * rate).exp_()
-    found[starts] = 0
-    return found
-
-
-def inputs(u: Tensor, delta: Tensor, b: Tensor) -> Tensor:
-    """(T, s, C)."""
-    return (delta * u)[:, None] * b[:, :, None]
 
 
 def scan(decay: Tensor, given: Tensor, before: Tensor) -> Tensor:
