@@ -8,7 +8,8 @@ which a single instance makes, see `anygrain.learn.presence`. Their cross-fitted
 
 whose slopes and offsets make held-out evidence likeliest, see `anygrain.learn.slope_offset`. Before anything is seen
 the slope of the trees is about 1, and that of another part about 0: few bags leave the trees alone, and the more they
-tell, the more a part that sees something else counts. The model of the instances is the one that answers for them.
+tell, the more a part that sees something else counts. Instances are answered for by the model of them, or, of more
+than two classes, by the linear head.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor
 
 from anygrain.data.bag_data import BagData
-from anygrain.labels import AnyOf, LabelError, Labels
+from anygrain.labels import AnyOf, Labels
 from anygrain.labels.identifiability import IdentifiabilityWarning
 from anygrain.learn.few_bags import FewBagsWarning, warn_of_few_bags
 from anygrain.learn.presence import made_by_one
@@ -187,15 +188,17 @@ def _columns(table: np.ndarray, head: str) -> np.ndarray:
 
 
 def instance_log_probs(learner: Learner, X: BagData) -> Tensor:
-    """Log-probabilities (N, K) of the classes of instances, by the part that is of them.
+    """Log-probabilities (N, K) of the classes of instances.
 
-    Raises:
-        LabelError: more than two classes, so that there is none.
+    Of two classes by the model of the instances. Of more, none of which need be one that a single instance makes, by
+    the linear head, which reads an instance as a bag of one: its scores of the instances of a bag have its score of the
+    bag as their mean, so they say what each adds. Single instances vary more than means, so they look surer than bags.
     """
-    if INSTANCES not in learner.parts_:
-        raise LabelError(
-            'unit="instance" of the default model needs two classes of bags, one of which a single instance makes; of '
-            "more classes take an encoder with attention, such as BagEncoder()"
-        )
-    part: Learner = learner.parts_[INSTANCES]
-    return part.log_probs(X.features)
+    if INSTANCES in learner.parts_:
+        return learner.parts_[INSTANCES].log_probs(X.features)
+    linear, found = learner.parts_["linear"], []
+    for part in X.instances():
+        alone = BagData.from_ids(part["features"].numpy(), np.arange(len(part["features"])))
+        with torch.no_grad():
+            found.append(linear.log_probs(_columns(learner.encoder_(alone).numpy(), "linear")))
+    return torch.cat(found)

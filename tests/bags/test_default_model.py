@@ -1,7 +1,6 @@
 """The default model of bags."""
 
 import json
-import warnings
 
 import numpy as np
 import pytest
@@ -107,3 +106,27 @@ def test_classes_whose_names_are_swapped():
     planted = NEW_Y == 1
     assert (found[planted, 0, 0] > found[planted, 1:, 0].max(axis=1)).mean() > 0.8
     assert (swapped.predict(NEW) == 1 - NEW_Y).mean() > 0.8
+
+
+def test_instances_of_more_than_two_classes(tmp_path):
+    """An instance counts for the class of the bags that have such ones; scores of a bag are means of its instances'."""
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(90, SIZE, 3))
+    y = np.arange(90) % 3
+    for k in (1, 2):
+        x[y == k, :2, k - 1] += 4
+    data = BagData.from_ids(x.reshape(-1, 3).astype(np.float32), np.repeat(np.arange(90), SIZE))
+    model = Learner(seed=0).fit(data, y)
+    found = model.predict_proba(data, unit="instance")
+    assert found.shape == (90 * SIZE, 3)
+    of_bags = found.reshape(90, SIZE, 3)
+    for k in (1, 2):
+        assert (of_bags[y == k, :2, k] > 0.5).mean() > 0.8
+        assert (of_bags[y == k, 2:, k] > 0.5).mean() < 0.3
+    linear = model.parts_["linear"]
+    with torch.no_grad():
+        said = linear.log_probs(model.encoder_(data).numpy()[:, :3]).double().numpy()
+    mean = np.log(of_bags).mean(axis=1)
+    np.testing.assert_allclose(mean - mean[:, :1], said - said[:, :1], atol=1e-3)
+    model.save(tmp_path / "model")
+    assert (Learner.load(tmp_path / "model").predict_proba(data, unit="instance") == found).all()

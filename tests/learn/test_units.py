@@ -172,9 +172,6 @@ def test_units_of_a_model_of_bags(of_bags):
         of_bags.predict_proba(NEW_DATA, unit="set", bags=BAGS)
     with pytest.raises(LabelError, match="attention"):
         of_bags.attention(NEW_DATA)
-    three = Learner(seed=0, rounds=1).fit(DATA, np.arange(len(BAGS)) % 3)
-    with pytest.raises(LabelError, match="two classes"):
-        three.predict_proba(NEW_DATA, unit="instance")
 
 
 def test_an_aggregating_encoder():
