@@ -16,6 +16,7 @@ from anygrain.encoders.bags.convolution import convolved
 from anygrain.encoders.bags.order import inverse, row_by_row, strided
 from anygrain.encoders.bags.pooled import Pooled
 from anygrain.encoders.bags.selective_scan import selective_scan
+from anygrain.encoders.bags.sparing import sparing
 from anygrain.labels import LabelError
 
 Second = Literal["reordered", "flipped", "none"]
@@ -156,7 +157,7 @@ class Mamba(Aggregator):
         order = None if coords is None else row_by_row(coords, sizes)
         hidden = features if order is None else features[order]
         for norm, block in zip(self.norms, self.blocks, strict=True):
-            hidden = hidden + block(norm(hidden), sizes)
+            hidden = hidden + sparing(block, norm(hidden), sizes)
         hidden = self.norm(hidden)
         pooled: Pooled = self.pool(hidden if order is None else hidden[inverse(order)], sizes)
         return pooled

@@ -11,6 +11,7 @@ from anygrain.encoders.bags.convolution import convolved
 from anygrain.encoders.bags.order import inverse, row_by_row
 from anygrain.encoders.bags.regions import Regions
 from anygrain.encoders.bags.softmax_attention import softmax_attention
+from anygrain.encoders.bags.sparing import sparing
 from anygrain.labels import LabelError
 
 
@@ -68,10 +69,18 @@ class ReEmbedding(nn.Module):
         order = None if coords is None else row_by_row(coords, sizes)
         given = features if order is None else features[order]
         regions = Regions(sizes, self.regions, self.most)
-        hidden = given + regions.flat(self.inside(regions.lay(self.first(given)), regions))
-        hidden = hidden + regions.flat(self.across(regions.lay(self.second(hidden)), regions))
+        hidden = given + sparing(self.seen_inside, given, regions)
+        hidden = hidden + sparing(self.seen_across, hidden, regions)
         out: Tensor = self.last(hidden + given if self.shortcut else hidden)
         return out if order is None else out[inverse(order)]
+
+    def seen_inside(self, features: Tensor, regions: Regions) -> Tensor:
+        """What the first layer adds to (E, D)."""
+        return regions.flat(self.inside(regions.lay(self.first(features)), regions))
+
+    def seen_across(self, features: Tensor, regions: Regions) -> Tensor:
+        """What the second layer adds to (E, D)."""
+        return regions.flat(self.across(regions.lay(self.second(features)), regions))
 
 
 class RegionAttention(nn.Module):

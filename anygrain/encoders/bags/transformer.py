@@ -8,6 +8,7 @@ from anygrain.encoders.bags.aggregator import Aggregator
 from anygrain.encoders.bags.attention import Attention
 from anygrain.encoders.bags.linear_attention import Block
 from anygrain.encoders.bags.pooled import Pooled
+from anygrain.encoders.bags.sparing import sparing
 from anygrain.encoders.bags.tiles import Tiles
 
 
@@ -34,6 +35,6 @@ class Transformer(Aggregator):
     def forward(self, features: Tensor, sizes: Tensor, coords: Tensor | None = None) -> Pooled:
         tiles = Tiles(sizes)
         for block in self.blocks:
-            features = block(features, tiles)
+            features = sparing(block, features, tiles)
         pooled: Pooled = self.pool(self.norm(features), sizes)
         return pooled

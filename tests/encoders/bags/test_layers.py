@@ -1,9 +1,12 @@
 """The first layer of bags and dropout, against torch's own."""
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
+from anygrain.data.bag_data import BagData
+from anygrain.encoders.bags import BagEncoder, sparing
 from anygrain.encoders.bags import standardised_linear as module
 from anygrain.encoders.bags.dropout import Dropout
 from anygrain.encoders.bags.standardised_linear import standardised_linear
@@ -54,3 +57,18 @@ def test_dropout_drops_its_share_and_keeps_the_mean():
     assert Dropout(0.5).eval()(values) is values
     assert Dropout(0.0)(values) is values
     assert not Dropout(1.0)(values).any()
+
+
+@pytest.mark.parametrize("name", ["transformer", "mamba", "re-embedding"])
+def test_layers_that_are_computed_again_have_the_same_gradients(name, monkeypatch):
+    bags = BagData.from_arrays([np.random.default_rng(m).standard_normal((30 + m, 4)) for m in range(3)])
+    again = {"heads": 2, "kernel": 3, "regions": 2} if name == "re-embedding" else None
+    encoder = BagEncoder("attention" if again else name, hidden=8, reembedding=again).learn(bags).train()
+    arrays, found = encoder.inputs(bags)[torch.arange(3)], []
+    for large in (1 << 22, 1):
+        monkeypatch.setattr(sparing, "LARGE", large)
+        torch.manual_seed(0)
+        encoded = encoder.encode(arrays)
+        found.append([encoded, *torch.autograd.grad(encoded.square().sum(), list(encoder.parameters()))])
+    for kept, computed_again in zip(*found, strict=True):
+        assert torch.allclose(kept, computed_again, atol=1e-5)
