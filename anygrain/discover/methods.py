@@ -37,6 +37,22 @@ METHODS: dict[str, Method] = {
     "ss-kmeans": Method(
         "semi_supervised_k_means", "SemiSupervisedKMeans", "k-means in which told rows stay; any labels, or none"
     ),
+    "constrained-kmeans": Method(
+        "constrained_k_means", "ConstrainedKMeans", "k-means that never breaks a pair; pairs, and any other labels"
+    ),
+    "gmm": Method(
+        "gaussian_mixture", "GaussianMixture", "Gaussians of a shape and number that BIC chooses; any labels"
+    ),
+    "ward": Method("ward", "Ward", "merging on a graph of neighbours; no start to be unlucky with, unlike sizes"),
+    "spectral": Method(
+        "spectral_clustering", "SpectralClustering", "parts of a graph of neighbours; any shape, told rows stay"
+    ),
+    "hdbscan": Method("hdbscan", "HDBSCAN", "dense places that stay apart; finds the number and says what is noise"),
+    "self-distillation": Method(
+        "self_distillation",
+        "SelfDistillation",
+        "a cosine head that refines what another method found; best with some known classes labelled",
+    ),
 }
 
 

@@ -1,0 +1,128 @@
+"""A cosine head that learns from its own answers about rows that are alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from anygrain.discover.discoverer import Callback, Discoverer
+from anygrain.discover.found import Found
+from anygrain.discover.network import (
+    ClassNetwork,
+    CosineHead,
+    Moment,
+    Pace,
+    Residual,
+    Said,
+    Views,
+    train,
+)
+from anygrain.discover.start import Start, class_sums, found_by, given_said, on_features
+from anygrain.discover.task import Task
+from anygrain.encoders.encoder import Encoder
+from anygrain.encoders.trainable import in_batches
+
+AT_ONCE = 8192
+
+History = list[dict[str, Any]]
+
+
+class SelfDistillation(Discoverer):
+    r"""A residual layer and a cosine head, which start where another method ended and learn from pairs of views.
+
+    .. math::
+        z = \frac{x + W_2\, \mathrm{relu}(W_1 x)}{|\cdot|}, \quad p(k \mid x) \propto e^{\langle z, w_k \rangle / .1},
+        \quad t(k \mid x) \propto e^{\langle z, w_k \rangle / .07} P(o \mid k),
+
+    .. math:: (1 - \alpha)\, \tfrac12 \big[H(t(x), p(x')) + H(t(x'), p(x))\big] + \beta\, KL(\bar p \,\|\, \pi)
+              - \alpha \log \textstyle\sum_k p(k \mid x) P(o \mid k)
+
+    with x' a second view of row x (of fixed features its mix with one of ten neighbours), :math:`\bar p` the mean
+    answer of a batch, pi the class masses of the start, and the last term over rows of which something is said. W2 is 0
+    at the start, and w the mean directions of the classes that `start` found. Targets obey what is said of their row,
+    and have no gradient.
+
+    Args:
+        start: a method by name, or one; what it finds is where the classes are at first.
+        epochs: times that every row is seen.
+        hidden: width of the residual layer.
+        supervised: alpha.
+        balance: beta.
+        temperature: of the answers; `target_temperature`: of the targets, lower, so that they are surer.
+        rate: highest learning rate of layer and head.
+        batch_size: rows at once.
+        trains_encoder: whether an encoder that can be trained is trained with the head, on its own augmentations.
+
+    Source: Wen, Zhao, Qi, Parametric Classification for Generalized Category Discovery, 2023.
+    """
+
+    def __init__(
+        self,
+        *,
+        start: Start = "mixture",
+        epochs: int = 10,
+        hidden: int = 512,
+        supervised: float = 0.35,
+        balance: float = 2.0,
+        temperature: float = 0.1,
+        target_temperature: float = 0.07,
+        rate: float = 1e-3,
+        batch_size: int = 256,
+        trains_encoder: bool = False,
+        seed: int = 0,
+        encoder: Encoder | None = None,
+        device: str = "auto",
+        bootstrap: int = 5,
+    ) -> None:
+        super().__init__(seed=seed, encoder=encoder, device=device, bootstrap=bootstrap)
+        self.start, self.epochs, self.hidden, self.supervised, self.balance = start, epochs, hidden, supervised, balance
+        self.temperature, self.target_temperature = temperature, target_temperature
+        self.rate, self.batch_size, self.trains_encoder = rate, batch_size, trains_encoder
+
+    def _find(self, task: Task, callback: Callback | None = None) -> Found:
+        fixed = on_features(task)
+        network, history = self.distilled(task, given_said(found_by(self.start, fixed), fixed), callback)
+        name = self.start if isinstance(self.start, str) else type(self.start).__name__
+        return Found(task.node, network, why=f"started from {name}", history=history)
+
+    def distilled(self, task: Task, start: Tensor, callback: Callback | None = None) -> tuple[ClassNetwork, History]:
+        """The network that starts from probabilities (N, K) of the rows' classes, trained, and its history."""
+        network = self.network(task, start)
+        views, said = Views(task), Said(task, task.node)
+        mass = (start.sum(dim=0) + 1) / (len(start) + start.shape[1])
+        log_mass = mass.log().to(task.features.device)
+        sharper = self.temperature / self.target_temperature
+
+        def loss(rows: Tensor, moment: Moment) -> tuple[Tensor, dict[str, Tensor]]:
+            logits = [network.logits(view) for view in views(rows, moment.generator)]
+            log_probs = [one.log_softmax(dim=1) for one in logits]
+            table = said.table(rows)
+            targets = [(one.detach() * sharper + table).softmax(dim=1) for one in logits]
+            first, second = (-(t * p).sum(dim=1).mean() for t, p in zip(targets, reversed(log_probs), strict=True))
+            mean = torch.cat(log_probs).exp().mean(dim=0)
+            facts = {
+                "distillation": (first + second) / 2,
+                "balance": (mean * (mean.clamp(min=1e-12).log() - log_mass)).sum(),
+                "told": (said.loss(log_probs[0], rows) + said.loss(log_probs[1], rows)) / 2
+                + said.pair_loss(network, len(rows), moment.generator),
+            }
+            a = self.supervised
+            value = (1 - a) * facts["distillation"] + self.balance * facts["balance"] + a * facts["told"]
+            return value, facts
+
+        pace = Pace(self.epochs, self.batch_size, self.rate)
+        return network, train(network, loss, task.n_rows, pace, seed=task.seed, callback=callback)
+
+    def network(self, task: Task, start: Tensor) -> ClassNetwork:
+        """The network before it is trained: the residual layer changes nothing, directions are those of the classes."""
+        dim = task.features.shape[1] if task.encoder is None else task.encoder.feature_dim
+        head = CosineHead(torch.zeros(start.shape[1], dim), self.temperature)
+        network = ClassNetwork(head, Residual(dim, self.hidden, seed=task.seed), task.encoder)
+        network = network.to(task.features.device)
+        embedded = in_batches(network.embed, task.rows, AT_ONCE, network)
+        with torch.no_grad():
+            head.direction.copy_(normalize(class_sums(embedded, start), dim=1))
+        return network

@@ -1,0 +1,99 @@
+"""A cosine head that learns from its own answers."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from anygrain.discover import SelfDistillation, SemiSupervisedKMeans
+from anygrain.discover.network import ClassNetwork, CosineHead
+from anygrain.discover.start import class_sums, found_by, given_said
+from anygrain.encoders import Transformer
+from anygrain.labels import Coarse, Exact
+from tests.discover.test_network import blobs, task_of
+
+
+def test_before_training_the_head_is_the_nearest_mean_direction_of_the_start():
+    x, y = blobs(90, 3)
+    task = task_of(x, Exact(torch.where(torch.arange(90) % 9 == 0, y, -1).clamp(max=1), 2), 3)
+    start = given_said(found_by(SemiSupervisedKMeans(), task), task)
+    network = SelfDistillation().network(task, start)
+    directions = torch.stack([sum(start[i, k] * x[i] / x[i].norm() for i in range(90)) for k in range(3)])
+    by_hand = normalize(x, dim=1).double() @ normalize(directions, dim=1).double().T / 0.1
+    assert torch.allclose(network({"features": x}).double(), by_hand.log_softmax(1), atol=1e-4)
+    never = SelfDistillation(epochs=0, start=SemiSupervisedKMeans(), bootstrap=0)
+    found = never._find(task).model
+    assert torch.equal(found({"features": x}), network({"features": x}))
+
+
+def test_sums_of_classes_in_parts_are_those_of_all():
+    x, _ = blobs()
+    share = torch.rand(60, 4, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(class_sums(x, share), share.T @ x, atol=1e-5)
+
+
+def test_with_every_row_told_and_alpha_1_it_is_a_supervised_cosine_head():
+    x, y = blobs(90, 3)
+    task = task_of(x, Exact(y, 3), 3)
+    start = torch.eye(3)[y]
+    found, _ = SelfDistillation(supervised=1.0, balance=0.0, epochs=20, rate=3e-3).distilled(task, start)
+    head = ClassNetwork(CosineHead(class_sums(normalize(x, dim=1), start)))
+    before, after = (-net({"features": x})[torch.arange(90), y].mean() for net in (head, found))
+    assert after < before < 1
+    assert (found({"features": x}).argmax(1) == y).all()
+
+
+def test_balance_is_0_where_the_mean_answer_is_the_class_mass_and_pulls_towards_it():
+    x, _ = blobs(90, 3)
+    task = task_of(x, None, 3)
+    start = torch.tensor([[0.6, 0.3, 0.1]]).expand(90, 3)
+    generator = torch.Generator().manual_seed(0)
+    start = torch.eye(3)[torch.multinomial(start, 1, generator=generator)[:, 0]]
+    weak, strong = (SelfDistillation(balance=b, epochs=15, rate=3e-3).distilled(task, start)[0] for b in (0.0, 50.0))
+    mass = (start.sum(0) + 1) / 93
+
+    def apart(net):
+        mean = net({"features": x}).exp().mean(dim=0)
+        return float((mean * (mean / mass).log()).sum())
+
+    assert apart(strong) < 0.05
+    assert apart(strong) < apart(weak)
+
+
+@pytest.mark.parametrize("coarse", [False, True])
+def test_it_finds_classes_keeps_known_ones_and_is_deterministic(coarse):
+    x, y = blobs(240, 4, dim=8, seed=1)
+    if coarse:
+        labels, number = Coarse(y // 2, torch.eye(2)), {0: 2, 1: 2}
+    else:
+        labels, number = Exact(torch.where((torch.arange(240) % 5 == 0) & (y < 2), y, -1), 2), 4
+    models = [SelfDistillation(start=SemiSupervisedKMeans(), seed=3, bootstrap=0) for _ in range(2)]
+    first, second = (model.fit(x.numpy(), labels, number) for model in models)
+    assert np.array_equal(first.log_probs_, second.log_probs_)
+    truth = y.numpy()
+    if coarse:
+        assert np.array_equal(first.node_[first.labels_], truth // 2)
+        table = [np.bincount(first.labels_[truth == k], minlength=4).max() for k in range(4)]
+        assert sum(table) > 0.95 * 240
+    else:
+        assert (first.labels_[truth < 2] == truth[truth < 2]).mean() > 0.95
+        assert first.class_names_[:2] == ("0", "1")
+    assert len(first.history_) == 10
+
+
+def test_an_encoder_is_trained_with_the_head():
+    words = ["card lost stolen", "loan rate interest", "transfer abroad fee"]
+    texts = [f"please help {words[n % 3].split()[n % 2]} {words[n % 3]} number {n // 3}" for n in range(60)]
+    truth = np.arange(60) % 3
+    given = torch.from_numpy(np.where((truth < 2) & (np.arange(60) % 2 == 0), truth, -1))
+    encoder = Transformer(dim=16, layers=1, heads=2)
+    model = SelfDistillation(
+        start=SemiSupervisedKMeans(), trains_encoder=True, encoder=encoder, epochs=4, batch_size=20, bootstrap=0
+    )
+    model.fit(texts, Exact(given, 2), 3)
+    assert model.predict(texts).shape == (60,)
+    assert (model.labels_[truth < 2] == truth[truth < 2]).mean() > 0.9
+    before = Transformer(dim=16, layers=1, heads=2)
+    before.learn(texts, seed=0)
+    moved = [not torch.equal(a, b) for a, b in zip(model.model_.encoder.parameters(), before.parameters(), strict=True)]
+    assert any(moved)
