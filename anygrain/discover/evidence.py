@@ -48,6 +48,7 @@ class Evidence:
         nodes: log evidence (N, C), or None where there is one node only.
         known: log evidence (N, G), or None where no fine class is known.
         pairs: (P, 2) rows and same (P,): 1 of one class, 0 of two.
+        pair_error: probability that an answer about a pair was drawn without regard to the truth.
         node_of_known: (G,) the node of every known class.
         node_names, known_names: of nodes and known classes.
     """
@@ -60,6 +61,7 @@ class Evidence:
     node_of_known: Tensor
     node_names: tuple[str, ...]
     known_names: tuple[str, ...]
+    pair_error: float = 0.0
 
     @property
     def n_nodes(self) -> int:
@@ -105,7 +107,9 @@ class Evidence:
             told = (part.answer >= 0).cpu()
             rows = part.sets.members.view(-1, 2).cpu().long()[told]
             same = part.answer.cpu().long()[told]
-            return replace(self, pairs=torch.cat([self.pairs, rows]), same=torch.cat([self.same, same]))
+            error = max(self.pair_error, part.error)
+            pairs, answers = torch.cat([self.pairs, rows]), torch.cat([self.same, same])
+            return replace(self, pairs=pairs, same=answers, pair_error=error)
         if not isinstance(part, InstanceLabels):
             raise LabelError(
                 f"discover takes labels of rows and pairs of rows; {type(part).__name__} speaks of sets: fit a Learner "
@@ -171,7 +175,8 @@ class Evidence:
         table = self.log_table(node)
         parts: list[Labels] = [] if table is None else [LogEvidence(table)]
         if len(self.pairs):
-            parts.append(Pairs(self.pairs[:, 0], self.pairs[:, 1], self.same, self.n_rows, len(node)))
+            i, j = self.pairs.T
+            parts.append(Pairs(i, j, self.same, self.n_rows, len(node), error=self.pair_error))
         return None if not parts else parts[0] if len(parts) == 1 else All(*parts)
 
     def sure_known(self) -> Tensor:
@@ -201,6 +206,18 @@ class Evidence:
             known=None if self.known is None else self.known[rows],
             pairs=pairs[both],
             same=self.same[both],
+        )
+
+    def below(self, node: int, rows: Tensor) -> Evidence:
+        """Evidence about some rows (R,) below one node, of the known classes below it alone; there is no other node."""
+        part, own = self.of_rows(rows), (self.node_of_known == node).nonzero().flatten()
+        return replace(
+            part,
+            nodes=None,
+            known=None if part.known is None or not len(own) else part.known[:, own],
+            node_of_known=torch.zeros(len(own), dtype=torch.long),
+            node_names=(),
+            known_names=tuple(self.known_names[k] for k in own.tolist()),
         )
 
     def without(self, hidden: Tensor) -> Evidence:

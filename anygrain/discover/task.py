@@ -75,6 +75,25 @@ class Task:
             evidence=self.evidence.of_rows(rows.cpu()),
         )
 
+    def below(self, node: int, rows: Tensor) -> Task:
+        """Some rows (R,) below one node, with the known classes and the number of classes that are there."""
+        part = replace(self.of_rows(rows), evidence=self.evidence.below(node, rows))
+        if self.per_node is not None:
+            return part.with_number(self.per_node[node : node + 1])
+        taken = torch.bincount(self.evidence.node_of_known, minlength=self.evidence.n_nodes)
+        floor = taken.clamp(min=1 if len(taken) > 1 else 0)
+        others = int(floor.sum() - floor[node])
+        least = max(int(floor[node]), 1, self.least if len(taken) == 1 else 1)
+        return replace(part, least=least, most=max(least, min(self.most - others, len(rows))))
+
+    def split_by_node(self, most_rows: int) -> list[Task]:
+        """A task below every node, of at most so many rows, drawn at random; known rows go first."""
+        generator = torch.Generator().manual_seed(self.seed)
+        order = torch.randperm(self.n_rows, generator=generator)
+        order = order[(self.evidence.sure_known()[order] < 0).long().argsort(stable=True)]
+        where = self.evidence.sure_node()[order]
+        return [self.below(c, order[where == c][:most_rows].sort().values) for c in range(self.evidence.n_nodes)]
+
 
 class Chosen:
     """Some of the rows of inputs."""
@@ -201,7 +220,7 @@ def _by_node(n_classes: Mapping[Any, int], evidence: Evidence) -> Tensor:
 
 
 def check_links(evidence: Evidence) -> None:
-    """Whether rows that are linked can be of one class.
+    """Whether rows that are linked can be of one class; links that may be wrong always can.
 
     Raises:
         LabelError: two rows that must be of one class, by a chain of links, and of two by another; or rows that are
@@ -210,7 +229,7 @@ def check_links(evidence: Evidence) -> None:
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
-    if not len(evidence.pairs):
+    if not len(evidence.pairs) or evidence.pair_error:
         return
     must, cannot = evidence.pairs[evidence.same == 1].numpy(), evidence.pairs[evidence.same == 0].numpy()
     links = coo_matrix((np.ones(len(must)), (must[:, 0], must[:, 1])), shape=(evidence.n_rows,) * 2)

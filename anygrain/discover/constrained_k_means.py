@@ -1,0 +1,158 @@
+"""K-means that keeps every pair."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from anygrain.discover.discoverer import Callback, Discoverer
+from anygrain.discover.evidence import Evidence
+from anygrain.discover.found import Found
+from anygrain.discover.semi_supervised_k_means import AT_ONCE, Centres, squared_distances, starting_centres
+from anygrain.discover.task import Task
+from anygrain.encoders.encoder import Encoder
+
+STEPS = 50
+STARTS = 4
+SURE = 0.999  # probability of the class of a row that is in a pair
+
+
+class ConstrainedKMeans(Discoverer):
+    r"""K-means in which rows that must be together are one, and rows that cannot be are kept apart.
+
+    .. math:: \min_{c, y}\; \sum_i |x_i - c_{y_i}|^2 \quad\text{where}\quad
+              y_i = y_j \text{ (must-link)}, \quad y_i \neq y_j \text{ (cannot-link)}
+
+    and what else is said of rows holds as well. Rows joined by must-link pairs, by chains too, move as one. Where two
+    rows that cannot be together chose the same class, the one that loses less takes the best class that none of its
+    partners holds, the rows without such partners at once. A pair is broken only where no class is left for a row;
+    `broken_` counts these. `SemiSupervisedKMeans` reads pairs as evidence instead, which distances may outweigh.
+
+    Args:
+        starts: how many times it is started; the smallest spread is kept.
+
+    Attributes:
+        broken_: number of pairs that do not hold.
+
+    Source: Wagstaff et al., Constrained k-means clustering with background knowledge, 2001.
+    """
+
+    def __init__(
+        self,
+        *,
+        starts: int = STARTS,
+        seed: int = 0,
+        encoder: Encoder | None = None,
+        device: str = "auto",
+        bootstrap: int = 5,
+    ) -> None:
+        super().__init__(seed=seed, encoder=encoder, device=device, bootstrap=bootstrap)
+        self.starts = starts
+
+    def _find(self, task: Task, callback: Callback | None = None) -> Found:
+        blocks = Blocks(task.features, task.evidence, task.node)
+        generator = torch.Generator().manual_seed(task.seed)
+        best: tuple[float, Tensor, Tensor] | None = None
+        alone = replace(task, evidence=replace(task.evidence, pairs=task.evidence.pairs[:0]))
+        for start in range(1, self.starts + 1):
+            spread, label, centre = blocks.settle(starting_centres(alone, generator))
+            if best is None or spread < best[0]:
+                best = spread, label, centre
+            if callback is not None:
+                callback(start, self.starts, {"step": f"start {start}", "inertia": spread})
+        assert best is not None
+        spread, label, centre = best
+        variance = task.features.new_tensor(max(spread / task.features.numel(), 1e-12))
+        model = Centres(centre, variance)
+        log_probs = torch.cat([model.forward({"features": part}) for part in task.features.split(AT_ONCE)]).cpu()
+        rows, label = task.evidence.pairs.unique(), label[blocks.of_row].cpu()
+        chosen = torch.nn.functional.one_hot(label[rows], len(centre))
+        log_probs[rows] = torch.log(SURE * chosen + (1 - SURE) * log_probs[rows].exp())
+        i, j = task.evidence.pairs.T
+        broken = int(((label[i] == label[j]).long() != task.evidence.same).sum())
+        why = f"the smallest spread of {self.starts} starts; {broken} of {len(i)} pairs do not hold"
+        return Found(task.node, model, log_probs, why=why, facts={"broken": broken})
+
+
+class Blocks:
+    """Rows that must be together, as weighted points, and which of them cannot be.
+
+    Attributes:
+        of_row: (N,) block of every row.
+        mean, weight: (B, D) and (B,) of the rows of a block.
+        inside: sum of squared distances of rows to the mean of their block.
+        said: (B, K) log evidence of all rows of a block, or None.
+        apart: (2, A) blocks that cannot be together, both ways.
+    """
+
+    def __init__(self, x: Tensor, evidence: Evidence, node: Tensor) -> None:
+        from scipy.sparse import coo_matrix
+        from scipy.sparse.csgraph import connected_components
+
+        device = x.device
+        must = evidence.pairs[evidence.same == 1].numpy()
+        links = coo_matrix((torch.ones(len(must)).numpy(), (must[:, 0], must[:, 1])), shape=(len(x),) * 2)
+        number, block = connected_components(links, directed=False)
+        self.of_row = torch.from_numpy(block).long().to(device)
+        self.weight = torch.bincount(self.of_row, minlength=number).to(x.dtype)
+        self.mean = x.new_zeros(number, x.shape[1]).index_add(0, self.of_row, x) / self.weight[:, None]
+        self.inside = float((x - self.mean[self.of_row]).square().sum(dtype=torch.float64))
+        table = evidence.log_table(node)
+        self.said: Tensor | None = None
+        if table is not None:
+            self.said = x.new_zeros(number, len(node)).index_add(0, self.of_row, table.to(x))
+        i, j = self.of_row[evidence.pairs[evidence.same == 0].to(device)].T
+        self.apart = torch.cat([torch.stack([i, j]), torch.stack([j, i])], dim=1).unique(dim=1)
+
+    def settle(self, centre: Tensor) -> tuple[float, Tensor, Tensor]:
+        """Spread of all rows, class (B,) of every block, and centres (K, D), once no block moves any more."""
+        label: Tensor | None = None
+        for _ in range(STEPS):
+            cost = squared_distances(self.mean, centre) * self.weight[:, None]
+            scale = 2 * (cost.amin(dim=1).sum() + self.inside) / (self.weight.sum() * centre.shape[1])
+            if self.said is not None:
+                cost = cost / scale.clamp(min=1e-12) - self.said
+            before, label = label, self.parted(cost)
+            if before is not None and torch.equal(before, label):
+                break
+            size = centre.new_zeros(len(centre)).index_add(0, label, self.weight)
+            total = torch.zeros_like(centre).index_add(0, label, self.mean * self.weight[:, None])
+            centre = torch.where((size > 0)[:, None], total / size.clamp(min=1)[:, None], centre)
+        assert label is not None
+        near = (self.mean - centre[label]).square().sum(dim=1) * self.weight
+        return float(near.sum(dtype=torch.float64)) + self.inside, label, centre
+
+    def parted(self, cost: Tensor) -> Tensor:
+        """The cheapest class (B,) of every block by a cost (B, K), so that blocks that cannot be together are apart.
+
+        Block by block those move that lose least, and all at once that are not joined to each other.
+        """
+        label = cost.argmin(dim=1)
+        one, other = self.apart
+        if not len(one):
+            return label
+        two = cost.topk(min(2, cost.shape[1]), dim=1, largest=False).values
+        loss = (two[:, -1] - two[:, 0]).double()
+        rank = torch.empty_like(label)
+        rank[loss.argsort(descending=True, stable=True)] = torch.arange(len(label), device=label.device)
+        stuck = torch.zeros(len(label), dtype=torch.bool, device=label.device)
+        for _ in range(len(label)):  # rounds: each ends at least one clash or finds one that has no way out
+            clash = torch.zeros_like(stuck)
+            clash[one[label[one] == label[other]]] = True
+            clash &= ~stuck
+            if not bool(clash.any()):
+                break
+            ahead = torch.full_like(rank, -1).scatter_reduce(0, one, torch.where(clash, rank, -1)[other], "amax")
+            moving = (clash & (rank > ahead)).nonzero().flatten()
+            place = torch.full_like(label, -1)
+            place[moving] = torch.arange(len(moving), device=label.device)
+            edge = place[one] >= 0
+            left = cost[moving].clone()
+            left[place[one[edge]], label[other[edge]]] = torch.inf
+            best = left.min(dim=1)
+            free = torch.isfinite(best.values)
+            label[moving[free]] = best.indices[free]
+            stuck[moving[~free]] = True
+        return label
