@@ -15,6 +15,7 @@ than two classes, by the linear head.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from anygrain.data.bag_data import BagData
 from anygrain.labels import AnyOf, Labels
 from anygrain.labels.identifiability import IdentifiabilityWarning
 from anygrain.learn.few_bags import FewBagsWarning, warn_of_few_bags
-from anygrain.learn.presence import made_by_one
+from anygrain.learn.presence import made_by_one, some_of_each
 from anygrain.learn.recipe import Callback, RecipeState
 from anygrain.learn.slope_offset import SlopeOffset, fit_slope_offset
 
@@ -39,6 +40,8 @@ INSTANCES = "instances"
 SURE = 0.9  # probability from which on the class of a bag is told to the model of its instances
 #: that hold out every bag once; instances are told by sets, of which a fit takes longer
 FOLDS = {"trees": 5, "linear": 5, INSTANCES: 3}
+ENTRIES = 2**27  # numbers that the model of the instances is fitted to: of more bags some are shown to it
+AT_ONCE = 2**16  # instances that are read at once
 FEWEST = 2  # bags of every class that a pool needs
 
 
@@ -142,15 +145,36 @@ def _known(posterior: Tensor) -> Tensor:
 
 
 def _by_instances(learner: Learner, data: BagData, present: Tensor) -> tuple[Learner, Tensor]:
-    """A model of the instances, and what it says of held-out bags, (M, 2).
+    """A model of the instances, and what it says of bags that it has not seen, (M, 2).
 
     Args:
         present: class of every bag (M,), -1 where it is not known.
     """
     target = made_by_one(data, present, learner._seed)
+    rows = torch.arange(len(data))
+    if int(data.sizes.sum()) * data.feature_dim > ENTRIES:
+        rows = some_of_each(data, present, ENTRIES, learner._seed)
+    shown = data[rows.numpy()]
     holds = torch.where(present >= 0, (present == target).long(), -1)
-    part = _quietly(_part(learner, INSTANCES), data.features, AnyOf(data.bags, holds, target, 2))
-    return part, _of_bags(torch.from_numpy(part.held_out_log_probs_), data, part)
+    part = _quietly(_part(learner, INSTANCES), shown.features, AnyOf(shown.bags, holds[rows], target, 2))
+    found = torch.zeros(len(data), 2, dtype=torch.float64)
+    found[rows] = _of_bags(torch.from_numpy(part.held_out_log_probs_), shown, part)
+    rest = torch.ones(len(data), dtype=torch.bool).index_fill_(0, rows, False)
+    if bool(rest.any()):
+        found[rest] = _said_of_bags(data[rest.numpy()], part)
+    return part, found
+
+
+def _in_chunks(data: BagData) -> Iterator[BagData]:
+    """All bags in order, whole bags of about `AT_ONCE` instances at a time."""
+    chunk = (data.sizes.cumsum(0) - 1) // AT_ONCE
+    for number in chunk.unique():
+        yield data[(chunk == number).numpy()]
+
+
+def _said_of_bags(data: BagData, part: Learner) -> Tensor:
+    """What a model of instances says of new bags, (M, 2)."""
+    return torch.cat([_of_bags(part.log_probs(some.features), some, part) for some in _in_chunks(data)])
 
 
 def _of_bags(log_probs: Tensor, data: BagData, part: Learner) -> Tensor:
@@ -176,7 +200,7 @@ def log_probs(learner: Learner, X: BagData) -> Tensor:
     with torch.no_grad():
         table = learner.encoder_(learner._check(X, reset=False)).numpy()
     said = [
-        _of_bags(part.log_probs(X.features), X, part) if name == INSTANCES else part.log_probs(_columns(table, name))
+        _said_of_bags(X, part) if name == INSTANCES else part.log_probs(_columns(table, name))
         for name, part in learner.parts_.items()
     ]
     return learner.pool_(*said)
@@ -194,11 +218,13 @@ def instance_log_probs(learner: Learner, X: BagData) -> Tensor:
     the linear head, which reads an instance as a bag of one: its scores of the instances of a bag have its score of the
     bag as their mean, so they say what each adds. Single instances vary more than means, so they look surer than bags.
     """
-    if INSTANCES in learner.parts_:
-        return learner.parts_[INSTANCES].log_probs(X.features)
+    of_instances = learner.parts_.get(INSTANCES)
     linear, found = learner.parts_["linear"], []
-    for part in X.instances():
-        alone = BagData.from_ids(part["features"].numpy(), np.arange(len(part["features"])))
+    for some in _in_chunks(X):
+        if of_instances is not None:
+            found.append(of_instances.log_probs(some.features))
+            continue
         with torch.no_grad():
-            found.append(linear.log_probs(_columns(learner.encoder_(alone).numpy(), "linear")))
+            table = learner.encoder_(BagData.from_ids(some.features, np.arange(some.n_instances))).numpy()
+        found.append(linear.log_probs(_columns(table, "linear")))
     return torch.cat(found)

@@ -30,19 +30,31 @@ def made_by_one(data: BagData, classes: Tensor, seed: int = 0) -> int:
         classes: of the bags (M,); -1 where not known. Both occur.
         seed: where folds, and the bags that are looked at, come from.
     """
-    generator = torch.Generator().manual_seed(seed)
-    rows = (classes >= 0).nonzero()[:, 0]
-    rows = rows[torch.randperm(len(rows), generator=generator)]
-    rows = rows[torch.argsort(classes[rows], stable=True)]  # folds are spread over the classes
-    fold = torch.arange(len(rows)) % FOLDS
-    size = (data.sizes[rows].double().mean() * data.feature_dim).clamp(min=1)
-    most = max(int(ENTRIES / size), 2 * FOLDS)
-    if len(rows) > most:
-        chosen = torch.linspace(0, len(rows) - 1, most).long()
-        rows, fold = rows[chosen], torch.arange(most) % FOLDS
+    rows = some_of_each(data, classes, ENTRIES, seed)
     part = data[rows.numpy()]
+    fold = torch.arange(len(rows)) % FOLDS
     lead = _held_out(part, classes[rows], fold) @ torch.tensor([1.0, -1.0])  # of class 0
     return int(float(lead.sum()) < SURE * math.sqrt(len(lead)) * float(lead.std(correction=0)) + 1e-9)
+
+
+def some_of_each(data: BagData, classes: Tensor, entries: int, seed: int = 0) -> Tensor:
+    """Bags of known class in random order, those of a class together: about as many as have so many numbers in all.
+
+    Args:
+        data: M bags.
+        classes: of the bags (M,); -1 where not known.
+        entries: numbers of instances; two bags of every class are taken anyway.
+        seed: of the draw.
+    """
+    rows = (classes >= 0).nonzero()[:, 0]
+    rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))]
+    rows = rows[torch.argsort(classes[rows], stable=True)]
+    share = entries / (float(data.sizes[rows].sum()) * data.feature_dim)
+    if share >= 1:
+        return rows
+    _, of_class, count = classes[rows].unique(return_inverse=True, return_counts=True)
+    rank = torch.arange(len(rows)) - (count.cumsum(0) - count)[of_class]
+    return rows[rank < (share * count).clamp(min=2).round()[of_class]]
 
 
 def _held_out(data: BagData, classes: Tensor, fold: Tensor) -> Tensor:

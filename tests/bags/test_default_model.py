@@ -8,7 +8,7 @@ import torch
 
 from anygrain.data.bag_data import BagData
 from anygrain.labels import Noisy
-from anygrain.learn import Learner
+from anygrain.learn import Learner, bag_model
 from anygrain.learn.recipe import RecipeState
 from anygrain.learn.slope_offset import fit_slope_offset
 from anygrain.learn.trees import Trees
@@ -130,3 +130,19 @@ def test_instances_of_more_than_two_classes(tmp_path):
     np.testing.assert_allclose(mean - mean[:, :1], said - said[:, :1], atol=1e-3)
     model.save(tmp_path / "model")
     assert (Learner.load(tmp_path / "model").predict_proba(data, unit="instance") == found).all()
+
+
+def test_large_bags_are_seen_in_part(model, monkeypatch):
+    """A model of instances of some bags says of the others what it would of new ones; chunks do not change answers."""
+    whole = model.predict_proba(NEW), model.predict_proba(NEW, unit="instance")
+    monkeypatch.setattr(bag_model, "AT_ONCE", 4 * SIZE)
+    np.testing.assert_allclose(model.predict_proba(NEW), whole[0], atol=1e-6)
+    np.testing.assert_allclose(model.predict_proba(NEW, unit="instance"), whole[1], atol=1e-6)
+    monkeypatch.setattr(bag_model, "ENTRIES", N // 2 * SIZE * 3)
+    part, said = bag_model._by_instances(model, DATA, torch.from_numpy(Y))
+    assert part.held_out_log_probs_.shape == (N // 2 * SIZE, 2)
+    shown = bag_model.some_of_each(DATA, torch.from_numpy(Y), bag_model.ENTRIES, 0)
+    rest = np.setdiff1d(np.arange(N), shown.numpy())
+    none = part.predict_proba(DATA[rest].features)[:, 0].reshape(-1, SIZE).prod(axis=1)
+    np.testing.assert_allclose(said[rest, 0].exp().numpy(), none, atol=1e-5)
+    assert ((said[:, 1] > said[:, 0]).numpy() == Y).mean() > 0.7

@@ -6,7 +6,7 @@ import torch
 
 from anygrain.data.bag_data import BagData
 from anygrain.learn import presence
-from anygrain.learn.presence import made_by_one
+from anygrain.learn.presence import made_by_one, some_of_each
 
 
 def bags(seed, n=80, size=12):
@@ -43,3 +43,14 @@ def test_bags_of_unknown_class_say_nothing(monkeypatch):
     monkeypatch.setattr(presence, "ENTRIES", 20 * 12 * 4)  # of many bags some are enough
     assert made_by_one(data, known, 0) == 1
     assert seen == [60, 20]
+
+
+def test_some_bags_of_each_class():
+    data, holds = bags(0)
+    classes = torch.where(torch.arange(len(holds)) % 8 == 1, 1, 0)
+    assert sorted(some_of_each(data, classes, 80 * 12 * 4).tolist()) == list(range(80))
+    half = some_of_each(data, classes, 40 * 12 * 4, seed=1)
+    assert torch.bincount(classes[half]).tolist() == [35, 5]
+    assert torch.bincount(classes[some_of_each(data, classes, 1)]).tolist() == [2, 2]
+    assert half.tolist() != some_of_each(data, classes, 40 * 12 * 4, seed=2).tolist()
+    assert set(some_of_each(data, torch.where(classes == 0, -1, 1), 10**9).tolist()) == set(range(1, 80, 8))
