@@ -1,20 +1,48 @@
-"""Hidden classes: finer classes inside coarse ones, and new classes beside known ones."""
+"""Hidden classes: finer classes inside coarse ones, and new classes beside known ones.
+
+`Discover()` chooses a method for the data; `methods` lists them, what each is for and which labels it needs.
+"""
 
 from typing import TYPE_CHECKING
 
 from anygrain._lazy import on_first_use
 
 if TYPE_CHECKING:
+    from anygrain.discover.constrained_k_means import ConstrainedKMeans
+    from anygrain.discover.constrained_mixture import ConstrainedMixture
+    from anygrain.discover.discover import Discover
     from anygrain.discover.discoverer import Discoverer
+    from anygrain.discover.gaussian_mixture import GaussianMixture
+    from anygrain.discover.hdbscan import HDBSCAN
     from anygrain.discover.self_distillation import SelfDistillation
     from anygrain.discover.semi_supervised_k_means import SemiSupervisedKMeans
+    from anygrain.discover.spectral_clustering import SpectralClustering
+    from anygrain.discover.ward import Ward
 
-__all__ = ["Discoverer", "SelfDistillation", "SemiSupervisedKMeans"]
+__all__ = [
+    "HDBSCAN",
+    "ConstrainedKMeans",
+    "ConstrainedMixture",
+    "Discover",
+    "Discoverer",
+    "GaussianMixture",
+    "SelfDistillation",
+    "SemiSupervisedKMeans",
+    "SpectralClustering",
+    "Ward",
+]
 
 _FILES = {
+    "ConstrainedKMeans": "constrained_k_means",
+    "ConstrainedMixture": "constrained_mixture",
+    "Discover": "discover",
     "Discoverer": "discoverer",
+    "GaussianMixture": "gaussian_mixture",
+    "HDBSCAN": "hdbscan",
     "SelfDistillation": "self_distillation",
     "SemiSupervisedKMeans": "semi_supervised_k_means",
+    "SpectralClustering": "spectral_clustering",
+    "Ward": "ward",
 }
 
 __getattr__ = on_first_use(__name__, _FILES)

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from anygrain.discover.class_number import class_number
+from anygrain.discover.evidence import belief, in_parts
 from anygrain.discover.exemplars import exemplars, nearest_known
 from anygrain.discover.found import Found
 from anygrain.discover.placed import class_names, taxonomy_of
@@ -121,15 +122,19 @@ class Discoverer(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         self.class_names_ = class_names(task, found.node)
         said = self._read(task.rows) if found.log_probs is None else found.log_probs.cpu()
         labels = task.evidence.over(found.node)
-        posterior = said.exp() if labels is None else labels.posterior(said.double())
-        self.log_probs_ = posterior.clamp(min=1e-12).log().log_softmax(dim=1).float().numpy()
+        parts = [belief(told, said[rows])[1] for rows, told in in_parts(labels, task.n_rows)]
+        posterior = torch.cat(parts)
+        self.log_probs_ = posterior.clamp(min=1e-12).log_().log_softmax(dim=1).numpy()
         self.labels_ = posterior.argmax(dim=1).numpy()
         self.taxonomy_ = taxonomy_of(task, found.node, self.class_names_)
         embedded = in_batches(self.model_.embed, task.rows, AT_ONCE, self.model_)
         self.exemplars_ = exemplars(embedded, torch.from_numpy(self.labels_), k)
         self.nearest_known_ = nearest_known(embedded, torch.from_numpy(self.labels_), k, known)
         self.stability_ = stability(
-            self._find, task.with_number(torch.bincount(found.node)), self.labels_, self.bootstrap
+            self._find,
+            task.with_number(torch.bincount(found.node, minlength=task.evidence.n_nodes)),
+            self.labels_,
+            self.bootstrap,
         )
         self.why_, self.history_ = found.why, found.history
         for name, value in found.facts.items():

@@ -87,7 +87,8 @@ class GaussianMixture(Discoverer):
         flat = replace(task, features=(task.features - mean) @ basis)
         found: dict[Covariance, tuple[float, list[int], int, int]] = {}
         for shape in shapes:
-            value, numbers, low, high = 0.0, [], 0, 0
+            value, low, high = 0.0, 0, 0
+            numbers: list[int] = []
             for c, part in enumerate(flat.split_by_node(ROWS)):
                 bic = search(part, shape, history, c)
                 best = min(bic, key=bic.__getitem__)
@@ -96,8 +97,8 @@ class GaussianMixture(Discoverer):
                 low, high = low + min(close), high + max(close)
             found[shape] = (value, numbers, low, high)
         shape = min(found, key=lambda one: found[one][0])
-        _, numbers, low, high = found[shape]
-        return torch.tensor(numbers), (low, high), shape
+        _, chosen, low, high = found[shape]
+        return torch.tensor(chosen), (low, high), shape
 
 
 def search(task: Task, shape: Covariance, history: list[dict[str, Any]], group: int) -> dict[int, float]:

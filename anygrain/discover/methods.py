@@ -31,6 +31,7 @@ class Method:
 
 #: short name -> method; for `Discover(method=...)` and the program
 METHODS: dict[str, Method] = {
+    "auto": Method("constrained_mixture", "ConstrainedMixture", "chooses by the data and says why"),
     "mixture": Method(
         "constrained_mixture", "ConstrainedMixture", "the cheap default: Gaussians of one shape; any labels, or none"
     ),
@@ -63,5 +64,5 @@ def method(name: str) -> type[Discoverer]:
         ValueError: a name that is not in the table.
     """
     if name not in METHODS:
-        raise ValueError(f'there is no method "{name}"; expected one of {", ".join(METHODS)}, or "auto"')
+        raise ValueError(f'there is no method "{name}"; expected one of {", ".join(METHODS)}')
     return METHODS[name].load()

@@ -118,7 +118,8 @@ class Partitioned(Discoverer):
             history.append({"step": f"group {c + 1}", "rows": len(rows), "classes": number})
             for name, value in of_part.items():
                 if isinstance(value, Tensor):
-                    facts.setdefault(name, np.zeros(task.n_rows, dtype=bool))[chosen[rows[value]].numpy()] = True
+                    everywhere = facts.setdefault(name, np.zeros(task.n_rows, dtype=bool))
+                    everywhere[chosen[rows[value]].numpy()] = True
                 else:
                     facts.setdefault(name, []).append(value)
             if callback is not None:
@@ -134,12 +135,10 @@ class Partitioned(Discoverer):
     def _classes(self, task: Task) -> tuple[Tensor, dict[str, Any], int]:
         """Class (n,) of every row below one coarse class, the known ones first; facts; how many classes there are."""
         n, known = task.n_rows, task.n_known
+        facts: dict[str, Any] = {}
         if n == 0 or task.most == 1:
-            return torch.zeros(n, dtype=torch.long), {}, max(known, 1)
-        if n <= task.least:
-            group, facts = torch.arange(n), {}
-        else:
-            group, facts = self._cut(task)
+            return torch.zeros(n, dtype=torch.long), facts, max(known, 1)
+        group, facts = (torch.arange(n), facts) if n <= task.least else self._cut(task)
         label, number = known_first(task, group.cpu(), max(int(group.max()) + 1, known))
         return label, facts, number
 

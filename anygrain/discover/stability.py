@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from anygrain.discover.evidence import belief
 from anygrain.discover.found import Found
 from anygrain.discover.task import Task
 from anygrain.encoders.trainable import in_batches
@@ -33,21 +34,28 @@ def stability(find: Callable[[Task], Found], task: Task, labels: np.ndarray, rou
     k = len(task.node)
     if rounds == 0 or task.n_rows < 2 * k:
         return np.full(k, np.nan)
-    generator = torch.Generator().manual_seed(task.seed)
+    generator, classes = torch.Generator().manual_seed(task.seed), torch.from_numpy(labels)
     found = []
     for _ in range(rounds):
-        rows = torch.randperm(task.n_rows, generator=generator)[: max(min(task.n_rows // 2, MOST), k)].sort().values
+        rows = half_of(classes, min(0.5, MOST / task.n_rows), generator)
         half = task.of_rows(rows)
         again = find(half)
         said = again.log_probs
         if said is None:
             said = in_batches(again.model, half.rows, AT_ONCE, again.model)
-        evidence = half.evidence.over(again.node)
-        if evidence is not None:
-            said = evidence.posterior(said.double().cpu())
-        found.append(jaccard(torch.from_numpy(labels)[rows], said.argmax(dim=1).cpu(), k, len(again.node)))
+        said = belief(half.evidence.over(again.node), said.cpu())[1]
+        found.append(jaccard(classes[rows], said.argmax(dim=1).cpu(), k, len(again.node)))
     means: np.ndarray = torch.stack(found).nanmean(dim=0).numpy()
     return means
+
+
+def half_of(classes: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """A share of the rows of every class, one at least, drawn at random: ids in order."""
+    order = torch.randperm(len(classes), generator=generator)
+    order = order[classes[order].argsort(stable=True)]
+    size = torch.bincount(classes)
+    place = torch.arange(len(order)) - (size.cumsum(0) - size)[classes[order]]
+    return order[place < (size * share).ceil()[classes[order]]].sort().values
 
 
 def jaccard(first: Tensor, second: Tensor, n_first: int, n_second: int) -> Tensor:
