@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 SPREAD = 1.0  # standard deviation that the logarithm of the first slope, and offsets, have before anything is seen
-SHARE = 0.2  # that further slopes have
+SHARE = 0.2  # mean of further slopes before anything is seen
 FURTHEST = 12.0  # log-probabilities are read down to minus this at most
 
 
@@ -57,7 +57,7 @@ def fit_slope_offset(log_probs: list[Tensor], target: Tensor, weight: Tensor | N
     r"""The slopes and offsets that make held-out answers likeliest,
 
     .. math:: \max_{s, b} \sum_m w_m \sum_c q_{mc} \log P(c) - \frac{\log^2 s_1 + |b|^2}{2 \sigma^2}
-              - \sum_{j > 1} \frac{s_j^2}{2 \tau^2},
+              - \sum_{j > 1} \frac{s_j}{\tau},
 
     so that few answers leave the first set as it is, and others out of it; many answers that contradict it lead back to
     how frequent the answers are. Of n answers none was ever seen to be n times as probable as another, so
@@ -68,21 +68,20 @@ def fit_slope_offset(log_probs: list[Tensor], target: Tensor, weight: Tensor | N
         target: shares q of the answers, (M, C); rows of 0 say nothing.
         weight: w, (M,); ones when not given.
     """
-    share = target.double() if weight is None else target.double() * weight[:, None].to(target).double()
+    share = target.double() if weight is None else target.double() * weight[:, None].to(target.device).double()
     told = int((share.sum(dim=1) > 0).sum())
     furthest = min(math.log(told + 1), FURTHEST) if told else FURTHEST
     stacked = _read([one.detach() for one in log_probs], furthest)
     share = share.to(stacked)
     sets, answers = len(log_probs), stacked.shape[2]
-    scale = stacked.new_tensor([SPREAD] + [SHARE] * (sets - 1) + [SPREAD] * answers)
     free = stacked.new_tensor([0.0] + [math.log(SHARE)] * (sets - 1) + [0.0] * answers).requires_grad_(True)
     optimizer = torch.optim.LBFGS([free], max_iter=100, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimizer.zero_grad()
         slopes = free[:sets].exp()
-        unlikely = torch.cat([free[:1], slopes[1:], free[sets:]]) / scale
-        loss: Tensor = -(share * _pooled(stacked, slopes, free[sets:])).sum() + 0.5 * unlikely.square().sum()
+        unlikely = 0.5 * torch.cat([free[:1], free[sets:]]).square().sum() / SPREAD**2 + slopes[1:].sum() / SHARE
+        loss: Tensor = -(share * _pooled(stacked, slopes, free[sets:])).sum() + unlikely
         loss.backward()
         return loss
 

@@ -33,8 +33,8 @@ def test_finds_what_the_objective_says():
 
     def loss(free):
         pool = SlopeOffset([float(np.exp(free[0])), float(free[1])], list(free[2:]), np.log(51))
-        unlikely = float((free[[0, 2, 3]] ** 2).sum()) + (free[1] / SHARE) ** 2
-        return float(-(target * pool(log_probs, other)).sum()) + 0.5 * unlikely
+        unlikely = 0.5 * float((free[[0, 2, 3]] ** 2).sum()) + free[1] / SHARE
+        return float(-(target * pool(log_probs, other)).sum()) + unlikely
 
     expected = minimize(
         loss, np.array([0, 0.1, 0, 0]), tol=1e-10, bounds=[(None, None), (0, None)] + 2 * [(None, None)]
@@ -90,3 +90,7 @@ def test_weights_count():
     twice = fit_slope_offset([torch.cat([good, good])], torch.cat([target, target]))
     weighed = fit_slope_offset([good], target, torch.full((400,), 2.0))
     assert weighed.slopes == pytest.approx(twice.slopes, abs=1e-3)
+    halved = fit_slope_offset([torch.cat([good, good])], torch.cat([target, target]), torch.full((800,), 0.5))
+    # the same evidence, read down as far as 800 answers tell
+    once = fit_slope_offset([good], target)
+    assert halved.slopes == pytest.approx(once.slopes, abs=0.02)
