@@ -334,10 +334,10 @@ def _names(many: int, names: Sequence[object] | None) -> list[str]:
 
 def check_shape(what: str, shape: tuple[int, ...], first: tuple[int, ...], first_name: str) -> None:
     """Raises InputError unless instances have the shape (n, d) with n of 1 or more and d as in the first bag."""
+    if len(shape) > 0 and shape[0] == 0:
+        raise InputError(f"{what} has no instance. Expected one or more: leave the bag out")
     if len(shape) != 2:
         raise InputError(f"{what}: features have shape {shape}. Expected (n, d): instances and their numbers")
-    if shape[0] == 0:
-        raise InputError(f"{what} has no instance. Expected one or more: leave the bag out")
     if len(first) == 2 and shape[1] != first[1]:
         raise InputError(
             f"{what} has {shape[1]} features, {first_name} has {first[1]}. Expected the same encoder for all bags"

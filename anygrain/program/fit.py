@@ -161,7 +161,8 @@ def _run(
         features = learner.transform(data)
         measured = space.measure(dataset, learner, features, config)
         stages["measure"] = time.monotonic() - at
-    known = [*known, *measured.notes, *dict.fromkeys(" ".join(str(w.message).split()) for w in caught if _is_ours(w))]
+    said = (" ".join(str(w.message).split()) for w in caught if _is_ours(w))
+    known = list(dict.fromkeys([*known, *measured.notes, *said]))
     at = time.monotonic()
     places = None
     if config.output.report and config.output.map:

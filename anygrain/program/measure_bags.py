@@ -12,7 +12,7 @@ import torch
 from anygrain.data.bag_rows import bag_rows
 from anygrain.data.dataset import Dataset
 from anygrain.data.error import counted
-from anygrain.labels import All, LabelError, Proportions, SetLabels
+from anygrain.labels import All, AnyOf, LabelError, Proportions, SetLabels
 from anygrain.metrics import log_loss
 from anygrain.program.reliability import calibration_error, reliability
 
@@ -40,6 +40,24 @@ def measured_bags(dataset: Dataset, learner: Any) -> dict[str, Any] | None:
         return _of_rows(dataset, learner)
     parts = _asked(learner)
     return _of_sets(dataset, learner, parts) if parts else None
+
+
+def few_bags(dataset: Dataset, folds: int) -> list[str]:
+    """Sentences, before work starts, on classes or answers of fewer bags than there are parts to hold out."""
+    from anygrain.learn.bag_model import FOLDS, HEADS
+    from anygrain.learn.few_bags import said_of_few_bags
+
+    found = []
+    if dataset.columns.instances and dataset.config.encoder.bags == "auto":
+        exact = dataset.exact()
+        count = torch.bincount(torch.from_numpy(exact[exact >= 0]), minlength=len(dataset.classes))
+        found.append(said_of_few_bags(count, dataset.classes.names, FOLDS[HEADS[0]]))
+    for part in (entry.labels for entry in dataset.evidence):
+        if isinstance(part, AnyOf):
+            said = part.answered()
+            names = [f'answered by "{name}"' for name in ("absent", "present")]
+            found.append(said_of_few_bags(torch.bincount(said[said >= 0], minlength=2), names, folds))
+    return [sentence for sentence in found if sentence]
 
 
 # -- rows that are bags ------------------------------------------------------------------------------------------------

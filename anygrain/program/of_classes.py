@@ -38,7 +38,9 @@ class ClassSpace(Space[Dataset]):
         return softened(dataset)
 
     def warnings(self, dataset: Dataset) -> list[str]:
-        return warnings_for(dataset)
+        from anygrain.program.measure_bags import few_bags
+
+        return [*warnings_for(dataset), *few_bags(dataset, self.folds(dataset))]
 
     def says(self, dataset: Dataset) -> str:
         return f"{number(len(dataset.classes))} classes"

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,43 @@ def test_instances_of_rows_that_are_bags(bag_run, tmp_path):
     assert (float(rows[4]["x"]), float(rows[4]["y"])) == (256, 256)
     chance = [float(row["p_ill"]) for row in rows]
     assert min(chance[:2]) > max(chance[2:])
+
+
+def test_what_is_wrong_with_bags_shows_in_an_audit(bag_run, tmp_path):
+    assert run(["audit", str(bag_run), "--out", str(tmp_path / "audit")]) == 0
+    assert json.loads((tmp_path / "audit" / "audit.json").read_text())["rows"] == M
+
+
+def test_init_finds_files_named_by_an_id(folder, tmp_path, monkeypatch):
+    """A folder of coordinates alone, as slide tools write it beside the features, is passed over."""
+    place = tmp_path / "study"
+    for name in ("out/patches", "out/features"):
+        (place / name).mkdir(parents=True)
+    for m in range(M):
+        (place / "out" / "features" / f"s{m}.npz").write_bytes((folder / "features" / f"s{m}.npz").read_bytes())
+        np.savez(place / "out" / "patches" / f"s{m}.npz", coords=np.zeros((3, 2)))
+    rows = {"case": [f"c{m // 2}" for m in range(M)], "slide": [f"s{m}" for m in range(M)], "y": ["a", "b"] * (M // 2)}
+    write_table(rows, place / "table.csv")
+    monkeypatch.chdir(place)
+    assert run(["init", "table.csv"]) == 0
+    data = tomllib.loads((place / "table.toml").read_text())["data"]
+    assert data == {"source": "table.csv", "id": "slide", "instances": "out/features"}
+    assert run(["check", "table.toml"]) == 0
+
+
+def test_init_finds_lists_and_places(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(["init", str(folder / "slides.parquet"), "--out", "lists.toml", "--column", "slide=id"]) == 0
+    data = tomllib.loads((tmp_path / "lists.toml").read_text())["data"]
+    assert (data["id"], data["instances"]) == ("slide", "features")
+    n = 12
+    tiles = {"tile": [f"t{i}" for i in range(n)], "slide": [f"s{i // 3}" for i in range(n)], "stain": range(n)}
+    tiles |= {"x": np.arange(n) % 3, "y": np.arange(n) // 3, "label": ["a", "b"] * (n // 2)}
+    write_table({name: list(values) for name, values in tiles.items()}, tmp_path / "tiles.csv")
+    assert run(["init", "tiles.csv"]) == 0
+    data = tomllib.loads((tmp_path / "tiles.toml").read_text())["data"]
+    assert (data["bag"], data["coords"]) == ("slide", ["x", "y"])
+    assert data["columns"] == ["stain"]
 
 
 def test_a_network_of_bags_in_lists(folder, tmp_path):

@@ -243,6 +243,22 @@ def read_automaton(
     return Draft([c for c in np.unique(cells["class"].astype(str)).tolist() if c], build)
 
 
+def _check_reach(column: _Column, value: torch.Tensor, per_class: torch.Tensor, how: str, table: Table) -> None:
+    """Raise InputError for the sum or mean of a bag that is lower or higher than its rows can come to."""
+    sizes = column.bags.sizes.double() if how == "sum" else torch.ones(len(value), dtype=torch.float64)
+    low, high = sizes * per_class.min(), sizes * per_class.max()
+    room = 1e-9 * (high - low).clamp(min=1)
+    outside = (value < low - room) | (value > high + room)
+    if outside.any():
+        at = int(outside.long().argmax())
+        more = f" ({counted(int(outside.sum()) - 1, 'more bag', 'more bags')} likewise)" if outside.sum() > 1 else ""
+        raise InputError(
+            f"{table.name}, bag {quoted(str(column.names[at]))}: the {how} {value[at]:g} lies outside of what its "
+            f"{counted(int(column.bags.sizes[at]), 'row')} can come to, {low[at]:g} to {high[at]:g}{more}. "
+            "Give noise = ... for a value that was measured"
+        )
+
+
 def read_aggregate(
     entry: settings.AggregateColumns, table: Table, places: np.ndarray, notes: list[str], rows: Rows
 ) -> Draft:
@@ -260,6 +276,8 @@ def read_aggregate(
             )
         per_class = torch.empty(len(classes), dtype=torch.float64)
         per_class[torch.from_numpy(index)] = torch.tensor(list(entry.values.values()), dtype=torch.float64)
+        if not entry.noise:
+            _check_reach(column, value, per_class, entry.how, table)
         how = _common(entry, column.bags, classes)
         made = kinds.Aggregate(column.bags, value, per_class, entry.how, entry.noise, **how)
         return _evidence(entry, table, column, made, column.text, f"the {entry.how} of the values of a bag")
