@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -91,15 +91,24 @@ class SetLabels(OfSets, Labels):
         """log P(o) of every set, shape (M,), differentiable, for the flat members' log_p (E, K)."""
         raise NotImplementedError(f"{type(self).__name__} defines neither factor nor log_factor")
 
+    def tiled(self, copies: int) -> Self:
+        """The same labels of `copies` disjoint copies of the instances."""
+        new = self._fresh()
+        new.sets = self.sets.tile(copies)
+        new.n_instances, new.n_rows = new.sets.n_instances, copies * self.n_rows
+        shift = torch.arange(copies, device=self.device)[:, None] * self.n_rows
+        new.rows = (self.rows + shift).reshape(-1)
+        new.weight = None if self.weight is None else self.weight.repeat(copies)
+        for name in self._per_set:
+            table = getattr(self, name)
+            setattr(new, name, table.repeat(copies, *[1] * (table.ndim - 1)))
+        new._set_rows = self._set_rows.repeat(copies)
+        return new
+
     def log_prob_given(self, classes: Tensor) -> Tensor:
         """log P(o | y) of every set, shape (S, M), for S assignments of classes to the flat members, shape (S, E)."""
         copies = len(classes)
-        tiled = self._fresh()
-        tiled.sets = self.sets.tile(copies)
-        tiled.n_instances = tiled.sets.n_instances
-        for name in self._per_set:
-            table = getattr(self, name)
-            setattr(tiled, name, table.repeat(copies, *[1] * (table.ndim - 1)))
+        tiled = self.tiled(copies)
         certain = torch.full((classes.numel(), self.n_classes), -torch.inf, dtype=torch.float64, device=self.device)
         certain.scatter_(1, classes.reshape(-1, 1), 0.0)
         return tiled.factor(certain)[0].reshape(copies, -1)

@@ -194,9 +194,9 @@ class Perceptron(Head):
 
 
 class SmallPerceptron(Perceptron):
-    """A `Perceptron` of 48 hidden units, for labels that say little of a row."""
+    """A `Perceptron` of 16 hidden units, for labels that say little of a row."""
 
-    width = 48
+    width = 16
 
 
 class Committee(Perceptron):

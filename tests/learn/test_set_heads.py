@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from anygrain.labels import AnyOf, Bags, Counts, Exact, Majority, Noisy, Proportions
-from anygrain.learn import Learner
+from anygrain.learn import Learner, set_heads
 from anygrain.learn.head import Committee, SmallPerceptron
 from anygrain.learn.recipe import RecipeState
-from anygrain.learn.set_heads import likeliest_constant, wants_network
+from anygrain.learn.set_heads import SideBySide, copies_of, likeliest_constant, wants_network, worth
 
 
 def bags(n, size):
@@ -68,16 +68,56 @@ def test_learns_instances_from_large_bags():
     assert found[~rare].mean() < 0.05
 
 
-def test_an_interrupted_fit_goes_on():
+def test_an_interrupted_fit_goes_on(monkeypatch):
+    monkeypatch.setattr(set_heads, "LARGEST", 300 * SmallPerceptron.width * 6)  # six networks at once
     features, labels, _ = problem()
     steps: list[str] = []
-    whole = Learner(seed=0, rounds=2).fit(
-        features, labels, callback=lambda done, total, facts: steps.append(facts["step"])
-    )
-    assert len(steps) == len(set(steps)) == 3 * 5
+    whole = Learner(seed=0).fit(features, labels, callback=lambda done, total, facts: steps.append(facts["step"]))
+    assert steps == ["networks 1", "networks 2", "networks 3"]
     kept = whole.recipe_state_.tensors()
-    half = {key: value for key, value in kept.items() if not key.startswith("decay 30")}
-    history = [facts for facts in whole.recipe_state_.history if facts["decay"] < 30]
-    again = Learner(seed=0, rounds=2).fit(features, labels, state=RecipeState.from_tensors(half, history))
+    half = {key: value for key, value in kept.items() if not key.startswith("networks 3")}
+    again = Learner(seed=0).fit(features, labels, state=RecipeState.from_tensors(half, whole.recipe_state_.history[:2]))
     np.testing.assert_allclose(again.predict_proba(features), whole.predict_proba(features), atol=1e-6)
     assert isinstance(whole.head_, Committee)
+    monkeypatch.undo()
+    at_once = Learner(seed=0).fit(features, labels)
+    np.testing.assert_allclose(at_once.predict_proba(features), whole.predict_proba(features), atol=1e-3)
+
+
+def test_networks_side_by_side_are_what_each_is_alone():
+    features, labels, _ = problem(20, 3)
+    rows = torch.from_numpy(features).float()
+    share = torch.full((2, 60), 1 / 20)
+    decay = torch.tensor([0.01, 0.3])
+    both = SideBySide(4, likeliest_constant(labels), 2)
+    both.learn(rows, copies_of(labels, 2), decay, share)
+    for j in range(2):
+        one = SideBySide(4, likeliest_constant(labels), 1)
+        one.learn(rows, labels, decay[j : j + 1], share[:1])
+        torch.testing.assert_close(both.logits(rows)[j], one.logits(rows)[0], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(both.member(j).logits(rows), both.logits(rows)[j])
+
+
+def test_what_is_said_of_hidden_sets_shows_in_no_weight_of_their_networks():
+    """Instances of share 0 teach nothing."""
+    features, labels, _ = problem(20, 3)
+    turned = labels._fresh()
+    turned.present = torch.where(torch.arange(20) < 5, 1 - labels.present, labels.present)
+    share = (torch.arange(60) >= 15).float()[None] / 15
+    found = []
+    for each in (labels, turned):
+        nets = SideBySide(4, torch.tensor([0.8, 0.2]).log(), 1)
+        nets.learn(torch.from_numpy(features).float(), each, torch.tensor([0.01]), share)
+        found.append(nets.state()["inner"])
+    assert torch.equal(*found)
+
+
+def test_worth_is_that_of_the_best_slope():
+    labels = AnyOf(bags(4, 1), torch.tensor([1, 0, 1, 1]), 1, 2)
+    odds = torch.tensor([1.0, -1.0, -1.0, 1.0])
+    log_probs = torch.stack([-odds, odds], dim=1).mul(40).sigmoid().log()  # far too sure, three of four right
+    best = 3 * np.log(3 / 4) + np.log(1 / 4)
+    assert worth(labels, log_probs) == pytest.approx(best, abs=0.05)
+    nothing = torch.full((4, 2), 0.5).log()
+    assert worth(labels, nothing) == pytest.approx(4 * np.log(0.5), abs=1e-5)
+    assert worth(labels, log_probs.flip(1)) == pytest.approx(4 * np.log(0.5), abs=0.1)
