@@ -50,22 +50,28 @@ class Trees(Head):
         self.register_buffer("share", torch.full((1, n_classes), 1 / n_classes))
 
     def learn(self, features: Tensor, posterior: Tensor, weight: Tensor | None = None) -> bool:
-        from sklearn.ensemble import ExtraTreesClassifier
+        from sklearn import config_context
+        from sklearn.tree import ExtraTreeClassifier
 
         row, label = (posterior > LEAST).nonzero(as_tuple=True)
         share = posterior[row, label] * (1 if weight is None else weight[row])
         kept = share > 0
         row, label, share = row[kept], label[kept], share[kept]
         most = max(ENTRIES // (self.trees * self.n_classes), 2)
-        grown = ExtraTreesClassifier(
-            self.trees, max_leaf_nodes=most if most < len(row) else None, random_state=self.seed, n_jobs=1
-        )
-        grown.fit(
-            features.detach().cpu().numpy()[row.cpu().numpy()],
-            label.cpu().numpy(),
-            sample_weight=share.detach().cpu().numpy(),
-        )
-        self._keep([tree.tree_ for tree in grown.estimators_], grown.classes_)
+        x = np.ascontiguousarray(features.detach().cpu().numpy()[row.cpu().numpy()], dtype=np.float32)
+        classes, code = np.unique(label.cpu().numpy(), return_inverse=True)
+        y, by_share = code.astype(np.float64)[:, None], share.detach().cpu().double().numpy()
+        random = np.random.RandomState(self.seed)
+        grown = []
+        with config_context(skip_parameter_validation=True, assume_finite=True):  # once is enough for all trees
+            for _ in range(self.trees):
+                tree = ExtraTreeClassifier(
+                    max_features="sqrt",
+                    max_leaf_nodes=most if most < len(row) else None,
+                    random_state=random.randint(np.iinfo(np.int32).max),
+                )
+                grown.append(tree.fit(x, y, sample_weight=by_share, check_input=False).tree_)
+        self._keep(grown, classes)
         return True
 
     def _keep(self, grown: list[Any], classes: np.ndarray) -> None:
