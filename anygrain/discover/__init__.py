@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from anygrain.discover.discover import Discover
     from anygrain.discover.discoverer import Discoverer
     from anygrain.discover.gaussian_mixture import GaussianMixture
+    from anygrain.discover.gpc import GPC
     from anygrain.discover.hdbscan import HDBSCAN
     from anygrain.discover.self_distillation import SelfDistillation
     from anygrain.discover.semi_supervised_k_means import SemiSupervisedKMeans
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from anygrain.discover.ward import Ward
 
 __all__ = [
+    "GPC",
     "HDBSCAN",
     "ConstrainedKMeans",
     "ConstrainedMixture",
@@ -37,6 +39,7 @@ _FILES = {
     "ConstrainedMixture": "constrained_mixture",
     "Discover": "discover",
     "Discoverer": "discoverer",
+    "GPC": "gpc",
     "GaussianMixture": "gaussian_mixture",
     "HDBSCAN": "hdbscan",
     "SelfDistillation": "self_distillation",

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from anygrain.discover.components import components
 from anygrain.discover.found import ClassModel
 from anygrain.discover.network import ClassNetwork
 from anygrain.discover.normal_inverse_wishart import Moments, NormalInverseWishart
@@ -30,11 +31,9 @@ class Reduction(torch.nn.Module):
     def __init__(self, features: Tensor, dimensions: int) -> None:
         super().__init__()
         unit = normalize(features, dim=1)
-        middle = unit.mean(dim=0)
-        values, vectors = torch.linalg.eigh((unit - middle).double().T @ (unit - middle).double())
-        kept = int(min(dimensions, max(1, int((values > 1e-9 * values[-1]).sum()))))
+        middle, axes = components(unit, dimensions)
         self.register_buffer("middle", middle)
-        self.register_buffer("axes", vectors.flip(1)[:, :kept].to(features.dtype))
+        self.register_buffer("axes", axes)
 
     def forward(self, features: Tensor) -> Tensor:
         """Rows (N, D) of features (N, E)."""
@@ -85,24 +84,39 @@ class Densities(torch.nn.Module):
         return self.const - (self.free + d) / 2 * (distance / self.free).log1p()
 
 
-class GaussianClasses(ClassModel):
+class GaussianClasses(torch.nn.Module):
     r"""Log-probabilities by shares and Student densities, :math:`p(k \mid x) \propto (N_k + 1)\, p(x \mid X_k)`.
 
     Args:
-        reduction: of what `network` makes of rows, or of the features themselves.
-        densities: of the reduced rows.
+        densities: of rows.
         size: (K,) rows of every class.
-        network: whose embedding is read; None for the features.
     """
 
     log_share: Tensor
 
-    def __init__(
-        self, reduction: Reduction, densities: Densities, size: Tensor, network: ClassNetwork | None = None
-    ) -> None:
+    def __init__(self, densities: Densities, size: Tensor) -> None:
         super().__init__()
-        self.reduction, self.densities, self.network = reduction, densities, network
+        self.densities = densities
         self.register_buffer("log_share", (size + 1).log().log_softmax(dim=0).to(densities.mean))
+
+    def forward(self, arrays: Arrays) -> Tensor:
+        """Log-probabilities (B, K) of ``{"features": (B, D)}``."""
+        density: Tensor = self.densities(arrays["features"])
+        return (self.log_share + density).log_softmax(dim=1)
+
+
+class ReducedClasses(ClassModel):
+    """Classes in few dimensions of what a network makes of rows, or of the features themselves.
+
+    Args:
+        reduction: to few dimensions.
+        classes: log-probabilities (B, K) of ``{"features": (B, D)}``, reduced rows.
+        network: whose embedding is reduced; None for the features.
+    """
+
+    def __init__(self, reduction: Reduction, classes: torch.nn.Module, network: ClassNetwork | None = None) -> None:
+        super().__init__()
+        self.reduction, self.classes, self.network = reduction, classes, network
 
     def embed(self, arrays: Arrays) -> Tensor:
         features = arrays["features"] if self.network is None else self.network.embed(arrays)
@@ -110,4 +124,5 @@ class GaussianClasses(ClassModel):
         return reduced
 
     def forward(self, arrays: Arrays) -> Tensor:
-        return (self.log_share + self.densities(self.embed(arrays))).log_softmax(dim=1)
+        found: Tensor = self.classes({"features": self.embed(arrays)})
+        return found

@@ -49,6 +49,9 @@ METHODS: dict[str, Method] = {
         "spectral_clustering", "SpectralClustering", "parts of a graph of neighbours; any shape, told rows stay"
     ),
     "hdbscan": Method("hdbscan", "HDBSCAN", "dense places that stay apart; finds the number and says what is noise"),
+    "gpc": Method(
+        "gpc", "GPC", "Gaussians that split and merge; finds the number; any labels, best with some known classes"
+    ),
     "self-distillation": Method(
         "self_distillation",
         "SelfDistillation",

@@ -37,6 +37,10 @@ class Moments:
     def __getitem__(self, chosen: Tensor) -> Moments:
         return Moments(self.size[chosen], self.mean[chosen], self.scatter[chosen])
 
+    def scaled(self, share: Tensor) -> Moments:
+        """Of rows that each count for a share (...)."""
+        return Moments(self.size * share, self.mean, self.scatter * share[..., None, None])
+
     def with_others(self, other: Moments) -> Moments:
         """Of the unions of sets, one by one."""
         size = self.size + other.size
@@ -85,14 +89,16 @@ class NormalInverseWishart:
         r"""Log density (...) of sets of rows, with mean and covariance integrated out.
 
         .. math:: \log h(X) = -\tfrac{ND}{2} \log \pi + \log \tfrac{\Gamma_D(\nu' / 2)}{\Gamma_D(\nu / 2)}
-                  + \tfrac{\nu}{2} \log |\Psi| - \tfrac{\nu'}{2} \log |\Psi'| + \tfrac{D}{2} \log \tfrac{\kappa}{\kappa'}
+                  + \tfrac{\nu}{2} \log |\Psi| - \tfrac{\nu'}{2} \log |\Psi'|
+                  + \tfrac{D}{2} \log \tfrac{\kappa}{\kappa'}
         """
         d = self.mean.shape[-1]
         later = self.after(seen)
         gammas = torch.special.multigammaln(later.nu / 2, d) - torch.special.multigammaln(self.nu / 2, d)
         dets = self.nu * torch.linalg.slogdet(self.psi)[1] - later.nu * torch.linalg.slogdet(later.psi)[1]
         occam = d * (self.kappa / later.kappa).log()
-        return -seen.size * d / 2 * math.log(math.pi) + gammas + (dets + occam) / 2
+        found: Tensor = -seen.size * d / 2 * math.log(math.pi) + gammas + (dets + occam) / 2
+        return found
 
     def mode(self) -> tuple[Tensor, Tensor]:
         r"""The most probable mean (..., D) and covariance (..., D, D): m and :math:`\Psi / (\nu + D + 2)`."""

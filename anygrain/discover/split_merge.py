@@ -11,9 +11,11 @@ from anygrain.discover.evidence import Evidence
 from anygrain.discover.gaussian_classes import Densities
 from anygrain.discover.normal_inverse_wishart import Moments, NormalInverseWishart
 from anygrain.discover.semi_supervised_k_means import squared_distances
+from anygrain.labels import Labels
 
 HALVING = 15  # steps of 2-means inside every cluster
 FEW = 5  # a part of at most so many rows is no class
+FAR = 1e6  # where the mean of an empty cluster is put
 AT_ONCE = 65536  # rows whose distances are held together
 
 
@@ -63,9 +65,11 @@ class SplitMerge:
         nearest: whether a row goes to the nearest mean, as published, and not to the most probable class.
         chance: with which a split or merge that is no gain is done all the same; 0 for never.
         log_concentration: log a.
+        share: of a row that every row counts for. Classes are no Gaussians, and with enough rows any of them would be
+            split; so the model need only be as good as fewer rows can tell.
 
     Source: Zhao, Wen and Han, Learning Semi-supervised Gaussian Mixture Models for Generalized Category Discovery,
-    2023; Ronen, Finder and Freifeld, DeepDPM, 2022.
+    2023; Ronen, Finder and Freifeld, DeepDPM, 2022; Miller and Dunson, Robust Bayesian inference via coarsening, 2019.
     """
 
     x: Tensor
@@ -77,42 +81,64 @@ class SplitMerge:
     nearest: bool = False
     chance: float = 0.0
     log_concentration: float = 0.0
+    share: float = 1.0
+
+    def log_cluster(self, moments: Moments) -> Tensor:
+        r"""What clusters (...) add to L: :math:`\log a + \log \Gamma(N) + \log h(X)`, and 0 for an empty one."""
+        seen = moments.scaled(torch.full_like(moments.size, self.share))
+        each = self.log_concentration + torch.lgamma(seen.size.clamp(min=1)) + self.prior.log_marginal(seen)
+        return torch.where(moments.size > 0, each, 0.0)
 
     def score(self, clusters: Clusters) -> float:
         """L, up to a constant."""
-        moments = clusters.moments[clusters.moments.size > 0]
-        each = self.log_concentration + torch.lgamma(moments.size) + self.prior.log_marginal(moments)
-        return float(each.sum())
+        return float(self.log_cluster(clusters.moments).sum())
 
     def settled(self, node: Tensor, label: Tensor, steps: int) -> Clusters:
         """Rows in their most probable clusters, after so many steps or when none moves; empty new clusters go."""
         moments = Moments.of(self.x, label, len(node))
         labels = self.evidence.over(node)
         for _ in range(steps):
-            said = self._said(moments)
-            new = said if labels is None else labels.posterior(said.double().cpu().log_softmax(dim=1)).to(said.device)
-            found = new.argmax(dim=1)
+            found = self._best(labels, self._said(moments))
             if torch.equal(found, label):
                 break
             label = found
             moments = Moments.of(self.x, label, len(node))
         return self._without_empty(Clusters(node, label, moments))
 
+    def nearest_to(self, node: Tensor, centre: Tensor) -> Tensor:
+        """The nearest (N,) of K centres (K, D) that what is said allows."""
+        near = torch.cat([squared_distances(part, centre) for part in self.x.split(AT_ONCE)])
+        spread = near.amin(dim=1).mean().clamp(min=1e-12) / self.x.shape[1]
+        return self._best(self.evidence.over(node), -near / (2 * spread))
+
+    def spread(self, moments: Moments) -> Tensor:
+        """Mean squared distance of rows to the mean of their cluster, per dimension."""
+        total = moments.scatter.diagonal(dim1=1, dim2=2).sum() / moments.size.sum() / self.x.shape[1]
+        return total.clamp(min=1e-12).to(self.x)
+
+    def _best(self, labels: Labels | None, said: Tensor) -> Tensor:
+        if labels is None:
+            return said.argmax(dim=1)
+        posterior = labels.posterior(said.double().cpu().log_softmax(dim=1))
+        return posterior.argmax(dim=1).to(self.x.device)
+
     def _said(self, moments: Moments) -> Tensor:
         if self.nearest:
             mean = moments.mean.to(self.x)
-            mean = torch.where((moments.size > 0)[:, None], mean, torch.full_like(mean, 1e6))
-            spread = (moments.scatter.diagonal(dim1=1, dim2=2).sum() / moments.size.sum() / self.x.shape[1]).to(self.x)
+            mean = torch.where((moments.size > 0)[:, None], mean, torch.full_like(mean, FAR))
             near = torch.cat([squared_distances(part, mean) for part in self.x.split(AT_ONCE)])
-            return -near / (2 * spread.clamp(min=1e-12))
-        return (moments.size + 1).log().to(self.x) + Densities(self.prior, moments, self.x.dtype)(self.x)
+            return -near / (2 * self.spread(moments))
+        density: Tensor = Densities(self.prior, moments, self.x.dtype)(self.x)
+        return (moments.size + 1).log().to(self.x) + density
 
     def _without_empty(self, clusters: Clusters) -> Clusters:
         known = self.evidence.n_known
         kept = (clusters.moments.size > 0).cpu() | (torch.arange(clusters.number) < known)
         place = kept.cumsum(0) - 1
         return Clusters(
-            clusters.node[kept], place.to(clusters.label.device)[clusters.label], clusters.moments[kept.to(self.x.device)]
+            clusters.node[kept],
+            place.to(clusters.label.device)[clusters.label],
+            clusters.moments[kept.to(self.x.device)],
         )
 
     def halves(self, clusters: Clusters) -> Tensor:
@@ -143,16 +169,7 @@ class SplitMerge:
 
     def log_split(self, whole: Moments, first: Moments, second: Moments) -> Tensor:
         """log H_s of clusters and their parts; minus that is log H_m of merging the parts."""
-        log_h = self.prior.log_marginal
-        sizes = torch.lgamma(first.size.clamp(min=1)) + torch.lgamma(second.size.clamp(min=1))
-        return (
-            self.log_concentration
-            + sizes
-            - torch.lgamma(whole.size.clamp(min=1))
-            + log_h(first)
-            + log_h(second)
-            - log_h(whole)
-        )
+        return self.log_cluster(first) + self.log_cluster(second) - self.log_cluster(whole)
 
     def moved(self, clusters: Clusters, generator: torch.Generator) -> tuple[Clusters, int]:
         """One round of splits and merges, best first, each cluster in one at most; and how many there were."""
@@ -290,8 +307,10 @@ class Wanted:
 
     def __init__(self, clusters: Clusters, bounds: tuple[int, int], per_node: Tensor | None) -> None:
         self.number, self.bounds = clusters.number, bounds
-        self.per_node = None if per_node is None else per_node.tolist()
-        self.there = torch.bincount(clusters.node, minlength=0 if per_node is None else len(per_node)).tolist()
+        self.per_node: list[int] | None = None if per_node is None else per_node.tolist()
+        self.there: list[int] = torch.bincount(
+            clusters.node, minlength=0 if per_node is None else len(per_node)
+        ).tolist()
 
     def allows(self, move: Move) -> bool:
         """Whether the number is not further from what it should be after the move."""
