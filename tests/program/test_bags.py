@@ -49,8 +49,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     everything = np.concatenate(tiles)
     write_table({"slide": names, "y": [["clean", "ill"][m % 2] for m in range(M)]}, here / "slides.csv")
     columns = {f"f{j}": everything[:, j] for j in range(3)}
+    places = np.concatenate([np.arange(len(x)) for x in tiles])
+    columns |= {"left": places % 3, "top": places // 3}
     write_table({"tile": [f"t{i}" for i in range(len(of))], "slide": of, **columns}, here / "tiles.csv")
-    write_table({"slide": names, "has": [m % 2 for m in range(M)]}, here / "answers.csv")
+    cells, sizes = [2 * (m % 2) for m in range(M)], [len(x) for x in tiles]
+    rest = [size - many for size, many in zip(sizes, cells, strict=True)]
+    answers = {"slide": names, "has": [m % 2 for m in range(M)], "cells": cells, "rest": rest}
+    write_table(answers, here / "answers.csv")
     lists = {"slide": names, "y": [["clean", "ill"][m % 2] for m in range(M)], "features": [x.tolist() for x in tiles]}
     parquet.write_table(pa.table(lists), here / "slides.parquet")
     (here / "rows.toml").write_text(ROWS)
@@ -154,16 +159,73 @@ def test_a_network_of_bags_in_lists(folder, tmp_path):
 
 def test_sets_of_rows(folder, tmp_path):
     out, predicted = tmp_path / "r", tmp_path / "p.csv"
-    assert run(["fit", "instances.toml", "--out", str(out)]) == 0
+    assert run(["fit", "instances.toml", "--out", str(out), "--set", 'data.coords=["left", "top"]']) == 0
     shown = json.loads((out / "metrics.json").read_text())["bags"]
     assert shown["unit"] == "instance"
     assert shown["questions"][0]["accuracy"] > 0.9
     assert "t" in shown["entries"][0]["strongest"][0]["instance"]
+    assert shown["entries"][0]["coords"][4] == [1, 1]
+    assert "is not measured" in shown["note"]
+    assert (shown["warning"] is None) == shown["questions"][0]["trusted"]
     assert run(["predict", str(out), "tiles.csv", "--unit", "set", "--out", str(predicted)]) == 0
     rows = table(predicted)
     assert len(rows) == M
     assert np.mean([(float(r["AnyOf_present"]) > 0.5) == (int(r["slide"][1:]) % 2 == 1) for r in rows]) > 0.9
     assert sum(int(r["rows"]) for r in rows) == len(table(folder / "tiles.csv"))
+
+
+def counted_bags(folder: Path) -> list[str]:
+    """Settings that make the labels counts."""
+    counts = INSTANCES.replace('"AnyOf"', '"Counts"').replace('column = "has"\ntarget = "cell"', "")
+    (folder / "counts.toml").write_text(counts + 'columns = ["rest", "cells"]\nclasses = ["rest", "cell"]\n')
+    return ["fit", "counts.toml"]
+
+
+def test_counts_of_rows(folder, tmp_path, capsys):
+    out = tmp_path / "r"
+    assert run([*counted_bags(folder), "--out", str(out)]) == 0
+    assert "off by" in capsys.readouterr().out
+    shown = json.loads((out / "metrics.json").read_text())["bags"]
+    asked = shown["questions"][0]
+    expected, given, half = np.array(asked["points"]).T
+    assert len(given) == 2 * M  # a point per class and bag
+    assert given.sum() == len(table(folder / "tiles.csv"))
+    assert asked["error"] == pytest.approx(np.abs(expected - given).mean(), rel=1e-3)
+    assert asked["error"] < 0.5 * asked["error_of_means"]
+    assert asked["inside"] == pytest.approx((np.abs(expected - given) <= half).mean(), abs=0.02)
+    assert {bag["of"] for bag in shown["entries"]} == {"cell"}  # the class that few instances are of
+    assert "Do instances add up to what bags hold?" in (out / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["data.coords=['left']"], "data.coords names 1 column. Expected two"),
+        (["data.coords=['left', 'high']"], 'tiles.csv has no column "high"'),
+        (["data.coords=['left', 'tile']"], 'values of "tile" are not numbers'),
+        (["data.coords=['left', 'top']", "data.bag=''"], "data.coords needs data.bag"),
+    ],
+)
+def test_bad_places_are_one_line(settings, message, capsys, tmp_path):
+    sets = [part for s in settings for part in ("--set", s)]
+    assert run(["fit", "instances.toml", "--out", str(tmp_path / "r"), *sets]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_what_labels_of_bags_leave_out_is_said_before_work_starts(folder, tmp_path, capsys):
+    (tmp_path / "tiles.csv").write_bytes((folder / "tiles.csv").read_bytes())
+    (tmp_path / "c.toml").write_text(INSTANCES)
+    names = [f"s{m}" for m in range(M)]
+    write_table({"slide": names, "has": [int(m == 3) for m in range(M)]}, tmp_path / "answers.csv")
+    assert run(["check", str(tmp_path / "c.toml")]) == 0
+    assert 'only 1 bag is answered by "present", fewer than' in capsys.readouterr().out
+    write_table({"slide": names, "value": [1] * (M - 1) + [99]}, tmp_path / "answers.csv")
+    values = INSTANCES.replace('"AnyOf"', '"Aggregate"').replace('column = "has"\ntarget = "cell"', 'column = "value"')
+    (tmp_path / "c.toml").write_text(values + "values = { rest = 0, cell = 1 }\n")
+    assert run(["fit", str(tmp_path / "c.toml"), "--out", str(tmp_path / "r")]) == 2
+    assert f'answers.csv, bag "s{M - 1}": the sum 99 lies outside' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
