@@ -2,40 +2,170 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
+import numpy as np
 import torch
 from torch import Tensor
 
+from anygrain.discover.components import components
+from anygrain.discover.eigenvectors import leading
+from anygrain.discover.evidence import Evidence
+from anygrain.discover.k_means import k_means, plus_plus
 from anygrain.discover.task import Task
+from anygrain.learn.graph import neighbour_graph
 
-STARTS = 5  # over which the interval is taken
-SMALL = 0.5  # share of the mean size below which a cluster is dropped
+ROWS = 4000  # of which the number is read
+SEEN = 1500  # of which the silhouette is taken
+COMPONENTS = 64
+NEIGHBOURS = 10
+GRID = 13  # numbers that are tried
+STEPS = 20
+STARTS = 2
+TOP = 0.1  # of the height of a curve that counts as its top
+TOLD = 3  # known classes with two told rows from which on they are asked
+
+
+@dataclass(frozen=True)
+class NumberFound:
+    """A number of classes below one coarse class, and what the indices said: their names and values."""
+
+    number: int
+    said: dict[str, float]
+
+    @property
+    def low(self) -> float:
+        return min(self.said.values(), default=float(self.number))
+
+    @property
+    def high(self) -> float:
+        return max(self.said.values(), default=float(self.number))
 
 
 def class_number(task: Task) -> tuple[Tensor, tuple[int, int]]:
-    """The number of classes under every node (C,), the known ones included, and an interval for the total.
+    r"""The number of classes under every node (C,), the known ones included, and an interval for the total.
 
-    Twice as many clusters as the largest plausible number of classes are looked for, and those with less than half of
-    the mean size are not counted: the others are classes that would be found again.
+    Below every node k-means is run with some numbers of clusters M, and three readers say where the best is:
 
-    Source: Zhang et al., Discovering New Intents with Deep Aligned Clustering, 2021.
+    - the silhouette of the clusters, which is mostly too high a number;
+    - the largest gap of the eigenvalues of the graph of neighbours between half of that number and that number, which
+      is mostly too low;
+    - where three known classes or more have told rows, the M whose clusters agree most with them (adjusted Rand index).
+
+    The number is their geometric mean; the interval is from the lowest to the highest. A coarse class without more
+    structure than one Gaussian of its covariance is left whole. Where the total is given, or has bounds, the numbers of
+    the coarse classes are brought to it in proportion.
+
+    Source: Rousseeuw, Silhouettes, 1987; von Luxburg, A tutorial on spectral clustering, 2007; the told classes as in
+    Vaze et al., Generalized Category Discovery, 2022; the Gaussian as in Tibshirani et al., the gap statistic, 2001.
     """
-    from sklearn.cluster import KMeans
+    parts = task.split_by_node(ROWS)
+    found = [below(part, whole=len(parts) > 1) for part in parts]
+    taken = torch.bincount(task.evidence.node_of_known, minlength=len(parts))
+    floor = taken.clamp(min=1)
+    held = torch.bincount(task.evidence.sure_node().clamp(min=0), minlength=len(parts)).maximum(floor)
+    wished = torch.tensor([one.number for one in found]).maximum(floor)
+    total = min(max(int(wished.sum()), task.least), task.most)
+    per_node = shared_out(wished, floor, held, total)
+    low = max(task.least, min(total, math.floor(sum(one.low for one in found))))
+    high = min(task.most, max(total, math.ceil(sum(one.high for one in found))))
+    return per_node, (low, high)
 
-    taken = torch.bincount(task.evidence.node_of_known, minlength=task.evidence.n_nodes)
-    where = task.evidence.sure_node()
-    totals, counts = [], []
-    for start in range(STARTS):
-        count = taken.clone()
-        for c in range(len(taken)):
-            rows = (where == c).nonzero().flatten()
-            most = min(task.most - int(taken.sum() - taken[c]), len(rows))
-            if most < 2:
-                count[c] = max(int(taken[c]), 1)
-                continue
-            model = KMeans(most, n_init=1, random_state=task.seed + start).fit(task.features[rows].cpu().numpy())
-            size = torch.bincount(torch.from_numpy(model.labels_).long(), minlength=most)
-            count[c] = max(int((size >= SMALL * len(rows) / most).sum()), int(taken[c]), 1)
-        counts.append(count)
-        totals.append(int(count.sum()))
-    middle = sorted(range(STARTS), key=totals.__getitem__)[STARTS // 2]
-    return counts[middle], (min(totals), max(totals))
+
+def below(task: Task, whole: bool) -> NumberFound:
+    """The number of classes of a task with one coarse class, from `task.least` to `task.most`.
+
+    Args:
+        whole: whether it may be one class.
+    """
+    least, most = max(task.least, 1), min(task.most, task.n_rows)
+    if most <= max(least, 1) or task.n_rows < 4 or bool((task.features == task.features[0]).all()):
+        return NumberFound(max(least, 1), {})
+    mean, basis = components(task.features, COMPONENTS, task.seed)
+    z = (task.features - mean) @ basis
+    generator = torch.Generator().manual_seed(task.seed)
+    tried = sorted({round(v) for v in np.geomspace(max(least, 2), max(most, 2), GRID)})
+    if len(tried) == 1:
+        return NumberFound(tried[0], {})
+    labels = [clusters(z, number, generator) for number in tried]
+    apart = np.array([silhouette(z, label) for label in labels])
+    if whole and least == 1:
+        noise = torch.randn(z.shape, generator=generator).to(z) * z.std(dim=0)
+        if (apart[:4] <= [silhouette(noise, clusters(noise, number, generator)) for number in tried[:4]]).all():
+            return NumberFound(1, {"one Gaussian": 1.0})
+    said = {"silhouette": top(tried, apart)}
+    low, high = max(least, math.floor(said["silhouette"] / 2)), min(most, math.ceil(said["silhouette"]))
+    said["eigengap"] = float(eigengap(z, low, high, task.seed))
+    agreed = agreement(task.evidence, labels)
+    if agreed is not None:
+        said["told rows"] = top(tried, agreed)
+    number = round(math.exp(sum(math.log(value) for value in said.values()) / len(said)))
+    return NumberFound(min(max(number, least), most), said)
+
+
+def clusters(z: Tensor, number: int, generator: torch.Generator) -> Tensor:
+    """Cluster (N,) of every row of the best of two runs of k-means."""
+    best, least = None, torch.inf
+    for _ in range(STARTS):
+        centre, label = k_means(z, plus_plus(z, z[:0], number, generator), None, STEPS)
+        spread = float((z - centre[label]).square().sum())
+        if spread < least:
+            best, least = label, spread
+    assert best is not None
+    return best
+
+
+def silhouette(z: Tensor, label: Tensor) -> float:
+    """Mean silhouette of the first rows, 1,500 at most; -1 where all are in one cluster or each in its own."""
+    from sklearn.metrics import silhouette_score
+
+    some = label[:SEEN].cpu().numpy()
+    if not 2 <= len(np.unique(some)) < len(some):
+        return -1.0
+    return float(silhouette_score(z[:SEEN].cpu().numpy(), some))
+
+
+def top(numbers: list[int], curve: np.ndarray) -> float:
+    """Where a curve over numbers is highest: the geometric mean of those within a tenth of its height of the top."""
+    height = curve.max() - curve.min()
+    near = curve >= curve.max() - TOP * height
+    return float(np.exp(np.log(np.array(numbers))[near].mean()))
+
+
+def eigengap(z: Tensor, low: int, high: int, seed: int) -> int:
+    """The number k from low to high with the largest gap between the k-th and next eigenvalue of the graph."""
+    if high <= low:
+        return low
+    values = leading(neighbour_graph(z, NEIGHBOURS).spread, min(high + 1, len(z)), seed)[0].numpy()
+    gap = values[low - 1 : high] - np.append(values, values[-1])[low : high + 1]
+    return low + int(gap.argmax())
+
+
+def agreement(evidence: Evidence, labels: list[Tensor]) -> np.ndarray | None:
+    """Adjusted Rand index of each clustering with the told rows; None where too few known classes have two."""
+    from sklearn.metrics import adjusted_rand_score
+
+    told = evidence.sure_known().numpy()
+    rows = np.flatnonzero(told >= 0)
+    if (np.bincount(told[rows], minlength=1) >= 2).sum() < TOLD:
+        return None
+    return np.array([adjusted_rand_score(told[rows], label.cpu().numpy()[rows]) for label in labels])
+
+
+def shared_out(wished: Tensor, floor: Tensor, held: Tensor, total: int) -> Tensor:
+    """Whole numbers (C,) that sum to a total, in proportion to those wished, between floor and the rows held.
+
+    The total is met where the bounds allow it.
+    """
+    low, high = 0.0, float(total) / float(wished.sum()) * 2 + float(total)
+    for _ in range(60):  # the factor at which the bounded numbers sum to the total
+        factor = (low + high) / 2
+        share = (wished.double() * factor).clamp(min=floor.double(), max=held.double())
+        low, high = (factor, high) if float(share.sum()) < total else (low, factor)
+    share = (wished.double() * high).clamp(min=floor.double(), max=held.double())
+    found = share.floor().long().maximum(floor)
+    left = max(0, min(total, int(held.sum())) - int(found.sum()))
+    rest = torch.where(found < held, share - found, -torch.inf)
+    found[rest.argsort(descending=True, stable=True)[:left]] += 1
+    return found

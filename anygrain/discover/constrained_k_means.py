@@ -10,7 +10,9 @@ from torch import Tensor
 from anygrain.discover.discoverer import Callback, Discoverer
 from anygrain.discover.evidence import Evidence
 from anygrain.discover.found import Found
-from anygrain.discover.semi_supervised_k_means import AT_ONCE, Centres, squared_distances, starting_centres
+from anygrain.discover.k_means import AT_ONCE, squared_distances, starting_centres
+from anygrain.discover.linked import blocks, parted
+from anygrain.discover.semi_supervised_k_means import Centres
 from anygrain.discover.task import Task
 from anygrain.encoders.encoder import Encoder
 
@@ -88,14 +90,9 @@ class Blocks:
     """
 
     def __init__(self, x: Tensor, evidence: Evidence, node: Tensor) -> None:
-        from scipy.sparse import coo_matrix
-        from scipy.sparse.csgraph import connected_components
-
-        device = x.device
-        must = evidence.pairs[evidence.same == 1].numpy()
-        links = coo_matrix((torch.ones(len(must)).numpy(), (must[:, 0], must[:, 1])), shape=(len(x),) * 2)
-        number, block = connected_components(links, directed=False)
-        self.of_row = torch.from_numpy(block).long().to(device)
+        of_row, apart = blocks(evidence)
+        self.of_row, self.apart = of_row.to(x.device), apart.to(x.device)
+        number = int(of_row.max()) + 1
         self.weight = torch.bincount(self.of_row, minlength=number).to(x.dtype)
         self.mean = x.new_zeros(number, x.shape[1]).index_add(0, self.of_row, x) / self.weight[:, None]
         self.inside = float((x - self.mean[self.of_row]).square().sum(dtype=torch.float64))
@@ -103,8 +100,6 @@ class Blocks:
         self.said: Tensor | None = None
         if table is not None:
             self.said = x.new_zeros(number, len(node)).index_add(0, self.of_row, table.to(x))
-        i, j = self.of_row[evidence.pairs[evidence.same == 0].to(device)].T
-        self.apart = torch.cat([torch.stack([i, j]), torch.stack([j, i])], dim=1).unique(dim=1)
 
     def settle(self, centre: Tensor) -> tuple[float, Tensor, Tensor]:
         """Spread of all rows, class (B,) of every block, and centres (K, D), once no block moves any more."""
@@ -114,7 +109,7 @@ class Blocks:
             scale = 2 * (cost.amin(dim=1).sum() + self.inside) / (self.weight.sum() * centre.shape[1])
             if self.said is not None:
                 cost = cost / scale.clamp(min=1e-12) - self.said
-            before, label = label, self.parted(cost)
+            before, label = label, parted(cost, self.apart)
             if before is not None and torch.equal(before, label):
                 break
             size = centre.new_zeros(len(centre)).index_add(0, label, self.weight)
@@ -123,36 +118,3 @@ class Blocks:
         assert label is not None
         near = (self.mean - centre[label]).square().sum(dim=1) * self.weight
         return float(near.sum(dtype=torch.float64)) + self.inside, label, centre
-
-    def parted(self, cost: Tensor) -> Tensor:
-        """The cheapest class (B,) of every block by a cost (B, K), so that blocks that cannot be together are apart.
-
-        Block by block those move that lose least, and all at once that are not joined to each other.
-        """
-        label = cost.argmin(dim=1)
-        one, other = self.apart
-        if not len(one):
-            return label
-        two = cost.topk(min(2, cost.shape[1]), dim=1, largest=False).values
-        loss = (two[:, -1] - two[:, 0]).double()
-        rank = torch.empty_like(label)
-        rank[loss.argsort(descending=True, stable=True)] = torch.arange(len(label), device=label.device)
-        stuck = torch.zeros(len(label), dtype=torch.bool, device=label.device)
-        for _ in range(len(label)):  # rounds: each ends at least one clash or finds one that has no way out
-            clash = torch.zeros_like(stuck)
-            clash[one[label[one] == label[other]]] = True
-            clash &= ~stuck
-            if not bool(clash.any()):
-                break
-            ahead = torch.full_like(rank, -1).scatter_reduce(0, one, torch.where(clash, rank, -1)[other], "amax")
-            moving = (clash & (rank > ahead)).nonzero().flatten()
-            place = torch.full_like(label, -1)
-            place[moving] = torch.arange(len(moving), device=label.device)
-            edge = place[one] >= 0
-            left = cost[moving].clone()
-            left[place[one[edge]], label[other[edge]]] = torch.inf
-            best = left.min(dim=1)
-            free = torch.isfinite(best.values)
-            label[moving[free]] = best.indices[free]
-            stuck[moving[~free]] = True
-        return label

@@ -17,6 +17,7 @@ from anygrain.discover.class_number import class_number
 from anygrain.discover.evidence import belief, in_parts
 from anygrain.discover.exemplars import exemplars, nearest_known
 from anygrain.discover.found import Found
+from anygrain.discover.linked import linked_choice
 from anygrain.discover.placed import class_names, taxonomy_of
 from anygrain.discover.stability import stability
 from anygrain.discover.task import Number, Task, fixed_features, read_task
@@ -46,7 +47,7 @@ class Discoverer(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             0 for not at all.
 
     Attributes:
-        labels_: (N,) class of every row, 0..K-1.
+        labels_: (N,) class of every row, 0..K-1: the most probable, so that pairs hold.
         log_probs_: (N, K) log-probabilities of the classes, given what is said of the rows.
         n_classes_: K; `n_classes_interval_`: lowest and highest plausible K, equal where K was given.
         class_names_: (K,); a new class is called "new 1", or "department / 1" under a coarse class.
@@ -124,8 +125,8 @@ class Discoverer(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         labels = task.evidence.over(found.node)
         parts = [belief(told, said[rows])[1] for rows, told in in_parts(labels, task.n_rows)]
         posterior = torch.cat(parts)
+        self.labels_ = linked_choice(posterior, task.evidence).numpy()
         self.log_probs_ = posterior.clamp(min=1e-12).log_().log_softmax(dim=1).numpy()
-        self.labels_ = posterior.argmax(dim=1).numpy()
         self.taxonomy_ = taxonomy_of(task, found.node, self.class_names_)
         embedded = in_batches(self.model_.embed, task.rows, AT_ONCE, self.model_)
         self.exemplars_ = exemplars(embedded, torch.from_numpy(self.labels_), k)

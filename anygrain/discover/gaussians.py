@@ -12,7 +12,7 @@ from anygrain.discover.components import components
 from anygrain.discover.discoverer import Callback
 from anygrain.discover.evidence import Evidence, belief, in_parts
 from anygrain.discover.found import ClassModel
-from anygrain.discover.semi_supervised_k_means import k_means, starting_centres
+from anygrain.discover.k_means import k_means, starting_centres
 from anygrain.discover.task import Task
 from anygrain.encoders.trainable import Arrays
 

@@ -5,20 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from anygrain.discover.eigenvectors import leading
+from anygrain.discover.k_means import k_means, settle, starting_centres
 from anygrain.discover.partitioned import Partitioned
-from anygrain.discover.semi_supervised_k_means import k_means, settle, starting_centres
 from anygrain.discover.task import Task
 from anygrain.encoders.encoder import Encoder
 from anygrain.learn.graph import neighbour_graph
 
 NEIGHBOURS = 10
 STARTS = 4
-SMALL = 500  # rows up to which all eigenvectors are computed
-TOLERANCE = 1e-3
 
 
 class SpectralClustering(Partitioned):
@@ -72,21 +70,3 @@ class SpectralClustering(Partitioned):
                 best, least = k_means(z, centre, labels, 1)[1], spread
         assert best is not None
         return best, {"eigenvalues": values.numpy()}
-
-
-def leading(matrix: Tensor, number: int, seed: int) -> tuple[Tensor, Tensor]:
-    """The largest eigenvalues (k,), largest first, and eigenvectors (N, k) of a sparse symmetric matrix."""
-    n = matrix.shape[0]
-    if n <= SMALL or number >= n - 1:
-        values, vectors = torch.linalg.eigh(matrix.to_dense().double())
-        return values.flip(0)[:number].cpu(), vectors.flip(1)[:, :number].float()
-    from scipy.sparse import csr_matrix
-    from scipy.sparse.linalg import eigsh
-
-    held = matrix.cpu()
-    parts = (held.values().double().numpy(), held.col_indices().numpy(), held.crow_indices().numpy())
-    start = np.random.default_rng(seed).random(n)
-    values, vectors = eigsh(csr_matrix(parts, (n, n)), k=number, which="LA", v0=start, tol=TOLERANCE)
-    order = np.argsort(-values, kind="stable")
-    found = torch.from_numpy(vectors[:, order].astype(np.float32))
-    return torch.from_numpy(values[order]), found.to(matrix.device)

@@ -18,6 +18,8 @@ from anygrain.labels import LabelError
 from anygrain.learn.loop import FeatureRows
 from anygrain.learn.reading import n_rows_of
 
+MOST = 400  # classes that are looked for where nothing is said of their number
+
 #: how many classes: a total, the lowest and highest total, the number in every coarse class, or nothing
 Number = int | tuple[int, int] | Mapping[Any, int] | None
 
@@ -178,7 +180,8 @@ def read_number(n_classes: Number, evidence: Evidence, n_rows: int) -> tuple[int
         total = int(per_node.sum())
         return total, total, per_node
     if n_classes is None:
-        least, most = max(floor, 2), max(floor, 2, min(n_rows // 2, max(3 * floor, floor + 30)))
+        least = max(floor, 2)
+        most = max(least, min(n_rows // 2, max(3 * floor, 30, min(n_rows // 10, MOST))))
     elif isinstance(n_classes, int | np.integer):
         least = most = int(n_classes)
     else:
