@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Unit = Literal["instance", "set"]
 FEWEST = 2  # bags of an answer that calibration needs
 #: expected members of the target class in a bag that holds one, from which on `AnyOf` does not tell how many there are
-MANY = 2.0
+MANY = 2.7
 
 
 @dataclass(frozen=True)
