@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 SPREAD = 1.0  # standard deviation that the logarithm of the first slope, and offsets, have before anything is seen
-SHARE = 0.2  # mean of further slopes before anything is seen
+SHARE = 0.3  # mean of further slopes before anything is seen
 FURTHEST = 12.0  # log-probabilities are read down to minus this at most
 
 
