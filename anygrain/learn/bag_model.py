@@ -29,6 +29,7 @@ from anygrain.learn.few_bags import FewBagsWarning, warn_of_few_bags
 from anygrain.learn.presence import made_by_one, some_of_each
 from anygrain.learn.recipe import Callback, RecipeState
 from anygrain.learn.slope_offset import SlopeOffset, fit_slope_offset
+from anygrain.learn.trees import Trees
 
 if TYPE_CHECKING:
     from anygrain.learn.learner import Learner
@@ -83,6 +84,7 @@ def fit(
         parts[head] = _quietly(_part(learner, head), _columns(table, head), given)
         say(head, held_out_evidence=parts[head].log_evidence_heldout_)
     labels = parts[HEADS[0]].labels_
+    _more_trees(parts[HEADS[0]], table)
     said = {name: torch.from_numpy(part.held_out_log_probs_) for name, part in parts.items()}
     if with_instances:
         present = _known(labels.posterior(said[HEADS[0]]))
@@ -105,6 +107,18 @@ def fit(
     say("pool")
     learner.history_ = history
     return labels
+
+
+def _more_trees(part: Learner, table: np.ndarray) -> None:
+    """Twice as many trees for new bags as for those held out: where classes hardly differ, chance moves few trees."""
+    head, labels = part.head_, part.labels_
+    assert isinstance(head, Trees)
+    more = Trees(head.feature_dim, head.n_classes).to(head.device)
+    more.seed = head.seed + 1
+    features = torch.from_numpy(part.transform(table)).to(head.device)[labels.rows.to(head.device)]
+    weight = None if labels.weight is None else labels.instance_weight().to(features)
+    more.learn(features, torch.from_numpy(part.posterior_).to(features), weight)
+    head.join(more)
 
 
 def _quietly(part: Learner, X: Any, labels: Labels) -> Learner:

@@ -95,6 +95,14 @@ class Trees(Head):
         self.root = torch.from_numpy(first).int().to(device)
         self.share = torch.from_numpy(shares).to(device)
 
+    def join(self, other: Trees) -> None:
+        """Take in the trees of another head of the same features and classes."""
+        first = len(self.feature)
+        self.below = torch.cat([self.below, other.below + first])
+        self.root = torch.cat([self.root, other.root + first])
+        for name in ("feature", "threshold", "share"):
+            setattr(self, name, torch.cat([getattr(self, name), getattr(other, name)]))
+
     def mean_shares(self, features: Tensor) -> Tensor:
         """Mean over the trees of the class shares in the leaf of every row, (B, K)."""
         found = [self._walk(part) for part in features.float().split(max(ROWS // len(self.root), 1))]

@@ -54,6 +54,19 @@ def test_logits_are_finite_where_all_trees_agree():
     assert float(chances.max()) == pytest.approx((20 + 1 / 3) / 21, rel=1e-5)
 
 
+def test_joined_trees_are_averaged():
+    features, classes = data()
+    heads = [Few(4, 3) for _ in range(3)]
+    for seed, head in enumerate(heads):
+        head.seed = seed
+        head.learn(features, torch.nn.functional.one_hot(classes, 3).float())
+    new, _ = data(1)
+    expected = torch.stack([head.mean_shares(new) for head in heads]).mean(dim=0)
+    heads[0].join(heads[1])
+    heads[0].join(heads[2])
+    torch.testing.assert_close(heads[0].mean_shares(new), expected)
+
+
 def test_a_class_that_does_not_occur():
     features, classes = data(k=2)
     head = Few(4, 3)
