@@ -79,7 +79,8 @@ class Evidence:
             labels: `Labels` of instances, pairs, or several joined by `&`; a vector of classes of which some are
                 missing; or None.
             split: whether the classes of the labels are nodes, although their kind does not say so. `Coarse` always
-                speaks of nodes; where its membership is not the identity its classes are known fine ones.
+                speaks of nodes, and where it is there all other kinds speak of known fine classes; where its membership
+                is not the identity it says which node they are below.
 
         Raises:
             LabelError: labels of other rows, or of sets of rows, which do not say what is below a class.
@@ -97,6 +98,7 @@ class Evidence:
             )
         labels = with_started_channels(labels)
         parts = labels.parts if isinstance(labels, All) else [labels]
+        split = split and not any(isinstance(part, Coarse) for part in parts)
         found = cls(n_rows, None, None, empty.view(0, 2), empty, empty, (), ())
         for part in parts:
             found = found._with(part, split)

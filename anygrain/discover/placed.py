@@ -23,7 +23,7 @@ def class_names(task: Task, node: Tensor) -> tuple[str, ...]:
         if not evidence.node_names:
             names.append(_free(f"new {count[above]}", known))
         elif many[above] == 1:
-            names.append(evidence.node_names[above])
+            names.append(_free(evidence.node_names[above], known))
         else:
             names.append(_free(f"{evidence.node_names[above]} / {count[above]}", known))
     return tuple(names)
@@ -36,8 +36,15 @@ def _free(name: str, taken: tuple[str, ...]) -> str:
 
 
 def taxonomy_of(task: Task, node: Tensor, names: tuple[str, ...]) -> Taxonomy:
-    """Classes below their coarse ones; one level where nothing coarse is known."""
+    """Classes below their coarse ones; one level where nothing coarse is known.
+
+    A coarse class of the name of a class that is not all of it is called "coarse " and its name.
+    """
     nodes = task.evidence.node_names
     if not nodes:
         return Taxonomy.from_levels([list(names)], ["class"])
-    return Taxonomy.from_levels([list(names), [nodes[c] for c in node.tolist()]], ["class", "coarse"])
+    above, many = node.tolist(), torch.bincount(node, minlength=len(nodes)).tolist()
+    whole = {name for name, c in zip(names, above, strict=True) if nodes[c] == name and many[c] == 1}
+    taken = set(names) - whole
+    called = [_free(f"coarse {name}" if name in taken else name, tuple(taken)) for name in nodes]
+    return Taxonomy.from_levels([list(names), [called[c] for c in above]], ["class", "coarse"])

@@ -130,17 +130,32 @@ def read_task(
     evidence = Evidence.read(labels, n, split=isinstance(n_classes, Mapping))
     least, most, per_node = read_number(n_classes, evidence, n)
     check_links(evidence)
+    check_finite(data)
     encoder = encoder_for(data) if encoder is None else encoder
     encoder.learn(data, seed=seed)
     trained = encoder if train and isinstance(encoder, TrainableEncoder) else None
     features = fixed_features(encoder, data).to(device)
-    if not bool(torch.isfinite(features).all()):
-        row = int((~torch.isfinite(features)).any(dim=1).nonzero()[0])
-        raise LabelError(f"row {row} of the data has features that are not finite; remove it or fill them in")
+    check_finite(features)
     if n > 1 and bool((features == features[0]).all()):
         raise LabelError(f"all {n} rows are identical: there is nothing that tells classes apart")
     rows: Inputs = FeatureRows(features) if trained is None else trained.inputs(data)
     return Task(features, rows, trained, evidence, least, most, per_node, seed), encoder
+
+
+def check_finite(data: Any) -> None:
+    """Whether all numbers of an array of rows are finite; of other data nothing is asked.
+
+    Raises:
+        LabelError: a row with one that is not; it is named.
+    """
+    if not isinstance(data, np.ndarray | Tensor) or len(data) == 0:
+        return
+    if isinstance(data, np.ndarray) and data.dtype.kind != "f":
+        return
+    finite = torch.isfinite(torch.as_tensor(data)).view(len(data), -1).all(dim=1)
+    if not bool(finite.all()):
+        row = int((~finite).nonzero()[0])
+        raise LabelError(f"row {row} of the data has a number that is not finite; remove the row or fill it in")
 
 
 def fixed_features(encoder: Encoder, data: Any) -> Tensor:
