@@ -90,6 +90,7 @@ def plain_loop(data: object, y: np.ndarray, train: np.ndarray, test: np.ndarray,
 
     def logits(bag: int) -> torch.Tensor:
         hidden = torch.nn.functional.gelu(enter(torch.from_numpy(data[bag])))  # type: ignore[index]
+        hidden = torch.nn.functional.dropout(hidden, 0.25, torch.is_grad_enabled())
         attention = weight(torch.tanh(value(hidden))).softmax(dim=0)
         return out((attention * hidden).sum(dim=0))
 
@@ -125,8 +126,8 @@ def table(found: list[dict[str, Any]], bags: int, instances: int, epochs: int) -
         f"## {bags} bags of {instances:,} instances, {WIDTH} features, {epochs} epoch{'s' * (epochs > 1)}\n\n"
         f"All instances together take {size:.1f} GB as float32. CPU seconds of training (means and scales of the\n"
         "features, choosing the epoch, the temperature and what is said of the training bags included) and of\n"
-        "answering for a fifth of the bags, beside those of the plain loop, which does none of that; memory above that of the\n"
-        "imports, at its peak, pages of the files included.\n\n"
+        "answering for a fifth of the bags, beside those of the plain loop, which does none of that; memory above\n"
+        "that of the imports, at its peak, pages of the files included.\n\n"
         "| way | CPU s | of the plain loop | wall s | memory, GB | AUC of bags not seen |\n|---|---|---|---|---|---|\n"
         + "\n".join(shown)
     )

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from anygrain.encoders.trainable import Arrays, Augmentation, Inputs, TrainableEncoder, in_batches, seeded
 from anygrain.labels import LabelError, Labels
@@ -177,9 +177,20 @@ class EndToEnd(ABC):
     def watch(self, loop: Loop) -> None:
         """Train by this loop, and average its network over the last steps."""
         self.loop = loop
-        average = get_ema_multi_avg_fn(1 - 1 / self.horizon)
-        self.average = AveragedModel(loop.network, multi_avg_fn=average)  # buffers are copied
-        loop.after_move = lambda: self.average.update_parameters(loop.network)
+        self.average = AveragedModel(loop.network)
+        # looked for once: in small batches that takes longer than the average itself
+        self._pairs = [(list(own.parameters()), list(own.buffers())) for own in (self.network, loop.network)]
+        loop.after_move = self._follow
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Move the average, of rate 1 / horizon, after a step; buffers are copied."""
+        (averaged, old), (parameters, new) = self._pairs
+        rate = 1 / self.horizon if int(self.average.n_averaged) else 1.0
+        torch._foreach_lerp_(averaged, parameters, rate)
+        for before, now in zip(old, new, strict=True):
+            before.copy_(now)
+        self.average.n_averaged += 1
 
     def drawn(self, rows: Tensor) -> Tensor:
         """Rows of an epoch, from those that are taught: these."""

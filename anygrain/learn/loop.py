@@ -82,7 +82,15 @@ class Network(nn.Module):
     def groups(self, rate: float) -> list[dict[str, Any]]:
         """Parameters and their learning rates."""
         own = {"params": [*self.head.parameters(), *self.terms.parameters()], "lr": rate}
-        return [own] if self.encoder is None else [own, *self.encoder.learning_rates(rate)]
+        joined: list[dict[str, Any]] = []
+        for group in [own] if self.encoder is None else [own, *self.encoder.learning_rates(rate)]:
+            settings = {name: value for name, value in group.items() if name != "params"}
+            alike = next((g for g in joined if {k: v for k, v in g.items() if k != "params"} == settings), None)
+            if alike is None:
+                joined.append({"params": list(group["params"]), **settings})
+            else:  # every group takes its time in every step
+                alike["params"] += group["params"]
+        return joined
 
 
 class Targets(Protocol):

@@ -74,7 +74,7 @@ def softmax(values: Tensor, sizes: Tensor) -> Tensor:
     with torch.no_grad():
         largest = maximum(values, sizes)
     raised = widened(values - largest[bag]).exp()
-    return raised / total(raised, sizes)[bag]
+    return raised / raised.new_zeros(largest.shape).index_add(0, bag, raised)[bag]
 
 
 def widened(values: Tensor) -> Tensor:

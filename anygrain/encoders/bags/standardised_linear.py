@@ -16,8 +16,8 @@ CACHED = 1 << 18  # and on a CPU, where they stay near it
 def standardised_linear(features: Tensor, mean: Tensor, scale: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     r""":math:`W ((x - \mu) \odot s) + b` (E, h), a stretch of instances at a time.
 
-    Standardised numbers are found anew where they are wanted, here and in the gradient: beside the features and what
-    comes out no memory grows with E.
+    Beyond one stretch, standardised numbers are found anew where they are wanted, here and in the gradient: beside the
+    features and what comes out no memory grows with E.
 
     Args:
         features: (E, d).
@@ -25,6 +25,8 @@ def standardised_linear(features: Tensor, mean: Tensor, scale: Tensor, weight: T
         weight: (h, d).
         bias: (h,).
     """
+    if features.numel() <= CACHED:
+        return functional.linear((features - mean) * scale, weight, bias)
     out: Tensor = StandardisedLinear.apply(features, mean, scale, weight, bias)  # type: ignore[no-untyped-call]
     return out
 
