@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow.parquet as parquet
 import pytest
+from sklearn.metrics import log_loss, roc_auc_score
 
 import anygrain
 from anygrain.cli import run
@@ -198,3 +199,26 @@ def test_shapes_as_rows_are_those_of_the_lists():
     with (folder / "smells.csv").open() as file:
         answers = {row["molecule"]: row["musk"] == "1" for row in csv.DictReader(file)}
     assert answers == {m: s == "musk" for m, s in zip(lists["molecule"], lists["smell"], strict=True)}
+
+
+def test_slides_of_blood_show_where_white_cells_lie():
+    """Of the three ways the last, for time: yes or no per slide, and about how large a share; boxes judge."""
+    example = load("slides", ROOT / "examples" / "bags")
+    (train, y), (new, truth) = example.read("slides.csv"), example.read("new.csv")
+    of_tile = example.inside(new)
+    slides, tiles = example.of_tiles(train, y, new, example.SHARE)
+    assert roc_auc_score(truth, slides) > 0.8
+    assert roc_auc_score(of_tile, tiles) > 0.85
+    assert log_loss(of_tile, tiles) < 0.25  # the share alone comes to 0.26
+    page = (ROOT / "examples" / "bags" / "README.md").read_text(encoding="utf-8")
+    assert all(f"  {name} " in page for name in example.WAYS)
+
+
+def test_slides_of_blood_are_small_and_fit_their_boxes():
+    example = load("slides", ROOT / "examples" / "bags")
+    for name, many in (("slides.csv", 80), ("new.csv", 29)):
+        slides, y = example.read(name)
+        assert (len(slides), slides.n_instances, slides.has_coords) == (many, 150 * many, True)
+        assert [len(boxes) > 0 for boxes in example.boxes_of(slides)] == (y == 1).tolist()
+    assert sum(path.stat().st_size for path in example.FOLDER.rglob("*") if path.is_file()) < 300_000
+    assert "MIT License" in (example.FOLDER / "LICENSE").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Which slides of blood hold a white cell, and where it lies: learnt from yes or no per slide, judged by drawn boxes."""
+"""Which slides of blood hold a white cell, and where it lies: from yes or no per slide, judged by drawn boxes."""
 
 import argparse
 import csv
@@ -53,9 +53,7 @@ def of_slides(train: BagData, y: np.ndarray, new: BagData) -> tuple[np.ndarray, 
     return model.predict_proba(new)[:, 1], model.predict_proba(new, unit="instance")[:, 1]
 
 
-def of_tiles(
-    train: BagData, y: np.ndarray, new: BagData, share: float | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+def of_tiles(train: BagData, y: np.ndarray, new: BagData, share: float | None = None) -> tuple[np.ndarray, np.ndarray]:
     """A row is a tile; a slide holds a white cell if a tile of it does, and such tiles are about a share of it."""
     present = torch.from_numpy(y)
     labels = AnyOf(train.bags, present, 1, 2)

@@ -267,6 +267,11 @@ def test_heat_is_darkest_where_the_score_is_highest():
     assert float(boxes[2]["y"]) - float(boxes[0]["y"]) == pytest.approx(2 * float(boxes[0]["height"]), abs=0.3)
 
 
+def test_heat_of_several_bags_may_share_a_scale():
+    dark = [float(b["fill-opacity"]) for b in attributes(HeatDisplay([0.1, 0.4], highest=0.8).to_svg(), "rect", "heat")]
+    assert dark == pytest.approx([0.06 + 0.94 / 8, 0.06 + 0.94 / 2], abs=1e-3)
+
+
 def test_heat_of_many_instances_keeps_the_highest_of_a_square():
     rng = np.random.default_rng(0)
     score = rng.random(40_000) * 0.5
