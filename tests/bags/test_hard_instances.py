@@ -85,6 +85,25 @@ def test_recycled_tokens_are_cross_attention_and_keep_bags_apart():
     assert module.ask.weight.grad.abs().sum() > 0
 
 
+def test_tokens_of_all_instances_stand_beside_them_when_the_model_answers():
+    torch.manual_seed(0)
+    encoder = BagEncoder("attention", hidden=8, recycle=2, recycle_all=True, feature_count=5)
+    encoder.build()
+    encoder.eval()
+    arrays = {"features": torch.randn(7, 5), "sizes": torch.tensor([3, 4]), "coords": torch.rand(7, 2)}
+    found = encoder.pool(arrays)
+    hidden = encoder.seen(arrays)
+    for bag, part in enumerate((slice(0, 3), slice(3, 7))):
+        n = part.stop - part.start
+        tokens = encoder.recycle.tokens(hidden[part], torch.tensor([n]))[0]
+        alone = encoder.aggregator(torch.cat([hidden[part], tokens]), torch.tensor([n + 2]))
+        torch.testing.assert_close(found.bag[bag], alone.bag[0])
+        torch.testing.assert_close(found.attention[part], alone.attention[:n] / alone.attention[:n].sum())
+    torch.testing.assert_close(found.instances, hidden)
+    again = BagEncoder(**encoder.config())
+    assert again.recycle_all
+
+
 def mixed_mean(module, hidden, queries, masked):
     now = module.queries.clone()
     module.queries.copy_(queries)

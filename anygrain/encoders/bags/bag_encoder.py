@@ -68,6 +68,8 @@ class BagEncoder(TrainableEncoder):
         dropout: share of h that is dropped in training.
         reembedding: settings of a `ReEmbedding` in front of the aggregator, {} for its own; None for none.
         recycle: tokens that stand for masked instances (`Recycle`), where a training masks some; 0 drops them.
+        recycle_all: whether tokens of all instances stand beside them when the model answers: attention that was
+            trained with tokens misses them otherwise, where most instances were masked.
         feature_count: features of an instance; learnt.
         bag_size: mean instances of a bag; learnt.
         options: of the aggregator.
@@ -86,6 +88,7 @@ class BagEncoder(TrainableEncoder):
         dropout: float = 0.25,
         reembedding: Mapping[str, Any] | None = None,
         recycle: int = 0,
+        recycle_all: bool = False,
         feature_count: int | None = None,
         bag_size: float = 1.0,
         **options: Any,
@@ -96,7 +99,8 @@ class BagEncoder(TrainableEncoder):
             raise LabelError(f"hidden is {hidden}, recycle {recycle}; expected 1 or more, and 0 or more")
         self.aggregator_name, self.hidden, self.dropout, self.options = aggregator, hidden, dropout, options
         self.reembedding_options = None if reembedding is None else dict(reembedding)
-        self.recycle_tokens, self.feature_count, self.bag_size = recycle, feature_count, bag_size
+        self.recycle_tokens, self.recycle_all = recycle, recycle_all
+        self.feature_count, self.bag_size = feature_count, bag_size
         self.feature_dim = aggregator_named(aggregator, hidden, options).feature_dim
 
     def config(self) -> dict[str, Any]:
@@ -106,6 +110,7 @@ class BagEncoder(TrainableEncoder):
             "dropout": self.dropout,
             "reembedding": self.reembedding_options,
             "recycle": self.recycle_tokens,
+            "recycle_all": self.recycle_all,
             "feature_count": self.feature_count,
             "bag_size": self.bag_size,
             **self.options,
@@ -177,6 +182,8 @@ class BagEncoder(TrainableEncoder):
         hidden, sizes, coords = self.seen(arrays), arrays["sizes"], arrays.get("coords")
         if "masked" in arrays:
             hidden, sizes, coords = (self.recycle or without)(hidden, sizes, coords, arrays["masked"])
+        elif self.recycle is not None and self.recycle_all and not self.training:
+            return self.recycle.beside(hidden, sizes, coords, self.aggregator)
         found: Pooled = self.aggregator(hidden, sizes, coords)
         return found
 

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from anygrain.encoders.bags import segments
-from anygrain.encoders.bags.aggregator import require_heads
+from anygrain.encoders.bags.aggregator import Aggregator, require_heads
+from anygrain.encoders.bags.pooled import Pooled
 
 
 class Recycle(nn.Module):
@@ -78,6 +79,30 @@ class Recycle(nn.Module):
             middle = segments.mean(coords[masked], many[some]).repeat_interleave(k, dim=0)
             places = torch.cat([coords[~masked], middle])[order]
         return mixed, torch.bincount(owner, minlength=len(sizes)), places
+
+    def beside(self, hidden: Tensor, sizes: Tensor, coords: Tensor | None, aggregator: Aggregator) -> Pooled:
+        """Bags whose instances all stay, with tokens of all of them behind; what is said of instances is of them alone.
+
+        Args:
+            hidden: (E, d).
+            sizes: (B,).
+            coords: (E, 2) or None.
+            aggregator: of instances and tokens.
+        """
+        k = len(self.queries)
+        bag = segments.bag_of(sizes)
+        token = torch.arange(len(sizes), device=sizes.device).repeat_interleave(k)
+        order = torch.cat([bag, token]).argsort(stable=True)
+        mixed = torch.cat([hidden, self.tokens(hidden, sizes).flatten(0, 1)])[order]
+        places = None
+        if coords is not None:
+            places = torch.cat([coords, segments.mean(coords, sizes).repeat_interleave(k, dim=0).to(coords)])[order]
+        found = aggregator(mixed, sizes + k, places)
+        own = order < len(hidden)
+        attention = found.attention
+        if attention is not None:
+            attention = attention[own] / segments.total(attention[own], sizes)[bag]
+        return Pooled(found.bag, found.instances[own], attention)
 
 
 def without(
