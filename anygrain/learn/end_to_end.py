@@ -34,7 +34,7 @@ from anygrain.labels.sampling import SampledRows
 from anygrain.learn.calibration import fit_temperature
 from anygrain.learn.fabric import Fabric
 from anygrain.learn.head import Head
-from anygrain.learn.loop import ClassLoop, Loop, Network, Pace
+from anygrain.learn.loop import ClassLoop, FixedTargets, Loop, Network, Pace
 from anygrain.learn.loss import Loss, learnt_with
 from anygrain.learn.recipe import Callback, RecipeResult, RecipeState
 from anygrain.learn.stated_prior import StatedPrior, pooled_prior
@@ -414,12 +414,13 @@ class ClassEndToEnd(EndToEnd):
         if stated is not None:
             prior, _ = pooled_prior(self.taught) or stated  # of the rows as they come
             terms = [*terms, StatedPrior(prior, stated[1])]
+        certain = None if labels.channels else certainly(self.taught)
         loop = ClassLoop(
             learner,
             Network(head, encoder, learnt_with(loss, terms)),
             rows,
             ordered,
-            self.targets,
+            self.targets if certain is None else FixedTargets(certain),
             self.pace,
             loss=loss,
             terms=terms,
@@ -617,6 +618,12 @@ def alone(labels: Labels) -> Tensor:
     """Posterior (N, K) of the evidence alone, under equally likely classes, on the CPU."""
     n, k = labels.n_instances, labels.n_classes
     return labels.posterior(torch.full((n, k), -math.log(k), device=labels.device)).cpu()
+
+
+def certainly(labels: Labels) -> Tensor | None:
+    """The posterior (N, K) of evidence that leaves every instance one class, whatever a network says; else None."""
+    found = alone(labels)
+    return found.to(labels.device) if bool(((found > 0).sum(dim=1) == 1).all()) else None
 
 
 def doubts(labels: Labels) -> Tensor:

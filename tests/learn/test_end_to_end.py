@@ -29,7 +29,7 @@ from anygrain.labels import (
 )
 from anygrain.labels.identifiability import IdentifiabilityWarning
 from anygrain.learn import Learner, RecipeState, Term, load
-from anygrain.learn.end_to_end import EvidenceTargets, doubts, hold_out, told_apart
+from anygrain.learn.end_to_end import EvidenceTargets, certainly, doubts, hold_out, told_apart
 from anygrain.learn.fabric import OneDevice
 from anygrain.learn.head import Linear
 from anygrain.learn.loop import ClassLoop, Network, Pace, side_by_side
@@ -603,3 +603,12 @@ def test_views_of_other_types_are_not_joined():
     with pytest.raises(LabelError, match="is uint8 in the weak view and float32 in the strong one"):
         side_by_side([weak, strong])
     assert side_by_side([weak, weak])["image"].tolist() == [[200, 200], [200, 200]]
+
+
+def test_certain_evidence_needs_no_network():
+    y = torch.tensor([0, 2, 1, 1])
+    assert torch.equal(certainly(Exact(y, 3)), torch.nn.functional.one_hot(y, 3).float())
+    assert certainly(Exact(torch.tensor([0, -1]), 3)) is None
+    assert certainly(Candidates(torch.tensor([[True, False, False], [True, True, False]]))) is None
+    one = Candidates(torch.eye(3)[y].bool())
+    assert torch.equal(certainly(one), one.posterior(torch.randn(4, 3).log_softmax(dim=1)))

@@ -126,3 +126,42 @@ def test_another_precision_keeps_its_own_state():
     load_precision_state(one, {})
     load_precision_state(one, {**kept, "scale": torch.tensor(8.0)})
     assert scaler.state_dict()["scale"] == 8.0
+
+
+@pytest.mark.parametrize("scale", [1e-3, 10.0])
+def test_gradients_are_clipped_as_torch_clips_them(scale):
+    own, other = (torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.Linear(4, 2)) for _ in range(2))
+    other.load_state_dict(own.state_dict())
+    for module in (own, other):
+        (module(torch.ones(3, 5)).square().sum() * scale).backward()
+    norm = OneDevice().clip_gradients(own, torch.optim.AdamW(own.parameters()), max_norm=1.0)
+    assert float(norm) == pytest.approx(float(torch.nn.utils.clip_grad_norm_(other.parameters(), 1.0)))
+    for mine, theirs in zip(own.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad)
+    own.zero_grad()
+    assert float(OneDevice().clip_gradients(own, torch.optim.AdamW(own.parameters()), max_norm=1.0)) == 0
+
+
+def test_the_average_of_the_weights_is_torchs(monkeypatch):
+    from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+    from anygrain.learn.end_to_end import EndToEnd
+
+    found = []
+    watch, follow = EndToEnd.watch, EndToEnd._follow
+
+    def watched(self, loop):
+        watch(self, loop)
+        found.append((self, AveragedModel(loop.network, multi_avg_fn=get_ema_multi_avg_fn(1 - 1 / self.horizon))))
+
+    def followed(self):
+        follow(self)
+        found[0][1].update_parameters(self.loop.network)
+
+    monkeypatch.setattr(EndToEnd, "watch", watched)
+    monkeypatch.setattr(EndToEnd, "_follow", followed)
+    Learner(encoder=Small(dim=3), epochs=3, batch_size=10, cross_fit=False, seed=0).fit(X, Y)
+    (training, wanted) = found[0]
+    assert int(wanted.n_averaged) > 10
+    for mine, theirs in zip(training.network.parameters(), wanted.module.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs)
