@@ -335,8 +335,9 @@ def _farthest(expected: np.ndarray, given: np.ndarray, classes: Sequence[int], n
     gap = np.abs(np.nan_to_num(expected - given))[:, list(classes)]
     by_bag = gap.max(axis=1)
     for bag in np.argsort(-by_bag, kind="stable")[:SHOWN].tolist():
-        if by_bag[bag] > 0:
-            shown.append((bag, classes[int(gap[bag].argmax())], "farthest from what was given"))
+        c = classes[int(gap[bag].argmax())]
+        if by_bag[bag] > 0 and (bag, c) not in {each[:2] for each in shown}:
+            shown.append((bag, c, "farthest from what was given"))
 
     def said(value: float) -> str | None:
         return None if np.isnan(value) else f"{value:.3g}"
