@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from anygrain._lazy import on_first_use
 
 if TYPE_CHECKING:
+    from anygrain.discover.acol import ACOL
+    from anygrain.discover.class_relation import ClassRelationDistillation
     from anygrain.discover.constrained_k_means import ConstrainedKMeans
     from anygrain.discover.constrained_mixture import ConstrainedMixture
     from anygrain.discover.discover import Discover
@@ -21,8 +23,10 @@ if TYPE_CHECKING:
     from anygrain.discover.ward import Ward
 
 __all__ = [
+    "ACOL",
     "GPC",
     "HDBSCAN",
+    "ClassRelationDistillation",
     "ConstrainedKMeans",
     "ConstrainedMixture",
     "Discover",
@@ -35,6 +39,8 @@ __all__ = [
 ]
 
 _FILES = {
+    "ACOL": "acol",
+    "ClassRelationDistillation": "class_relation",
     "ConstrainedKMeans": "constrained_k_means",
     "ConstrainedMixture": "constrained_mixture",
     "Discover": "discover",

@@ -52,6 +52,12 @@ METHODS: dict[str, Method] = {
     "gpc": Method(
         "gpc", "GPC", "Gaussians that split and merge; finds the number; any labels, best with some known classes"
     ),
+    "acol": Method("acol", "ACOL", "a classifier of coarse classes whose outputs divide them; coarse labels"),
+    "class-relation": Method(
+        "class_relation",
+        "ClassRelationDistillation",
+        "new classes beside known ones that a teacher keeps; some known classes labelled",
+    ),
     "self-distillation": Method(
         "self_distillation",
         "SelfDistillation",
