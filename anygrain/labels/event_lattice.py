@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from anygrain.labels.bags import Bags
+from anygrain.labels.implied_sets import member_keys
 from anygrain.labels.sets import Events, SetLabels
 
 CELLS = 10**6  # states times members of one set
@@ -212,11 +213,7 @@ def merge_events(
     speaking = [(p, e, o) for p, o in zip(parts, owners, strict=True) if (e := p.events()) is not None]
     if not speaking or sum(len(p.sets) for p, _, _ in speaking) < 2:
         return list(parts), list(owners)
-    # two random sums per set of members: equal for equal members, else different but with probability 2**-100
-    words = torch.randint(2**52, (n_instances, 2), generator=torch.Generator().manual_seed(0)).to(device)
-    key = torch.cat(
-        [words.new_zeros(len(p.sets), 2).index_add_(0, p.sets.index, words[p.sets.members]) for p, _, _ in speaking]
-    )
+    key = member_keys([p.sets for p, _, _ in speaking], n_instances)
     owner = torch.cat([o for _, _, o in speaking])
     starts = [0]
     for p, _, _ in speaking:

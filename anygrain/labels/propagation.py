@@ -93,8 +93,8 @@ class Sums:
 class Factors:
     """Sets of several parts, ready for inference over N instances of K classes.
 
-    Hard "same" pairs on a cycle are first closed into one all-equal set, and event counts of the same members merged:
-    each would be a loop that propagation gets wrong.
+    Hard "same" pairs on a cycle are first closed into one all-equal set, event counts of the same members merged, and
+    those that noisy shares of the same members imply left out: each would be a loop that propagation gets wrong.
     """
 
     def __init__(self, parts: Sequence[SetLabels], n_instances: int, n_classes: int, device: torch.device):
@@ -113,15 +113,21 @@ class Factors:
     def _simplify(self) -> None:
         from anygrain.labels.all_equal import close_pairs
         from anygrain.labels.event_lattice import merge_events
+        from anygrain.labels.implied_sets import drop_implied
 
         owners = [self.owner[s] for s in self.given.set_slices]
         closed = close_pairs(self.parts, owners, self.n_instances)
         self.parts, owners = closed.parts, closed.owners
         self.broken[closed.broken], self.implied[closed.implied] = True, True
-        before = Structure(self.n_instances, [p.sets for p in self.parts], self.device)
-        small = enumerable(before, self.n_classes)[before.nodes[self.n_instances :]]
-        self.parts, owners = merge_events(self.parts, owners, ~small)
+        self.parts, owners, implied = drop_implied(self.parts, owners, ~self._in_small())
+        self.implied[implied] = True
+        self.parts, owners = merge_events(self.parts, owners, ~self._in_small())
         self.owner = torch.cat([self.owner[:0], *owners])
+
+    def _in_small(self) -> Tensor:
+        """bool per set of the parts as they are: it is of a component that will be enumerated."""
+        now = Structure(self.n_instances, [p.sets for p in self.parts], self.device)
+        return enumerable(now, self.n_classes)[now.nodes[self.n_instances :]]
 
     # -- regimes ------------------------------------------------------------------------------------------------------
 

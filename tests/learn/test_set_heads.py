@@ -121,3 +121,11 @@ def test_worth_is_that_of_the_best_slope():
     nothing = torch.full((4, 2), 0.5).log()
     assert worth(labels, nothing) == pytest.approx(4 * np.log(0.5), abs=1e-5)
     assert worth(labels, log_probs.flip(1)) == pytest.approx(4 * np.log(0.5), abs=0.1)
+
+
+def test_a_rate_beside_any_of_is_learnt_by_networks():
+    """Both speak of the same large bags, which must not be a loop."""
+    labels = AnyOf(bags(40, 50), torch.arange(40) % 2, 1, 2)
+    both = labels & Proportions.about(labels.sets, {1: 0.1}, 2, where=labels.present == 1)
+    assert both.exact
+    assert wants_network(both)
