@@ -24,23 +24,25 @@ GRID = 13  # numbers that are tried
 STEPS = 20
 STARTS = 2
 TOP = 0.1  # of the height of a curve that counts as its top
+UNSURE = 0.2  # least standard deviation of the logarithm of a reading
+NINE_OF_TEN = 1.64
 TOLD = 3  # known classes with two told rows from which on they are asked
 
 
 @dataclass(frozen=True)
 class NumberFound:
-    """A number of classes below one coarse class, and what the indices said: their names and values."""
+    """A number of classes below one coarse class, and what every reader said, by its name."""
 
     number: int
     said: dict[str, float]
 
-    @property
-    def low(self) -> float:
-        return min(self.said.values(), default=float(self.number))
-
-    @property
-    def high(self) -> float:
-        return max(self.said.values(), default=float(self.number))
+    def interval(self) -> tuple[float, float]:
+        """Nine cases of ten: by how far the readers differ, in logarithms, but a fifth at least."""
+        if len(self.said) < 2:
+            return float(self.number), float(self.number)
+        spread = float(np.std(np.log(list(self.said.values())), ddof=1))
+        half = NINE_OF_TEN * max(spread, UNSURE)
+        return self.number * math.exp(-half), self.number * math.exp(half)
 
 
 def class_number(task: Task) -> tuple[Tensor, tuple[int, int]]:
@@ -53,9 +55,10 @@ def class_number(task: Task) -> tuple[Tensor, tuple[int, int]]:
       is mostly too low;
     - where three known classes or more have told rows, the M whose clusters agree most with them (adjusted Rand index).
 
-    The number is their geometric mean; the interval is from the lowest to the highest. A coarse class without more
-    structure than one Gaussian of its covariance is left whole. Where the total is given, or has bounds, the numbers of
-    the coarse classes are brought to it in proportion.
+    The number is their geometric mean; told rows that agree most with the lowest number allowed only say that it is not
+    higher, and are left out. The interval follows from how far the readers differ, see `NumberFound.interval`. A coarse
+    class without more structure than one Gaussian of its covariance is left whole. Where the total is given, or has
+    bounds, the numbers of the coarse classes are brought to it in proportion.
 
     Source: Rousseeuw, Silhouettes, 1987; von Luxburg, A tutorial on spectral clustering, 2007; the told classes as in
     Vaze et al., Generalized Category Discovery, 2022; the Gaussian as in Tibshirani et al., the gap statistic, 2001.
@@ -68,9 +71,8 @@ def class_number(task: Task) -> tuple[Tensor, tuple[int, int]]:
     wished = torch.tensor([one.number for one in found]).maximum(floor)
     total = min(max(int(wished.sum()), task.least), task.most)
     per_node = shared_out(wished, floor, held, total)
-    low = max(task.least, min(total, math.floor(sum(one.low for one in found))))
-    high = min(task.most, max(total, math.ceil(sum(one.high for one in found))))
-    return per_node, (low, high)
+    low, high = (sum(ends) for ends in zip(*(one.interval() for one in found), strict=True))
+    return per_node, (max(task.least, min(total, math.floor(low))), min(task.most, max(total, math.ceil(high))))
 
 
 def below(task: Task, whole: bool) -> NumberFound:
@@ -98,7 +100,7 @@ def below(task: Task, whole: bool) -> NumberFound:
     low, high = max(least, math.floor(said["silhouette"] / 2)), min(most, math.ceil(said["silhouette"]))
     said["eigengap"] = float(eigengap(z, low, high, task.seed))
     agreed = agreement(task.evidence, labels)
-    if agreed is not None:
+    if agreed is not None and agreed.argmax() > 0:
         said["told rows"] = top(tried, agreed)
     number = round(math.exp(sum(math.log(value) for value in said.values()) / len(said)))
     return NumberFound(min(max(number, least), most), said)

@@ -47,6 +47,7 @@ class Evidence:
     Attributes:
         nodes: log evidence (N, C), or None where there is one node only.
         known: log evidence (N, G), or None where no fine class is known.
+        told: bool (N,): rows of which something is said about known classes; they are of none that is new.
         pairs: (P, 2) rows and same (P,): 1 of one class, 0 of two.
         pair_error: probability that an answer about a pair was drawn without regard to the truth.
         node_of_known: (G,) the node of every known class.
@@ -56,6 +57,7 @@ class Evidence:
     n_rows: int
     nodes: Tensor | None
     known: Tensor | None
+    told: Tensor
     pairs: Tensor
     same: Tensor
     node_of_known: Tensor
@@ -85,9 +87,10 @@ class Evidence:
         Raises:
             LabelError: labels of other rows, or of sets of rows, which do not say what is below a class.
         """
-        empty = torch.zeros(0, dtype=torch.long)
+        empty, untold = torch.zeros(0, dtype=torch.long), torch.zeros(n_rows, dtype=torch.bool)
+        found = cls(n_rows, None, None, untold, empty.view(0, 2), empty, empty, (), ())
         if labels is None:
-            return cls(n_rows, None, None, empty.view(0, 2), empty, empty, (), ())
+            return found
         if not isinstance(labels, Labels):
             names, codes = read_classes(labels)
             labels = Exact(torch.from_numpy(codes), len(names), class_names=[str(name) for name in names])
@@ -99,7 +102,6 @@ class Evidence:
         labels = with_started_channels(labels)
         parts = labels.parts if isinstance(labels, All) else [labels]
         split = split and not any(isinstance(part, Coarse) for part in parts)
-        found = cls(n_rows, None, None, empty.view(0, 2), empty, empty, (), ())
         for part in parts:
             found = found._with(part, split)
         return found._placed()
@@ -120,10 +122,15 @@ class Evidence:
         if isinstance(part, Coarse):
             return self._with_coarse(part)
         table = part.log_evidence(torch.float32).cpu()
+        target = part.target(torch.float32)
+        if target is not None:  # taken for what it says of the classes: rows of zeros say nothing
+            target = target.cpu()
+            table = table + torch.where(target.sum(dim=1, keepdim=True) > 0, target, 1.0).log()
         names = tuple(part.class_names or (str(k) for k in range(part.n_classes)))
         if split:
             return replace(self, nodes=_sum(self.nodes, table), node_names=names)
-        return replace(self, known=_sum(self.known, table), known_names=names)
+        told = part.labels.cpu() >= 0 if isinstance(part, Exact) else ~flat(table)
+        return replace(self, known=_sum(self.known, table), told=self.told | told, known_names=names)
 
     def _with_coarse(self, part: Coarse) -> Evidence:
         c = len(part.membership)
@@ -162,8 +169,7 @@ class Evidence:
         if self.nodes is not None:
             table = self.nodes.to(dtype)[:, node.cpu()]
         if self.known is not None:
-            told = ~flat(self.known)
-            new = torch.where(told, -torch.inf, 0.0).to(dtype)[:, None].expand(-1, k - self.n_known)
+            new = torch.where(self.told, -torch.inf, 0.0).to(dtype)[:, None].expand(-1, k - self.n_known)
             own = torch.cat([self.known.to(dtype), new], dim=1)
             table = own if table is None else table + own
         return table
@@ -183,7 +189,7 @@ class Evidence:
 
     def sure_known(self) -> Tensor:
         """The known class that is told of every row, (N,), -1 where none is."""
-        return _sure(self.known, self.n_rows)
+        return _sure(self.known, self.n_rows, self.told)
 
     def sure_node(self) -> Tensor:
         """The node that is told of every row, (N,), -1 where none is; 0 where there is one only."""
@@ -206,6 +212,7 @@ class Evidence:
             n_rows=len(rows),
             nodes=None if self.nodes is None else self.nodes[rows],
             known=None if self.known is None else self.known[rows],
+            told=self.told[rows],
             pairs=pairs[both],
             same=self.same[both],
         )
@@ -227,10 +234,12 @@ class Evidence:
         kept = torch.tensor([k for k in range(self.n_known) if k not in set(hidden.tolist())], dtype=torch.long)
         assert self.known is not None
         table = self.known[:, kept].clone()
-        table[torch.isin(self.sure_known(), hidden) | flat(table)] = 0
+        gone = torch.isin(self.sure_known(), hidden) | torch.isneginf(table).all(dim=1)
+        table[gone] = 0
         return replace(
             self,
-            known=table,
+            known=table if len(kept) else None,
+            told=self.told & ~gone,
             known_names=tuple(self.known_names[k] for k in kept.tolist()),
             node_of_known=self.node_of_known[kept],
         )
@@ -273,12 +282,12 @@ def _sum(one: Tensor | None, other: Tensor) -> Tensor:
     return other if one is None else one + other
 
 
-def _sure(table: Tensor | None, n_rows: int) -> Tensor:
+def _sure(table: Tensor | None, n_rows: int, told: Tensor | None = None) -> Tensor:
     if table is None or table.shape[1] == 0:
         return torch.full((n_rows,), -1, dtype=torch.long)
     best = table.softmax(dim=1).max(dim=1)
-    told = (best.values > SURE) if table.shape[1] > 1 else ~torch.isneginf(table[:, 0])
-    return torch.where(told, best.indices, -1)
+    sure = best.values > SURE
+    return torch.where(sure if told is None else sure & told, best.indices, -1)
 
 
 def _node_names(part: Coarse) -> tuple[str, ...]:

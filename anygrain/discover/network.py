@@ -161,9 +161,7 @@ class Said:
         self.task, self.node, self.n_known = task, node.to(device), evidence.n_known
         self.nodes = None if evidence.nodes is None else evidence.nodes.to(device)
         self.known = None if evidence.known is None else evidence.known.to(device)
-        self.class_told = torch.zeros(task.n_rows, dtype=torch.bool, device=device)
-        if self.known is not None:
-            self.class_told |= ~flat(self.known)
+        self.class_told = evidence.told.to(device)
         self.told = self.class_told.clone()
         if self.nodes is not None:
             self.told |= ~flat(self.nodes)
