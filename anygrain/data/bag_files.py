@@ -44,8 +44,9 @@ class FilesOfBags:
     def read(self, bag: int) -> tuple[np.ndarray, np.ndarray | None]:
         path = self.paths[bag]
         features, coords = arrays_of(path)
-        if len(features) != int(self.sizes[bag]):
-            raise InputError(f"{path} changed since it was first read. Expected {int(self.sizes[bag])} instances")
+        expected = (int(self.sizes[bag]), self.feature_dim)
+        if features.shape != expected:
+            raise InputError(f"{path} changed since it was first read: features {features.shape}. Expected {expected}")
         return features, coords
 
 
@@ -80,6 +81,9 @@ def shapes_of(path: Path) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
         InputError: a file that is truncated or of another layout.
     """
     features, coords = arrays_of(path, lazily=True)
+    for name, array in ((FEATURES, features), (COORDS, coords)):
+        if array is not None and array.dtype.kind not in "fiub":
+            raise InputError(f"{path}: {quoted(name)} holds {array.dtype}. Expected numbers")
     return tuple(features.shape), None if coords is None else tuple(coords.shape)
 
 
@@ -126,7 +130,7 @@ def _of_member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, lazi
             raise InputError(f"{path}: {info.filename} holds Python objects, which are not read. Expected numbers")
         if info.compress_type != zipfile.ZIP_STORED:
             if lazily:
-                return _Shape(shape)
+                return _Shape(shape, dtype)
             member.seek(0)
             return np.lib.format.read_array(member, allow_pickle=False)
         inside = member.tell()
@@ -138,8 +142,8 @@ def _of_member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, lazi
 
 
 class _Shape:
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.shape = shape
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.shape, self.dtype = shape, dtype
 
 
 def _squeezed(array: Any) -> Any:
@@ -156,7 +160,7 @@ def _of_hdf5(path: Path, lazily: bool) -> tuple[Any, Any | None]:
         _pick(path, list(file))
         arrays = [file[name] for name in (FEATURES, COORDS) if name in file]
         if lazily:
-            given = [_Shape(a.shape[1:] if a.ndim == 3 and a.shape[0] == 1 else a.shape) for a in arrays]
+            given = [_Shape(a.shape[1:] if a.ndim == 3 and a.shape[0] == 1 else a.shape, a.dtype) for a in arrays]
         else:
             given = [_squeezed(a[...]) for a in arrays]
     return given[0], given[1] if len(given) > 1 else None
@@ -181,5 +185,5 @@ def _of_zarr(path: Path, lazily: bool) -> tuple[Any, Any | None]:
             )
         given.append(array if lazily else _squeezed(array[...]))
     if lazily:
-        given = [_Shape(a.shape[1:] if a.ndim == 3 and a.shape[0] == 1 else a.shape) for a in given]
+        given = [_Shape(a.shape[1:] if a.ndim == 3 and a.shape[0] == 1 else a.shape, a.dtype) for a in given]
     return given[0], given[1] if len(given) > 1 else None

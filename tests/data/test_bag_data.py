@@ -170,6 +170,34 @@ def test_bad_files_are_named(tmp_path, bags, coords, ending):
     refused('no file for 1 bag: slide_9. Did you mean "slide_', lambda: BagData.from_folder(moved, ["slide_9"]))
 
 
+def test_files_of_texts_and_files_that_changed_are_named(tmp_path, bags, coords):
+    folder = write(tmp_path / "slides", ".npz", bags, coords)
+    data = BagData.from_folder(folder)
+    np.savez(folder / "slide_2.npz", features=bags[2][:, :4], coords=coords[2])
+    refused("slide_2.npz changed since it was first read: features (40, 4). Expected (40, 5)", lambda: data[2])
+    np.savez(folder / "slide_2.npz", features=bags[2].astype(str), coords=coords[2])
+    refused('slide_2.npz: "features" holds <U', lambda: BagData.from_folder(folder))
+    np.savez_compressed(folder / "slide_2.npz", features=bags[2] * 1j, coords=coords[2])
+    refused('slide_2.npz: "features" holds complex', lambda: BagData.from_folder(folder))
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, ">f4", np.int16])
+def test_any_numbers_come_as_float32_and_the_first_that_is_not_finite_is_named(tmp_path, kind):
+    given = [np.arange(12).reshape(4, 3).astype(kind), np.arange(6).reshape(2, 3).astype(kind)]
+    for m, bag in enumerate(given):
+        np.savez(tmp_path / f"{m}.npz", features=bag)
+    folder, memory = BagData.from_folder(tmp_path), BagData.from_arrays(given)
+    for data in (folder, memory):
+        np.testing.assert_array_equal(data.features, np.concatenate(given).astype(np.float32))
+    if np.dtype(kind).kind == "f":
+        given[1][1, 0] = np.inf
+        np.savez(tmp_path / "1.npz", features=given[1])
+        for data, name in ((folder, "1"), (BagData.from_arrays(given), "1")):
+            refused(f'bag "{name}": instance 1 holds NaN', lambda data=data: data.features)
+    large = BagData.from_arrays([np.full((3, 2), 3e38)])
+    assert np.isfinite(large.features).all()  # although their sum is not
+
+
 @pytest.mark.parametrize("ending", [".npz", ".npy", ".h5"])
 def test_truncated_files_are_named(tmp_path, bags, coords, ending):
     if ending == ".npy":

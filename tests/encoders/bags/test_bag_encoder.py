@@ -145,8 +145,11 @@ def test_doubtful_labels_teach_by_two_views_and_unlabelled_bags_come_along():
     assert model.score(test, test_truth) > 0.85
 
 
-def test_cross_fitted_accumulated_and_gone_on_with():
-    bags, truth, _ = toy(60, 0)
+def test_cross_fitted_accumulated_and_gone_on_with_from_files(tmp_path):
+    made, truth, _ = toy(60, 0)
+    for m in range(len(made)):
+        np.savez(tmp_path / f"slide_{m:02d}.npz", features=made[m])
+    bags = BagData.from_folder(tmp_path)
 
     def settings(**how):
         return Learner(
@@ -167,7 +170,8 @@ def test_cross_fitted_accumulated_and_gone_on_with():
     with pytest.raises(Stop):
         settings().fit(bags, truth, callback=callback, state=state)
     tensors = {k: v.clone() for k, v in state.tensors().items()}
-    resumed = settings().fit(bags, truth, state=RecipeState.from_tensors(tensors, list(state.history)))
+    again = BagData.from_folder(tmp_path)
+    resumed = settings().fit(again, truth, state=RecipeState.from_tensors(tensors, list(state.history)))
     whole = settings().fit(bags, truth)
     assert np.array_equal(resumed.predict_proba(bags), whole.predict_proba(bags))
     assert whole.held_out_.all()
