@@ -2,7 +2,7 @@
 
 Digits (scikit-learn), half of the rows for sets, half for episodes. 400 sets of six; the label of a set is the most
 frequent superclass (digit // 2, ties to the lowest), and in a second run how many superclasses it holds. Features of
-instances: 64 hidden units, trained through attention pooling. Read out by 10-way 5-shot nearest centroids (cosine) in
+instances: 128 hidden units, trained through mean pooling (chosen beside attention and 64 on sets of other seeds). Read out by 10-way 5-shot nearest centroids (cosine) in
 200 episodes on the other half. Baselines: pixels, the same layer untrained, and trained on the set's label copied onto
 every instance. It comes out when it is above all three with the most frequent superclass, and 3 points above the copy
 (lower ends of the intervals, paired by seed).
@@ -16,7 +16,7 @@ from results import arguments, interval, record, shown
 from anygrain.bags import BagData, pretrain_on_sets
 from anygrain.labels import Exact
 
-SETS, SIZE, SHOTS, EPISODES, HIDDEN, EPOCHS = 400, 6, 5, 200, 64, 30
+SETS, SIZE, SHOTS, EPISODES, HIDDEN, EPOCHS = 400, 6, 5, 200, 128, 30
 
 
 def accuracy(features, y, seed):
@@ -46,10 +46,10 @@ def run(seed, way):
     n_classes = 5
     data = BagData.from_arrays(list(x[drawn]))
     how = {"hidden": HIDDEN, "seed": seed, "epochs": EPOCHS, "batch_size": 16, "learning_rate": 3e-3}
-    ours = pretrain_on_sets(data, Exact(w, n_classes), "attention", **how)
+    ours = pretrain_on_sets(data, Exact(w, n_classes), "mean", **how)
     copied = BagData.from_arrays(list(x[drawn].reshape(-1, 1, x.shape[1])))  # every instance a set of its own
-    copy = pretrain_on_sets(copied, Exact(np.repeat(w, SIZE), n_classes), "attention", **{**how, "batch_size": 96})
-    start = pretrain_on_sets(data, Exact(w, n_classes), "attention", **{**how, "epochs": 1, "learning_rate": 1e-12})
+    copy = pretrain_on_sets(copied, Exact(np.repeat(w, SIZE), n_classes), "mean", **{**how, "batch_size": 96})
+    start = pretrain_on_sets(data, Exact(w, n_classes), "mean", **{**how, "epochs": 1, "learning_rate": 1e-12})
     seen = {"ours": ours, "copied": copy, "untrained": start}
     found = {name: accuracy(encoder(x_test).numpy(), y_test, seed) for name, encoder in seen.items()}
     return {**found, "pixels": accuracy(x_test, y_test, seed)}
