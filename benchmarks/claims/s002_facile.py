@@ -2,10 +2,10 @@
 
 Digits (scikit-learn), half of the rows for sets, half for episodes. 400 sets of six; the label of a set is the most
 frequent superclass (digit // 2, ties to the lowest), and in a second run how many superclasses it holds. Features of
-instances: 128 hidden units, trained through mean pooling (chosen beside attention and 64 on sets of other seeds). Read out by 10-way 5-shot nearest centroids (cosine) in
-200 episodes on the other half. Baselines: pixels, the same layer untrained, and trained on the set's label copied onto
-every instance. It comes out when it is above all three with the most frequent superclass, and 3 points above the copy
-(lower ends of the intervals, paired by seed).
+instances: 128 hidden units, trained through mean pooling (chosen beside attention and 64 units on sets of other seeds).
+Read out by 10-way 5-shot nearest centroids (cosine) in 200 episodes on the other half. Baselines: pixels, the same
+layer untrained, and trained on the set's label copied onto every instance. It comes out when it is above all three with
+the most frequent superclass, and 3 points above the copy (lower ends of the intervals, paired by seed).
 """
 
 import numpy as np
