@@ -7,7 +7,7 @@ at 1e-3, batches of 16 bags, as many epochs. torchmil 1.0.2 pads the bags of a b
 a plain loop without a data loader, which would only cost it time. Ours is `Learner(encoder=BagEncoder("attention"))`
 without cross-fitting: the tenth of the bags that is held out, the average of the weights, the temperature and the
 posteriors of all bags are included. Every training has its own process and one thread, the two take turns; both have
-fitted a few tiny bags before the clock runs. "ragged" are 120 bags of 10 to 10,000 instances (sizes even on a log
+fitted a few tiny bags before the clock runs. "ragged" are 150 bags of 10 to 10,000 instances (sizes even on a log
 scale) of 64 features, trained for a tenth of the epochs; a twentieth of the instances of every second bag is shifted.
 """
 
@@ -36,7 +36,7 @@ WAYS = ("anygrain", "torchmil")
 def bags_of(name: str) -> tuple[list[np.ndarray], np.ndarray]:
     """Bags, standardised, and their classes."""
     if name == "ragged":
-        return ragged(120, 10, 10_000, 64)
+        return ragged(150, 10, 10_000, 64)
     root = os.environ.get("ANYGRAIN_DATA")
     if not root:
         sys.exit("ANYGRAIN_DATA is not set: the folder with mil_elephant, ...")

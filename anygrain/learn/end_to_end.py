@@ -179,7 +179,9 @@ class EndToEnd(ABC):
         self.loop = loop
         self.average = AveragedModel(loop.network)
         # looked for once: in small batches that takes longer than the average itself
-        self._pairs = [(list(own.parameters()), list(own.buffers())) for own in (self.network, loop.network)]
+        self._pairs: list[tuple[list[Tensor], list[Tensor]]] = [
+            (list(own.parameters()), list(own.buffers())) for own in (self.network, loop.network)
+        ]
         loop.after_move = self._follow
 
     @torch.no_grad()

@@ -81,7 +81,7 @@ class Network(nn.Module):
 
     def groups(self, rate: float) -> list[dict[str, Any]]:
         """Parameters and their learning rates."""
-        own = {"params": [*self.head.parameters(), *self.terms.parameters()], "lr": rate}
+        own: dict[str, Any] = {"params": [*self.head.parameters(), *self.terms.parameters()], "lr": rate}
         joined: list[dict[str, Any]] = []
         for group in [own] if self.encoder is None else [own, *self.encoder.learning_rates(rate)]:
             settings = {name: value for name, value in group.items() if name != "params"}

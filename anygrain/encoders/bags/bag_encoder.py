@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 AT_ONCE = 1 << 24  # numbers of instances that go through the network together: 64 megabytes
 LARGEST_BATCH = 16  # bags
+KEPT = 8  # tensors of hidden features that a gradient keeps
 READ = 1 << 22  # numbers that are read at once to learn means from
 CACHED = 1 << 18  # and looked at together
 
@@ -33,14 +34,15 @@ class BagRows:
 
     Args:
         data: the bags.
+        width: numbers that an instance comes to on its way; its features where not given.
 
     Attributes:
         costs: (M,), share of a bag in what may go through the network at once.
     """
 
-    def __init__(self, data: BagData) -> None:
+    def __init__(self, data: BagData, width: float | None = None) -> None:
         self.data = data
-        self.costs = data.sizes.double() * data.feature_dim / AT_ONCE
+        self.costs = data.sizes.double() * (data.feature_dim if width is None else width) / AT_ONCE
 
     def __len__(self) -> int:
         return len(self.data)
@@ -59,7 +61,8 @@ class BagEncoder(TrainableEncoder):
     linear head on z reads `Pooled.instances` as well: that is how a model of bags answers for instances.
 
     A batch has at most 16 bags, fewer where they are large: with 64 megabytes of instances it is trained in parts whose
-    gradients are added. Bags are never cut, so that memory is bounded by the largest of them.
+    gradients are added. Bags are never cut, so that memory is bounded by the largest of them; layers of a large one are
+    computed again for their gradient (`sparing`).
 
     Args:
         aggregator: "mean", "max", "log_sum_exp", "noisy_or", "attention", "dsmil", "clam", "transformer", "trans_mil",
@@ -154,7 +157,7 @@ class BagEncoder(TrainableEncoder):
             raise LabelError(
                 f"the bags have {bags.feature_dim} features; expected the {self.feature_count} that the model has seen"
             )
-        return BagRows(bags)
+        return BagRows(bags, (bags.feature_dim + KEPT * self.hidden) / 2)
 
     def augmentation(self) -> Augmentation:
         return BagNoise()

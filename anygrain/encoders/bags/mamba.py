@@ -110,8 +110,10 @@ class Mamba(Aggregator):
     """Layers of `StateSpace`, each after a norm and added to what was there, a norm, and `Attention` (SR-Mamba).
 
     Time and memory are linear in the instances; the compiled kernel of `mamba_ssm` is used where it is installed and
-    the bags are on a GPU. Where there are places, instances are read by them, row by row; where not, as they come, and
-    their order matters. The score of an instance is that of the instance as those read before it show it.
+    the bags are on a GPU. On a CPU it is the slowest aggregator: the gradient of a bag of 100,000 instances takes half
+    a minute or more and 2.5 GB, some tens of times what `Attention` takes (benchmarks/BAGS_SCALE_RESULTS.md). Where
+    there are places, instances are read by them, row by row; where not, as they come, and their order matters. The
+    score of an instance is that of the instance as those read before it show it.
 
     Args:
         dim: features of an instance.
