@@ -21,6 +21,10 @@ SEEN = 1500  # of which the silhouette is taken
 COMPONENTS = 64
 NEIGHBOURS = 10
 GRID = 13  # numbers that are tried
+FINER = 2  # times numbers between the best and its neighbours are tried
+FEW = 6  # numbers at which chance is looked at
+STRUCTURE = 1.2  # how much larger than that of a Gaussian a silhouette is where there is more than one class
+BEYOND = 1.15  # how far above the number of the silhouette an eigengap is looked for
 STEPS = 20
 STARTS = 2
 TOP = 0.1  # of the height of a curve that counts as its top
@@ -51,8 +55,8 @@ def class_number(task: Task) -> tuple[Tensor, tuple[int, int]]:
     Below every node k-means is run with some numbers of clusters M, and three readers say where the best is:
 
     - the silhouette of the clusters, which is mostly too high a number;
-    - the largest gap of the eigenvalues of the graph of neighbours between half of that number and that number, which
-      is mostly too low;
+    - the largest gap of the eigenvalues of the graph of neighbours between half of that number and a little above
+      it, which is mostly too low;
     - where three known classes or more have told rows, the M whose clusters agree most with them (adjusted Rand index).
 
     The number is their geometric mean; told rows that agree most with the lowest number allowed only say that it is not
@@ -87,19 +91,33 @@ def below(task: Task, whole: bool) -> NumberFound:
     mean, basis = components(task.features, COMPONENTS, task.seed)
     z = (task.features - mean) @ basis
     generator = torch.Generator().manual_seed(task.seed)
-    tried = sorted({round(v) for v in np.geomspace(max(least, 2), max(most, 2), GRID)})
-    if len(tried) == 1:
-        return NumberFound(tried[0], {})
-    labels = [clusters(z, number, generator) for number in tried]
-    apart = np.array([silhouette(z, label) for label in labels])
+    seen = torch.randperm(len(z), generator=generator)[:SEEN]
+    labels: dict[int, Tensor] = {}
+    apart: dict[int, float] = {}
+
+    def read(numbers: list[int]) -> None:
+        for number in numbers:
+            if number not in labels:
+                labels[number] = clusters(z, number, generator)
+                apart[number] = silhouette(z[seen], labels[number][seen])
+
+    read(sorted({round(v) for v in np.geomspace(max(least, 2), max(most, 2), GRID)}))
+    if len(labels) == 1:
+        return NumberFound(next(iter(labels)), {})
     if whole and least == 1:
         noise = torch.randn(z.shape, generator=generator).to(z) * z.std(dim=0)
-        if (apart[:4] <= [silhouette(noise, clusters(noise, number, generator)) for number in tried[:4]]).all():
+        chance = max(silhouette(noise[seen], clusters(noise, k, generator)[seen]) for k in sorted(labels)[:FEW])
+        if max(apart.values()) <= STRUCTURE * chance:
             return NumberFound(1, {"one Gaussian": 1.0})
-    said = {"silhouette": top(tried, apart)}
-    low, high = max(least, math.floor(said["silhouette"] / 2)), min(most, math.ceil(said["silhouette"]))
+    for _ in range(FINER):
+        at, around = max(apart, key=apart.__getitem__), sorted(apart)
+        place = around.index(at)
+        read([round(math.sqrt(at * other)) for other in around[max(place - 1, 0) : place + 2]])
+    tried = sorted(labels)
+    said = {"silhouette": top(tried, np.array([apart[k] for k in tried]))}
+    low, high = max(least, math.floor(said["silhouette"] / 2)), min(most, math.ceil(BEYOND * said["silhouette"]))
     said["eigengap"] = float(eigengap(z, low, high, task.seed))
-    agreed = agreement(task.evidence, labels)
+    agreed = agreement(task.evidence, [labels[k] for k in tried])
     if agreed is not None and agreed.argmax() > 0:
         said["told rows"] = top(tried, agreed)
     number = round(math.exp(sum(math.log(value) for value in said.values()) / len(said)))
@@ -119,13 +137,13 @@ def clusters(z: Tensor, number: int, generator: torch.Generator) -> Tensor:
 
 
 def silhouette(z: Tensor, label: Tensor) -> float:
-    """Mean silhouette of the first rows, 1,500 at most; -1 where all are in one cluster or each in its own."""
+    """Mean silhouette of rows; -1 where all are in one cluster or each in its own. N x N: for some rows only."""
     from sklearn.metrics import silhouette_score
 
-    some = label[:SEEN].cpu().numpy()
+    some = label.cpu().numpy()
     if not 2 <= len(np.unique(some)) < len(some):
         return -1.0
-    return float(silhouette_score(z[:SEEN].cpu().numpy(), some))
+    return float(silhouette_score(z.cpu().numpy(), some))
 
 
 def top(numbers: list[int], curve: np.ndarray) -> float:
