@@ -31,7 +31,7 @@ class Method:
 
 #: short name -> method; for `Discover(method=...)` and the program
 METHODS: dict[str, Method] = {
-    "auto": Method("constrained_mixture", "ConstrainedMixture", "chooses by the data and says why"),
+    "auto": Method("automatic", "Automatic", "chooses by the data and says why"),
     "mixture": Method(
         "constrained_mixture", "ConstrainedMixture", "the cheap default: Gaussians of one shape; any labels, or none"
     ),

@@ -26,6 +26,7 @@ from anygrain.encoders.encoder import Encoder
 from anygrain.encoders.trainable import in_batches
 
 AT_ONCE = 8192
+FEW_CLASSES = 3  # of which nobody can say how unlike in size classes are
 
 History = list[dict[str, Any]]
 
@@ -41,9 +42,9 @@ class SelfDistillation(Discoverer):
               - \alpha \log \textstyle\sum_k p(k \mid x) P(o \mid k)
 
     with x' a second view of row x (of fixed features its mix with one of ten neighbours), :math:`\bar p` the mean
-    answer of a batch, pi the class masses of the start, and the last term over rows of which something is said. W2 is 0
-    at the start, and w the mean directions of the classes that `start` found. Targets obey what is said of their row,
-    and have no gradient.
+    answer of a batch, pi the class masses (see `class_mass`), and the last term over rows of which something is said.
+    W2 is 0 at the start, and w the mean directions of the classes that `start` found. Targets obey what is said of
+    their row, and have no gradient.
 
     Args:
         start: a method by name, or one; what it finds is where the classes are at first.
@@ -92,8 +93,7 @@ class SelfDistillation(Discoverer):
         """The network that starts from probabilities (N, K) of the rows' classes, trained, and its history."""
         network = self.network(task, start)
         views, said = Views(task), Said(task, task.node)
-        mass = (start.sum(dim=0) + 1) / (len(start) + start.shape[1])
-        log_mass = mass.log().to(task.features.device)
+        log_mass = class_mass(task, start).log().to(task.features.device)
         sharper = self.temperature / self.target_temperature
 
         def loss(rows: Tensor, moment: Moment) -> tuple[Tensor, dict[str, Tensor]]:
@@ -126,3 +126,33 @@ class SelfDistillation(Discoverer):
         with torch.no_grad():
             head.direction.copy_(normalize(class_sums(embedded, start), dim=1))
         return network
+
+
+def class_mass(task: Task, start: Tensor) -> Tensor:
+    r"""How much of the rows every class is taken to hold, (K,): the masses of the start, shrunk towards equal ones.
+
+    .. math:: \pi_k = w m_k + (1 - w) / K, \qquad w = \min(1, v_{told} / v_{start})
+
+    with m the shares of the start and v the variance of class sizes, relative to their mean: by the start, and by rows
+    that were told, less what chance gives and plus its standard error. Clusters differ in size for two reasons: classes
+    do, and rows are in the wrong one. Told rows show how much is the first. Most errors of a start go from new classes
+    to known ones, and equal masses bring those rows back. Nothing is shrunk (w = 1) where fewer than three classes are
+    told, and half (w = .5) where told rows are equally many in all classes: somebody chose so.
+
+    Args:
+        start: (N, K) probabilities of the rows' classes.
+    """
+    mass = (start.double().sum(dim=0) + 1) / (len(start) + start.shape[1])
+    told = task.evidence.sure_known()
+    count = torch.bincount(told[told >= 0], minlength=max(task.n_known, 1)).double()
+    count = count[count > 0]
+    if len(count) < FEW_CLASSES:
+        weight = 1.0
+    elif len(count.unique()) == 1:
+        weight = 0.5
+    else:
+        mean = count.mean()
+        spread = count.var() / mean.square()
+        differ = (spread - 1 / mean).clamp(min=0) + spread * (2 / len(count)) ** 0.5
+        weight = float((differ / (mass.var() / mass.mean().square()).clamp(min=1e-12)).clamp(max=1))
+    return (weight * mass + (1 - weight) / len(mass)).float()

@@ -54,7 +54,7 @@ def test_balance_is_0_where_the_mean_answer_is_the_class_mass_and_pulls_towards_
 
     def apart(net):
         mean = net({"features": x}).exp().mean(dim=0)
-        return float((mean * (mean / mass).log()).sum())
+        return (mean * (mean / mass).log()).sum().item()
 
     assert apart(strong) < 0.05
     assert apart(strong) < apart(weak)
