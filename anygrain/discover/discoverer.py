@@ -103,6 +103,10 @@ class Discoverer(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             seed=self.seed,
             device=device,
         )
+        return self._fit_task(task, callback)
+
+    def _fit_task(self, task: Task, callback: Callback | None = None) -> Self:
+        """Find the classes of a task that was read."""
         interval: tuple[int, int] | None = None
         if task.per_node is None and not self.finds_number:
             per_node, interval = class_number(task)
@@ -114,7 +118,7 @@ class Discoverer(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     def _own_encoder(self) -> Encoder | None:
         return copy.deepcopy(self.encoder)
 
-    def _keep(self, task: Task, found: Found, interval: tuple[int, int] | None) -> None:
+    def _keep(self, task: Task, found: Found, interval: tuple[int, int] | None, bootstrap: int | None = None) -> None:
         k, known = len(found.node), task.n_known
         self.model_ = found.model.eval()
         self.n_classes_, self.node_ = k, found.node.numpy()
@@ -135,7 +139,7 @@ class Discoverer(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             self._find,
             task.with_number(torch.bincount(found.node, minlength=task.evidence.n_nodes)),
             self.labels_,
-            self.bootstrap,
+            self.bootstrap if bootstrap is None else bootstrap,
         )
         self.why_, self.history_ = found.why, found.history
         for name, value in found.facts.items():
