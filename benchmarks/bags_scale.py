@@ -1,4 +1,4 @@
-"""Large bags, read from files while a model is trained, and ragged ones beside torchmil's attention pooling.
+"""Large bags, read from files while a model is trained.
 
     python benchmarks/bags_scale.py --folder FOLDER [--bags 200] [--instances 20000] [--epochs 3] [--ways ...]
     python benchmarks/bags_scale.py --folder FOLDER --single 100000 [--ways ...]
@@ -6,9 +6,10 @@
 Every bag is a file (NPZ, half precision, not compressed; 4 GB together), drawn from a seed; in every second bag a
 twentieth of the instances is shifted. A process per way trains a network over all bags but a fifth, answers for that
 fifth, and reports CPU seconds, wall seconds, and how far memory rose above what the libraries take; the bags would take
-8 GB as float32. The plain loop is what one writes by hand: a bag at a time, the same network, plain torch. What was
-measured is kept in FOLDER/measured.jsonl, a line per way, and the tables of BAGS_SCALE_RESULTS.md are made of it. With
---single one bag of that many instances goes through every network: the gradient of one step, and an answer.
+8 GB as float32. The plain loop is what one writes by hand: a bag at a time, the same network without dropout, plain
+torch. What was measured is kept in FOLDER/measured.jsonl, a line per way, and the tables of BAGS_SCALE_RESULTS.md are
+made of it. With --single one bag of that many instances goes through every network: the gradient of one step, and an
+answer.
 """
 
 from __future__ import annotations
@@ -114,7 +115,6 @@ def plain_loop(data: object, y: np.ndarray, train: np.ndarray, test: np.ndarray,
 
     def logits(bag: int) -> torch.Tensor:
         hidden = torch.nn.functional.gelu(enter(torch.from_numpy(data[bag])))  # type: ignore[index]
-        hidden = torch.nn.functional.dropout(hidden, 0.25, torch.is_grad_enabled())
         attention = weight(torch.tanh(value(hidden))).softmax(dim=0)
         return out((attention * hidden).sum(dim=0))
 
