@@ -9,12 +9,15 @@ from anygrain._lazy import on_first_use
 
 if TYPE_CHECKING:
     from anygrain.discover.acol import ACOL
+    from anygrain.discover.active import ActiveDiscovery
     from anygrain.discover.class_relation import ClassRelationDistillation
+    from anygrain.discover.coding_rate import MLC
     from anygrain.discover.constrained_k_means import ConstrainedKMeans
     from anygrain.discover.constrained_mixture import ConstrainedMixture
     from anygrain.discover.discover import Discover
     from anygrain.discover.discoverer import Discoverer
     from anygrain.discover.gaussian_mixture import GaussianMixture
+    from anygrain.discover.gedi import GEDI
     from anygrain.discover.gpc import GPC
     from anygrain.discover.hdbscan import HDBSCAN
     from anygrain.discover.self_distillation import SelfDistillation
@@ -24,8 +27,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ACOL",
+    "GEDI",
     "GPC",
     "HDBSCAN",
+    "MLC",
+    "ActiveDiscovery",
     "ClassRelationDistillation",
     "ConstrainedKMeans",
     "ConstrainedMixture",
@@ -40,14 +46,17 @@ __all__ = [
 
 _FILES = {
     "ACOL": "acol",
+    "ActiveDiscovery": "active",
     "ClassRelationDistillation": "class_relation",
     "ConstrainedKMeans": "constrained_k_means",
     "ConstrainedMixture": "constrained_mixture",
     "Discover": "discover",
     "Discoverer": "discoverer",
+    "GEDI": "gedi",
     "GPC": "gpc",
     "GaussianMixture": "gaussian_mixture",
     "HDBSCAN": "hdbscan",
+    "MLC": "coding_rate",
     "SelfDistillation": "self_distillation",
     "SemiSupervisedKMeans": "semi_supervised_k_means",
     "SpectralClustering": "spectral_clustering",

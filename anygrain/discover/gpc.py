@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import replace
 from itertools import product
 from typing import Literal
@@ -16,9 +17,10 @@ from anygrain.discover.discoverer import Callback, Discoverer
 from anygrain.discover.exemplars import class_means
 from anygrain.discover.found import ClassModel, Found
 from anygrain.discover.gaussian_classes import Densities, GaussianClasses, ReducedClasses, Reduction
+from anygrain.discover.k_means import starting_centres
 from anygrain.discover.network import ClassNetwork, Moment, Pace, Residual, Views, train
 from anygrain.discover.normal_inverse_wishart import Moments, NormalInverseWishart
-from anygrain.discover.semi_supervised_k_means import Centres, starting_centres
+from anygrain.discover.semi_supervised_k_means import Centres
 from anygrain.discover.split_merge import Clusters, SplitMerge
 from anygrain.discover.task import Task
 from anygrain.encoders.encoder import Encoder
@@ -62,8 +64,8 @@ class GPC(Discoverer):
         assign: a row goes to the most probable class ("density") or to the nearest mean ("nearest", as published).
         known_too: whether a known class may lose and take up rows of which nothing is said (see `SplitMerge`).
         chance: probability of a split or merge that is no gain; published .1.
-        worth: each of N rows counts for 1 / (1 + N / (K worth)) rows where classes are split and merged, with K the
-            plausible number (see `SplitMerge`); infinite as published.
+        worth: each of N rows counts for 1 / (1 + N / (K worth)) rows where classes are split and merged, with K in
+            the middle of the numbers that are possible (see `SplitMerge`); infinite as published.
         dimensions: in which the mixture lives, principal axes of the features.
         turns: how many times the features are trained; 0 for not at all.
         epochs: of each training.
@@ -124,7 +126,7 @@ class GPC(Discoverer):
             reduced = replace(part, features=reduction(embedded))
             if plausible is None:
                 plausible = class_number(reduced)[0] if part.per_node is None else part.per_node
-            search = self._search(reduced, int(plausible.sum()))
+            search = self._search(reduced)
             tried = [
                 search.found(begin, ROUNDS, STEPS, generator)
                 for begin in self._beginnings(search, reduced, plausible, clusters, generator)
@@ -141,7 +143,7 @@ class GPC(Discoverer):
         interval = None if task.per_node is not None else (min(numbers), max(numbers))
         return Found(clusters.node, model, interval=interval, why=why, history=history, facts={"score": score})
 
-    def _search(self, task: Task, plausible: int) -> SplitMerge:
+    def _search(self, task: Task) -> SplitMerge:
         return SplitMerge(
             task.features,
             task.evidence,
@@ -151,7 +153,7 @@ class GPC(Discoverer):
             known_too=self.known_too,
             nearest=self.assign == "nearest",
             chance=self.chance,
-            share=1 / (1 + task.n_rows / (self.worth * max(plausible, 1))),
+            share=1 / (1 + task.n_rows / (self.worth * math.sqrt(task.least * task.most))),
         )
 
     def _beginnings(

@@ -58,6 +58,10 @@ METHODS: dict[str, Method] = {
         "ClassRelationDistillation",
         "new classes beside known ones that a teacher keeps; some known classes labelled",
     ),
+    "gedi": Method(
+        "gedi", "GEDI", "clusters that are a density too and say which rows are unlike all others; any labels, or none"
+    ),
+    "coding-rate": Method("coding_rate", "MLC", "classes as subspaces at right angles; any labels, or none"),
     "self-distillation": Method(
         "self_distillation",
         "SelfDistillation",

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from anygrain.discover.evidence import Evidence
 from anygrain.discover.gaussian_classes import Densities
+from anygrain.discover.k_means import squared_distances
 from anygrain.discover.normal_inverse_wishart import Moments, NormalInverseWishart
-from anygrain.discover.semi_supervised_k_means import squared_distances
 from anygrain.labels import Labels
 
 HALVING = 15  # steps of 2-means inside every cluster

@@ -59,8 +59,7 @@ def test_gradient(node: list[int]) -> None:
     assert torch.autograd.gradcheck(lambda x: torch.stack(affinity_and_balance(x, torch.tensor(node))), z)
 
 
-@pytest.mark.parametrize("start", ["mixture", None])
-@pytest.mark.parametrize("per_parent", [True, False])
+@pytest.mark.parametrize(("per_parent", "start"), [(True, "mixture"), (True, None), (False, "mixture")])
 def test_fine_classes_lie_below_their_coarse_one(per_parent: bool, start: str | None) -> None:
     label = torch.arange(4).repeat_interleave(60)
     x = torch.randn(240, 8, generator=G) * 0.3 + 3 * torch.eye(8)[label]

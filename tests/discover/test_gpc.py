@@ -197,12 +197,12 @@ def test_concentration() -> None:
 
 @pytest.mark.parametrize("turns", [0, 1])
 def test_classes_are_found_with_their_number(turns: int) -> None:
-    x, label = blobs(40, 40, 40, 40)
-    told = torch.where((label < 2) & (torch.arange(160) % 4 == 0), label, -1)
-    number = 4 if turns else (2, 12)
-    found = GPC(turns=turns, epochs=2, bootstrap=0).fit(x.float(), Exact(told, 2), number)
-    assert found.n_classes_ == 4
-    assert bool((torch.from_numpy(found.labels_)[label < 2] == label[label < 2]).all())
+    x, label = blobs(40, 40, 40, 40, 40)
+    told = torch.where((label < 3) & (torch.arange(200) % 4 == 0), label, -1)
+    number = 5 if turns else (3, 12)
+    found = GPC(turns=turns, epochs=2, bootstrap=0).fit(x.float(), Exact(told, 3), number)
+    assert found.n_classes_ == 5
+    assert bool((torch.from_numpy(found.labels_)[label < 3] == label[label < 3]).all())
     assert (found.predict(x.float().numpy()) == found.labels_).mean() > 0.95
 
 
