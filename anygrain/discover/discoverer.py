@@ -51,7 +51,8 @@ class Discoverer(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         log_probs_: (N, K) log-probabilities of the classes, given what is said of the rows.
         n_classes_: K; `n_classes_interval_`: lowest and highest plausible K, equal where K was given.
         class_names_: (K,); a new class is called "new 1", or "department / 1" under a coarse class.
-        node_: (K,) the coarse class above every class; `known_` (K,) whether a class was known before.
+        node_: (K,) the coarse class above every class; `node_names_`: their names, none where nothing coarse is known.
+        known_: (K,) whether a class was known before.
         taxonomy_: the classes under their coarse classes; flat where there are none.
         nearest_known_: (K,) index of the known class whose mean lies nearest in the space of the model, -1 where there
             is none; a known class is its own.
@@ -121,7 +122,7 @@ class Discoverer(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     def _keep(self, task: Task, found: Found, interval: tuple[int, int] | None, bootstrap: int | None = None) -> None:
         k, known = len(found.node), task.n_known
         self.model_ = found.model.eval()
-        self.n_classes_, self.node_ = k, found.node.numpy()
+        self.n_classes_, self.node_, self.node_names_ = k, found.node.numpy(), task.evidence.node_names
         self.n_classes_interval_ = found.interval or interval or (k, k)
         self.known_ = np.arange(k) < known
         self.class_names_ = class_names(task, found.node)
@@ -131,7 +132,7 @@ class Discoverer(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         posterior = torch.cat(parts)
         self.labels_ = linked_choice(posterior, task.evidence).numpy()
         self.log_probs_ = posterior.clamp(min=1e-12).log_().log_softmax(dim=1).numpy()
-        self.taxonomy_ = taxonomy_of(task, found.node, self.class_names_)
+        self.taxonomy_ = taxonomy_of(self.class_names_, found.node, task.evidence.node_names)
         embedded = in_batches(self.model_.embed, task.rows, AT_ONCE, self.model_)
         self.exemplars_ = exemplars(embedded, torch.from_numpy(self.labels_), k)
         self.nearest_known_ = nearest_known(embedded, torch.from_numpy(self.labels_), k, known)

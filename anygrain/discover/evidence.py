@@ -79,7 +79,7 @@ class Evidence:
 
         Args:
             labels: `Labels` of instances, pairs, or several joined by `&`; a vector of classes of which some are
-                missing; or None.
+                missing; None; or evidence that was read already.
             split: whether the classes of the labels are nodes, although their kind does not say so. `Coarse` always
                 speaks of nodes, and where it is there all other kinds speak of known fine classes; where its membership
                 is not the identity it says which node they are below.
@@ -91,6 +91,10 @@ class Evidence:
         found = cls(n_rows, None, None, untold, empty.view(0, 2), empty, empty, (), ())
         if labels is None:
             return found
+        if isinstance(labels, Evidence):
+            if labels.n_rows != n_rows:
+                raise LabelError(f"the evidence is about {labels.n_rows} rows, the data has {n_rows}; expected as many")
+            return labels
         if not isinstance(labels, Labels):
             names, codes = read_classes(labels)
             labels = Exact(torch.from_numpy(codes), len(names), class_names=[str(name) for name in names])
@@ -146,6 +150,15 @@ class Evidence:
             raise LabelError("discover takes coarse labels of a tree: every known class lies in one coarse class")
         known = tuple(part.class_names or (str(k) for k in range(part.n_classes)))
         return replace(found, known_names=known, node_of_known=own.argmax(dim=0))
+
+    def under(self, coarse: Evidence) -> Evidence:
+        """The same, below the nodes of other evidence about these rows; known classes lie where most of their rows do.
+
+        Args:
+            coarse: evidence that speaks of nodes; what it says of known classes and pairs is left out.
+        """
+        nowhere = torch.zeros(0, dtype=torch.long)
+        return replace(self, nodes=coarse.nodes, node_names=coarse.node_names, node_of_known=nowhere)._placed()
 
     def _placed(self) -> Evidence:
         """Known classes with a node each: that of their coarse labels, or the only one."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -35,12 +37,16 @@ def _free(name: str, taken: tuple[str, ...]) -> str:
     return name
 
 
-def taxonomy_of(task: Task, node: Tensor, names: tuple[str, ...]) -> Taxonomy:
+def taxonomy_of(names: Sequence[str], node: Tensor, nodes: Sequence[str]) -> Taxonomy:
     """Classes below their coarse ones; one level where nothing coarse is known.
 
     A coarse class of the name of a class that is not all of it is called "coarse " and its name.
+
+    Args:
+        names: of the classes, (K,).
+        node: (K,) the coarse class above every class.
+        nodes: names of the coarse classes; none where nothing coarse is known.
     """
-    nodes = task.evidence.node_names
     if not nodes:
         return Taxonomy.from_levels([list(names)], ["class"])
     above, many = node.tolist(), torch.bincount(node, minlength=len(nodes)).tolist()
