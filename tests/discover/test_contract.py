@@ -17,6 +17,7 @@ from anygrain.metrics import hungarian_accuracy
 NAMES = [name for name in METHODS if name != "auto"]
 PER_CLASS = 30
 APART = 6.0
+SHORT = 3  # epochs where it does not matter how good the classes are
 
 
 def blobs(n_classes=6, dim=8, seed=0, apart=APART):
@@ -33,11 +34,11 @@ TOLD = np.where((Y < 4) & (np.arange(len(Y)) % 3 == 0), Y, -1)
 PARTLY = Exact(torch.from_numpy(TOLD), 4, class_names=["a", "b", "c", "d"])
 
 
-def one(name, **settings):
-    """The method with little work, where it has a setting for that."""
+def one(name, epochs=40, **settings):
+    """The method with two starts and so many epochs (there are few rows), where it has settings for that."""
     of = method(name)
     has = inspect.signature(of.__init__).parameters
-    small = {key: value for key, value in {"epochs": 5, "starts": 2}.items() if key in has}
+    small = {key: epochs for key in has if key.endswith("epochs")} | ({"starts": 2} if "starts" in has else {})
     return of(**{"bootstrap": 0, "device": "cpu", **small, **settings})
 
 
@@ -111,10 +112,10 @@ def test_known_classes_below_coarse_ones_and_numbers_by_index(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_range_or_nothing_is_a_number_that_is_found(name):
-    found = one(name).fit(X, PARTLY, (5, 8))
+    found = one(name, SHORT).fit(X, PARTLY, (5, 8))
     low, high = found.n_classes_interval_
     assert 5 <= low <= found.n_classes_ <= high <= 8
-    free = one(name).fit(X)
+    free = one(name, SHORT).fit(X)
     assert free.n_classes_ >= 2
     assert free.n_classes_interval_[0] <= free.n_classes_ <= free.n_classes_interval_[1]
 
@@ -124,13 +125,13 @@ def test_pairs_hold(name):
     i = torch.tensor([0, 1, 40, 40, 0, 2])
     j = torch.tensor([1, 2, 41, 100, 70, 3])
     same = torch.tensor([1, 1, 1, 0, 0, 0])
-    found = one(name).fit(X, Pairs(i, j, same, len(X), 6), 6)
+    found = one(name, SHORT).fit(X, Pairs(i, j, same, len(X), 6), 6)
     assert ((found.labels_[i] == found.labels_[j]) == same.bool().numpy()).all()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_seed_repeats_and_a_clone_is_the_same(name):
-    first = one(name, seed=3)
+    first = one(name, SHORT, seed=3)
     again = clone(first)
     assert again.get_params() == first.get_params()
     a, b = first.fit(X, PARTLY, 6), again.fit(X, PARTLY, 6)
@@ -217,7 +218,7 @@ BAD = {
 def test_bad_input_is_named_in_one_line(name, case):
     x, labels, number, says = BAD[case]
     with pytest.raises(LabelError, match=says) as caught:
-        one(name).fit(x, labels, number)
+        one(name, SHORT).fit(x, labels, number)
     assert "\n" not in str(caught.value)
 
 
