@@ -3,48 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from anygrain.discover.discoverer import Callback, Discoverer
+from anygrain.discover.discoverer import AT_ONCE, Callback, Discoverer
 from anygrain.discover.found import Found
-from anygrain.discover.self_distillation import SelfDistillation
+from anygrain.discover.network import ClassNetwork
+from anygrain.discover.self_distillation import EPOCHS, History, SelfDistillation
 from anygrain.discover.start import found_by, given_said, on_features
 from anygrain.discover.task import Task
 from anygrain.encoders.encoder import Encoder
+from anygrain.encoders.trainable import in_batches
+from anygrain.labels import LabelError
 
-STARTS = ("mixture", "ward", "spectral")
-MOST_ROWS = 4000  # on which starts are compared
-FEWEST = 4  # known classes with told rows, below which none can be hidden
-ROUNDS = 2
+STARTS = ("mixture", "spectral", "ward")
+TOGETHER = "all together"
 
 
 class Automatic(Discoverer):
-    """Starts with the method that finds classes that were hidden from it, and refines what it finds by a cosine head.
+    r"""A cosine head from several starts, and from what their heads say together; the one with the least loss is kept.
 
-    Where some classes are known, half of them are made unknown, twice: their told rows say which method finds new
-    classes best in these data, without a label that was not given. It is run on all rows, and `SelfDistillation` goes
-    on from there. Where nothing is known but coarse classes, or nothing at all, nobody can judge; the start is the
-    mixture, which is steady.
+    No method finds the best classes in all data, and labels that could judge new classes are not there. But the heads
+    that `SelfDistillation` learns from several starts go down the same objective, and the one that ends lowest tends to
+    be the best, as with the starts of k-means: where classes are wrong, rows that are alike cannot agree. A last head
+    starts from the mean of the answers of the others, their new classes matched by the rows they share.
+
+    With one start, it is `SelfDistillation`. An encoder is trained from the chosen start alone.
 
     Args:
-        starts: methods among which the start is chosen, by name.
-        epochs: of the head; 0 for the start as it is.
+        starts: methods from which heads start, by name.
+        epochs: of every head.
         trains_encoder: whether an encoder that can be trained is trained with the head.
 
     Attributes:
-        start_: the method that was chosen; `hidden_accuracy_`: of every start, the accuracy on classes hidden from it.
-
-    Source of the hiding: Vaze et al., Generalized Category Discovery, 2022.
+        start_: where the head that was kept started; `losses_`: of every start, the loss of its head at the end.
     """
 
     def __init__(
         self,
         *,
         starts: Sequence[str] = STARTS,
-        epochs: int = 10,
+        epochs: int = EPOCHS,
         trains_encoder: bool = False,
         seed: int = 0,
         encoder: Encoder | None = None,
@@ -55,58 +56,45 @@ class Automatic(Discoverer):
         self.starts, self.epochs, self.trains_encoder = starts, epochs, trains_encoder
 
     def _find(self, task: Task, callback: Callback | None = None) -> Found:
-        fixed = on_features(task)
-        chosen, scores = self.starts[0], hidden_accuracy(fixed, self.starts)
-        if scores:
-            chosen = max(scores, key=scores.__getitem__)
-            told = ", ".join(f"{name} {100 * score:.0f} %" for name, score in scores.items())
-            why = f'started from "{chosen}": accuracy on known classes that were hidden is {told}'
-        else:
-            why = (
-                f'started from "{chosen}": fewer than {FEWEST} known classes have told rows, so that none can be hidden'
-            )
-        found = found_by(chosen, fixed)
-        facts = {"start": chosen, "hidden_accuracy": scores}
-        if self.epochs == 0:
-            return replace(found, why=why, facts=found.facts | facts)
-        head = SelfDistillation(epochs=self.epochs)
-        network, history = head.distilled(task, given_said(found, fixed), callback)
-        why += f"; then a cosine head learnt {self.epochs} epochs from rows and mixes with their neighbours"
+        if self.epochs < 1:
+            raise LabelError(f'epochs is {self.epochs}; expected 1 or more, or a method without a head, as "mixture"')
+        fixed, head = on_features(task), SelfDistillation(epochs=self.epochs)
+        begun: dict[str, Tensor] = {}
+        heads: dict[str, tuple[ClassNetwork, History]] = {}
+        answers: list[Tensor] = []
+        names = [*self.starts, TOGETHER] if len(self.starts) > 1 else list(self.starts)
+        for place, name in enumerate(names):
+            begun[name] = _together(answers, fixed) if name == TOGETHER else given_said(found_by(name, fixed), fixed)
+            network, history = head.distilled(fixed, begun[name])
+            heads[name] = network, history
+            if name != TOGETHER:
+                said = in_batches(network, fixed.rows, AT_ONCE, network)
+                answers.append(given_said(Found(task.node, network, said), fixed))
+            if callback is not None:
+                callback(place + 1, len(names), {"step": f"head from {name}", "loss": history[-1]["loss"]})
+        losses = {name: history[-1]["loss"] for name, (_, history) in heads.items()}
+        chosen = min(losses, key=losses.__getitem__)
+        network, history = heads[chosen]
+        if task.encoder is not None:
+            network, history = head.distilled(task, begun[chosen], callback)
+        told = ", ".join(f"{name} {loss:.3g}" for name, loss in losses.items())
+        why = f"a cosine head from {chosen}: of all starts it comes to the least loss ({told})"
+        facts = {"start": chosen, "losses": losses}
         return Found(task.node, network, why=why, history=history, facts=facts)
 
 
-def hidden_accuracy(task: Task, starts: Sequence[str], rounds: int = ROUNDS) -> dict[str, float]:
-    """Share of told rows of hidden classes that lie in their own new class, by start; empty where none can be hidden.
-
-    Half of the known classes are made unknown, at random; new classes are matched with the hidden ones, and a row that
-    is put in a class that is still known is wrong.
-    """
-    told = task.evidence.sure_known()
-    there = torch.bincount(told[told >= 0], minlength=max(task.n_known, 1)).nonzero().flatten()
-    if len(there) < FEWEST or len(starts) < 2:
-        return {}
-    generator = torch.Generator().manual_seed(task.seed)
-    right: dict[str, float] = dict.fromkeys(starts, 0.0)
-    for _ in range(rounds):
-        hidden = there[torch.randperm(len(there), generator=generator)[: len(there) // 2]].sort().values
-        order = torch.randperm(task.n_rows, generator=generator)
-        order = order[(told[order] < 0).long().argsort(stable=True)]  # told rows first
-        rows = order[:MOST_ROWS].sort().values if task.n_rows > MOST_ROWS else torch.arange(task.n_rows)
-        part = task.of_rows(rows)
-        part = replace(part, evidence=part.evidence.without(hidden))
-        asked = torch.isin(told[rows], hidden)
-        truth = torch.searchsorted(hidden, told[rows][asked])
-        for name in starts:
-            label = given_said(found_by(name, part), part)[asked].argmax(dim=1) - part.n_known
-            right[name] += matched(label, truth, len(hidden), len(part.node) - part.n_known) / rounds
-    return right
+def _together(answers: Sequence[Tensor], task: Task) -> Tensor:
+    """Mean of answers (N, K); new classes are matched with those of the first, below their coarse class."""
+    return torch.stack([answers[0], *(one[:, matched(answers[0], one, task)] for one in answers[1:])]).mean(dim=0)
 
 
-def matched(label: Tensor, truth: Tensor, n_truth: int, n_label: int) -> float:
-    """Accuracy of labels (R,) under the best matching with classes (R,); a label below 0 is wrong."""
+def matched(first: Tensor, second: Tensor, task: Task) -> Tensor:
+    """The column (K,) of the second answer that shares most rows with every column of the first; known ones stay."""
     from scipy.optimize import linear_sum_assignment
 
-    new = label >= 0
-    both = torch.bincount(truth[new] * n_label + label[new], minlength=n_truth * n_label).view(n_truth, n_label)
-    rows, columns = linear_sum_assignment(-both.numpy())
-    return float(both[rows, columns].sum()) / max(len(truth), 1)
+    shared = (first.T @ second).numpy()
+    order = np.arange(len(shared))
+    for c in task.node.unique().tolist():  # coarse classes, not rows
+        new = np.flatnonzero((task.node.numpy() == c) & (order >= task.n_known))
+        order[new] = new[linear_sum_assignment(-shared[np.ix_(new, new)])[1]]
+    return torch.from_numpy(order)

@@ -26,6 +26,7 @@ from anygrain.encoders.encoder import Encoder
 from anygrain.encoders.trainable import in_batches
 
 AT_ONCE = 8192
+EPOCHS = 10
 FEW_CLASSES = 3  # of which nobody can say how unlike in size classes are
 
 History = list[dict[str, Any]]
@@ -64,7 +65,7 @@ class SelfDistillation(Discoverer):
         self,
         *,
         start: Start = "mixture",
-        epochs: int = 10,
+        epochs: int = EPOCHS,
         hidden: int = 512,
         supervised: float = 0.35,
         balance: float = 2.0,

@@ -1,12 +1,12 @@
 """The default method."""
 
+from itertools import permutations
+
 import numpy as np
-import pytest
 import torch
 
-from anygrain.discover import Discover
-from anygrain.discover.automatic import Automatic, hidden_accuracy, matched
-from anygrain.discover.discoverer import Discoverer
+from anygrain.discover import Discover, SelfDistillation
+from anygrain.discover.automatic import TOGETHER, Automatic, matched
 from anygrain.discover.self_distillation import class_mass
 from anygrain.labels import Coarse, Exact
 from tests.discover.test_network import blobs, task_of
@@ -17,41 +17,47 @@ def partly(classes=8, known=6, n=320):
     return x, y, torch.where((y < known) & (torch.arange(n) // classes % 3 == 0), y, -1)
 
 
-def test_accuracy_of_a_matching_is_that_of_the_best_one():
-    from itertools import permutations
-
-    generator = torch.Generator().manual_seed(0)
-    label, truth = (torch.randint(low, 3, (40,), generator=generator) for low in (-1, 0))
-    by_hand = max(float((torch.tensor([*p, -1])[label] == truth).float().mean()) for p in permutations(range(3)))
-    assert matched(label, truth, 3, 3) == pytest.approx(by_hand)
-    assert matched(torch.tensor([-1, -1]), torch.tensor([0, 1]), 2, 3) == 0
-
-
-def test_a_start_that_knows_the_hidden_classes_is_judged_best_and_chosen():
+def test_matching_keeps_known_classes_and_shares_most_rows_below_every_coarse_class():
     x, y, told = partly()
-    task = task_of(x, Exact(told, 6), 8)
-    good = hidden_accuracy(task, ["mixture", "ss-kmeans"])
-    assert min(good.values()) > 0.9
+    for labels, number in ((Exact(told, 6), 9), (Coarse(y // 4, torch.eye(2)), {0: 4, 1: 4})):
+        task = task_of(x, labels, number)
+        generator, k = torch.Generator().manual_seed(0), len(task.node)
+        first, second = (torch.rand(320, k, generator=generator, dtype=torch.float64) for _ in range(2))
+        order = matched(first, second, task)
+        best = (first * second[:, order]).sum()
+        own = torch.arange(k)
+        assert torch.equal(order[: task.n_known], own[: task.n_known])
+        assert torch.equal(task.node[order], task.node)
+        groups = [own[(task.node == c) & (own >= task.n_known)] for c in task.node.unique()]
+        for group in groups:
+            for other in permutations(group.tolist()):
+                changed = order.clone()
+                changed[group] = torch.tensor(other)
+                assert (first * second[:, changed]).sum() <= best + 1e-9
+
+
+def test_the_head_with_the_least_loss_is_kept():
+    x, y, told = partly()
     model = Automatic(starts=["mixture", "ss-kmeans"], epochs=2, bootstrap=0).fit(x.numpy(), Exact(told, 6), 8)
-    assert model.start_ == max(model.hidden_accuracy_, key=model.hidden_accuracy_.get)
-    assert f'"{model.start_}"' in model.why_
+    assert set(model.losses_) == {"mixture", "ss-kmeans", TOGETHER}
+    assert model.start_ == min(model.losses_, key=model.losses_.get)
+    assert model.history_[-1]["loss"] == model.losses_[model.start_]
+    assert model.start_ in model.why_
     assert (model.labels_[y < 6] == y[y < 6].numpy()).mean() > 0.95
 
 
-def test_without_known_classes_nothing_can_be_hidden():
+def test_with_one_start_it_is_self_distillation():
+    x, _, told = partly()
+    model = Automatic(epochs=2, starts=["ss-kmeans"], bootstrap=0).fit(x.numpy(), Exact(told, 6), 8)
+    alone = SelfDistillation(start="ss-kmeans", epochs=2, bootstrap=0).fit(x.numpy(), Exact(told, 6), 8)
+    assert np.array_equal(model.log_probs_, alone.log_probs_)
+
+
+def test_discover_divides_coarse_classes_by_default():
     x, y, _ = partly()
     model = Discover(seed=0, bootstrap=0).fit(x.numpy(), Coarse(y // 4, torch.eye(2)), {0: 4, 1: 4})
-    assert isinstance(model.method_, Discoverer)
-    assert model.hidden_accuracy_ == {}
-    assert "none can be hidden" in model.why_
+    assert isinstance(model.method_, Automatic)
     assert np.array_equal(model.node_[model.labels_], (y // 4).numpy())
-
-
-def test_without_epochs_the_start_stays_as_it_is():
-    x, _, told = partly()
-    model = Automatic(epochs=0, starts=["ss-kmeans"], bootstrap=0).fit(x.numpy(), Exact(told, 6), 8)
-    alone = Discover("ss-kmeans", bootstrap=0).fit(x.numpy(), Exact(told, 6), 8)
-    assert np.array_equal(model.labels_, alone.labels_)
 
 
 def test_masses_are_shrunk_as_far_as_told_rows_are_equally_many():
