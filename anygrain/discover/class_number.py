@@ -21,6 +21,7 @@ SEEN = 1500  # of which the silhouette is taken
 COMPONENTS = 64
 NEIGHBOURS = 10
 GRID = 13  # numbers that are tried
+FEWEST = 15  # rows that a class below a coarse one has on average at least
 FINER = 2  # times numbers between the best and its neighbours are tried
 FEW = 6  # numbers at which chance is looked at
 STRUCTURE = 1.2  # how much larger than that of a Gaussian a silhouette is where there is more than one class
@@ -55,8 +56,8 @@ def class_number(task: Task) -> tuple[Tensor, tuple[int, int]]:
     Below every node k-means is run with some numbers of clusters M, and three readers say where the best is:
 
     - the silhouette of the clusters, which is mostly too high a number;
-    - the largest gap of the eigenvalues of the graph of neighbours between half of that number and a little above
-      it, which is mostly too low;
+    - the largest gap of the eigenvalues of the graph of neighbours between half of that number (below coarse
+      classes: 2) and a little above it, which is mostly too low;
     - where three known classes or more have told rows, the M whose clusters agree most with them (adjusted Rand index).
 
     The number is their geometric mean; told rows that agree most with the lowest number allowed only say that it is not
@@ -83,9 +84,10 @@ def below(task: Task, whole: bool) -> NumberFound:
     """The number of classes of a task with one coarse class, from `task.least` to `task.most`.
 
     Args:
-        whole: whether it may be one class.
+        whole: whether it is below one of several coarse classes: then it may be one class, and silhouettes say little.
     """
-    least, most = max(task.least, 1), min(task.most, task.n_rows)
+    least = max(task.least, 1)
+    most = min(task.most, max(least, 2, task.n_rows // FEWEST)) if whole else min(task.most, task.n_rows)
     if most <= max(least, 1) or task.n_rows < 4 or bool((task.features == task.features[0]).all()):
         return NumberFound(max(least, 1), {})
     mean, basis = components(task.features, COMPONENTS, task.seed)
@@ -115,7 +117,8 @@ def below(task: Task, whole: bool) -> NumberFound:
         read([round(math.sqrt(at * other)) for other in around[max(place - 1, 0) : place + 2]])
     tried = sorted(labels)
     said = {"silhouette": top(tried, np.array([apart[k] for k in tried]))}
-    low, high = max(least, math.floor(said["silhouette"] / 2)), min(most, math.ceil(BEYOND * said["silhouette"]))
+    low = max(least, 2 if whole else math.floor(said["silhouette"] / 2))
+    high = min(most, math.ceil(BEYOND * said["silhouette"]))
     said["eigengap"] = float(eigengap(z, low, high, task.seed))
     agreed = agreement(task.evidence, [labels[k] for k in tried])
     if agreed is not None and agreed.argmax() > 0:

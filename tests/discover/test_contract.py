@@ -34,9 +34,10 @@ TOLD = np.where((Y < 4) & (np.arange(len(Y)) % 3 == 0), Y, -1)
 PARTLY = Exact(torch.from_numpy(TOLD), 4, class_names=["a", "b", "c", "d"])
 
 
-def one(name, epochs=40, **settings):
+def one(name, epochs=None, **settings):
     """The method with two starts and so many epochs (there are few rows), where it has settings for that."""
     of = method(name)
+    epochs = epochs or (100 if name == "acol" else 40)
     has = inspect.signature(of.__init__).parameters
     small = {key: epochs for key in has if key.endswith("epochs")} | ({"starts": 2} if "starts" in has else {})
     return of(**{"bootstrap": 0, "device": "cpu", **small, **settings})
