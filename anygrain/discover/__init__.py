@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from anygrain.discover.gedi import GEDI
     from anygrain.discover.gpc import GPC
     from anygrain.discover.hdbscan import HDBSCAN
+    from anygrain.discover.naming import describe
+    from anygrain.discover.revision import Revision
     from anygrain.discover.self_distillation import SelfDistillation
     from anygrain.discover.semi_supervised_k_means import SemiSupervisedKMeans
     from anygrain.discover.spectral_clustering import SpectralClustering
@@ -38,10 +40,12 @@ __all__ = [
     "Discover",
     "Discoverer",
     "GaussianMixture",
+    "Revision",
     "SelfDistillation",
     "SemiSupervisedKMeans",
     "SpectralClustering",
     "Ward",
+    "describe",
 ]
 
 _FILES = {
@@ -57,10 +61,12 @@ _FILES = {
     "GaussianMixture": "gaussian_mixture",
     "HDBSCAN": "hdbscan",
     "MLC": "coding_rate",
+    "Revision": "revision",
     "SelfDistillation": "self_distillation",
     "SemiSupervisedKMeans": "semi_supervised_k_means",
     "SpectralClustering": "spectral_clustering",
     "Ward": "ward",
+    "describe": "naming",
 }
 
 __getattr__ = on_first_use(__name__, _FILES)

@@ -21,7 +21,7 @@ IN_NAME = 2
 WEAK = 0.35  # of the score of the first term, below which another does not stand in the name
 OF_PHRASE = 0.5  # of the rows with a word, above which the phrase that holds it stands for it
 WORDS = 4.0  # on average in the cells of a column, from which on it is text
-APART = 0.5  # standard deviations from which on a number tells a class from its siblings
+APART, SURE_APART = 0.5, 2.58  # standard deviations, and errors, from which on a number tells a class from its siblings
 
 
 @dataclass(frozen=True)
@@ -257,7 +257,7 @@ def _of_numbers(numbers: np.ndarray, names: Sequence[str], labels: np.ndarray, n
     z = apart * np.sqrt(count * others_count / np.maximum(count + others_count, 1))
     out: list[list[Term]] = []
     for c in range(k):
-        kept = np.flatnonzero((np.abs(z[c]) > SURE) & (np.abs(apart[c]) > APART))
+        kept = np.flatnonzero((np.abs(z[c]) > SURE_APART) & (np.abs(apart[c]) > APART))
         kept = kept[np.argsort(-np.abs(z[c, kept]), kind="stable")]
         out.append(
             [
