@@ -1,18 +1,24 @@
-"""The head that learns from labels of few sets: small networks of several weight decays, averaged."""
+"""Heads that learn from labels of few sets: small networks of several weight decays, averaged and calibrated."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from anygrain.labels import All, Labels, SetLabels
+from anygrain.labels import All, Labels, SetLabels, Tags
+from anygrain.labels.base import IMPOSSIBLE
 from anygrain.labels.target_sets import TargetSets
-from anygrain.learn.head import Committee, SmallPerceptron, make_head
+from anygrain.learn.calibration import evidence_score
+from anygrain.learn.head import Committee, SmallPerceptron
 from anygrain.learn.recipe import Callback, Recipe, RecipeResult, RecipeState, split_groups
+from anygrain.learn.tag_committee import TagCommittee
+from anygrain.learn.tag_recipe import TagResult, tags_of
 
 #: weight decay in units of that of an observation that speaks of one instance
 DECAYS = (0.3, 3.0, 20.0)
@@ -21,33 +27,51 @@ FOLDS = 4  # at least: of sets, which are few, most should be learnt from
 STEPS = 100  # of gradient
 PACE = 0.01  # of the first step; it falls to 0
 LARGEST = 2**25  # hidden activations that are held at once
-SLOPES = tuple(float(s) for s in torch.logspace(-6, 1, 15, base=2.0))  # of log-odds of what sets say
 EM_STEPS = 30
+HOLD = 0.1  # one over the variance of an offset
+DOUBT = 4.0  # likelihoods of held-out sets that differ by less tell little of which decay is better
 
 #: makes a recipe of a head: its name, decay, finished steps, what is called after each, and further arguments
 Make = Callable[..., Recipe]
 Found = tuple[dict[str, Tensor], dict[str, Any]]
+#: log-probabilities (..., I, K) of the instances, from the outputs (..., N, O) of networks for the rows
+Said = Callable[[Tensor], Tensor]
 
 
 def wants_network(labels: Labels) -> bool:
     """Whether sets, few of them, say all that is known, some of them of a target class, with an exact likelihood."""
     parts = labels.parts if isinstance(labels, All) else [labels]
+    parts = [part for part in parts if not (isinstance(part, Tags) and bool((part.labels < 0).all()))]
     sets = sum(len(part.sets) for part in parts if isinstance(part, SetLabels))
     of_target = any(isinstance(part, TargetSets) for part in parts)
     only = all(isinstance(part, SetLabels) for part in parts) and not labels.channels
-    return of_target and only and sets <= MOST and labels.exact
+    n_tags = max((part.n_tags for part in sets_and_tags(labels)[1]), default=1)
+    return of_target and only and sets <= MOST * n_tags and labels.exact
 
 
-def likeliest_constant(labels: Labels) -> Tensor:
-    r"""The log-probabilities (K,), the same for every instance, that make the evidence likeliest, by EM.
+def sets_and_tags(labels: Labels) -> tuple[list[SetLabels], list[Tags]]:
+    """The parts of either sort."""
+    parts = labels.parts if isinstance(labels, All) else [labels]
+    return [p for p in parts if isinstance(p, SetLabels)], [p for p in parts if isinstance(p, Tags)]
+
+
+def likeliest_constant(labels: Labels, kind: Tensor | None = None, n_kinds: int = 1) -> Tensor:
+    r"""The log-probabilities (C, K), the same for every instance of a kind, that make the evidence likeliest, by EM.
 
     A class that every other bag of n members holds at least once is as frequent as 0.7 / n. From equal probabilities a
     large bag that holds it would seem to say nothing of its members.
+
+    Args:
+        kind: of every instance, (N,); all are of one when not given.
+        n_kinds: C.
     """
-    found = torch.full((labels.n_classes,), -math.log(labels.n_classes), device=labels.device)
+    kind = torch.zeros(labels.n_instances, dtype=torch.long, device=labels.device) if kind is None else kind
+    found = torch.full((n_kinds, labels.n_classes), -math.log(labels.n_classes), device=labels.device)
+    count = torch.bincount(kind, minlength=n_kinds)[:, None]
     for _ in range(EM_STEPS):
-        posterior = labels.posterior(found.expand(labels.n_instances, -1))
-        found = posterior.mean(dim=0).clamp(min=1e-6).log().log_softmax(dim=0)
+        posterior = labels.posterior(found[kind])
+        mean = torch.zeros_like(found).index_add_(0, kind, posterior) / count.clamp(min=1)
+        found = mean.clamp(min=1e-6).log().log_softmax(dim=1)
     return found
 
 
@@ -56,7 +80,7 @@ class SideBySide:
 
     Args:
         features: D.
-        before: log-probabilities (K,) of every instance before anything is learnt.
+        before: outputs (O,) for every row before anything is learnt.
         n: J.
     """
 
@@ -71,20 +95,21 @@ class SideBySide:
         )
 
     def logits(self, features: Tensor) -> Tensor:
-        """(J, N, K)."""
+        """Outputs (J, N, O)."""
         found: Tensor = (features @ self.inner + self.shift).relu() @ self.outer + self.bias
         return found
 
-    def learn(self, features: Tensor, labels: Labels, decay: Tensor, share: Tensor) -> None:
+    def learn(self, features: Tensor, labels: Labels, said: Said, decay: Tensor, share: Tensor) -> None:
         r"""Minimise, for each j, by Adam with a pace that falls as a cosine to 0,
 
         .. math:: -\frac{1}{M_j} \sum_{o \in j} \log P(o \mid p) + \frac{\lambda_j}{2} |W|^2
 
         Args:
             features: (N, D).
-            labels: of J copies of the N instances, see `copies_of`.
+            labels: of J copies of the I instances, see `copies_of`.
+            said: what outputs say of the instances.
             decay: (J,), lambda.
-            share: (J, N), 1 / M_j of the instances from which j learns, 0 elsewhere.
+            share: (J, I), 1 / M_j of the instances from which j learns, 0 elsewhere.
         """
         parameters = [self.inner, self.shift, self.outer, self.bias]
         optimizer = torch.optim.Adam(parameters, lr=PACE)
@@ -92,7 +117,7 @@ class SideBySide:
         with torch.enable_grad():
             for _ in range(STEPS):
                 optimizer.zero_grad()
-                log_probs = self.logits(features).log_softmax(dim=2)
+                log_probs = said(self.logits(features))
                 posterior = labels.posterior(log_probs.detach().flatten(0, 1)).view_as(log_probs)
                 size = self.inner.square().sum(dim=(1, 2)) + self.outer.square().sum(dim=(1, 2))
                 # the gradient of the likelihood is that of the cross-entropy to the posterior
@@ -122,98 +147,217 @@ class SideBySide:
         return head
 
 
-def copies_of(labels: Labels, n: int) -> Labels:
+def copies_of(labels: Labels, n: int) -> All:
     """Set labels of n disjoint copies of the instances."""
-    parts = labels.parts if isinstance(labels, All) else [labels]
-    return All(*[part.tiled(n) for part in parts if isinstance(part, SetLabels)])
+    return All(*[part.tiled(n) for part in sets_and_tags(labels)[0]])
+
+
+@dataclass
+class Networks:
+    """What was fitted.
+
+    Attributes:
+        members: networks of all sets, one of every decay.
+        weight: of each, (3,).
+        slope, offset: of the weighted mean of their outputs, () and (O,).
+        held_out: outputs (N, O) of networks that have not seen the row, so scaled.
+    """
+
+    members: list[SmallPerceptron]
+    weight: Tensor
+    slope: Tensor
+    offset: Tensor
+    held_out: Tensor
+
+    def joined(self, head: Committee) -> Committee:
+        """All of it as one head."""
+        head.joined(self.members, (self.slope * self.weight).tolist())
+        with torch.no_grad():
+            head.bias += self.offset
+        return head
+
+    def chosen(self) -> dict[str, Any]:
+        by_decay = {f"weight of decay {decay:g}": w for decay, w in zip(DECAYS, self.weight.tolist(), strict=True)}
+        return {"chosen": "evidence", "why": "sets say all that is known", **by_decay}
+
+
+def fit_networks(
+    features: Tensor,
+    labels: Labels,
+    said: Said,
+    row: Tensor,
+    before: Tensor,
+    n_offsets: int,
+    *,
+    folds: int,
+    penalty: float,
+    state: RecipeState,
+    callback: Callback | None,
+) -> Networks:
+    r"""Networks of every decay, on all sets and without each fold, and the mean of those of all sets.
+
+    A set is one observation however many instances it has, so the loss and the decay are taken per set. Which decay is
+    right differs widely, and a network is surer, or less sure, of instances that it has not seen than is right. Both
+    are told by what sets that were held out say of their members, see `calibrated`:
+
+    .. math:: \lambda_c = c \, \lambda_0, \quad c \in \{0.3, 3, 20\}, \qquad
+              z = s \sum_c w_c z_c + b, \quad w = \mathrm{softmax}(\log L_c / 4)
+
+    with :math:`L_c` the likelihood of held-out sets under :math:`z_c` at its own best slope and offset.
+
+    Args:
+        features: (N, D).
+        labels: of I instances.
+        said: what outputs (N, O) say of these.
+        row: of `features`, of every instance, (I,).
+        before: outputs (O,) before anything is learnt.
+        n_offsets: O, or 1: one offset of all outputs.
+        folds: parts of the rows that are held out once each.
+        penalty: lambda_0.
+        state: finished steps of an interrupted fit.
+        callback: called after every step.
+    """
+    sets = copies_of(labels, 1)
+    group = torch.zeros(len(features), dtype=torch.long, device=features.device)
+    group[row] = labels.groups().to(row.device)[labels.rows]
+    fold = split_groups(group.cpu(), folds, torch.Generator().manual_seed(0)).to(features.device)
+    parts = int(fold.max()) + 1
+    # of every decay a network without each fold, and one of all sets
+    inside = torch.stack([*(fold != f for f in range(parts)), torch.ones_like(fold).bool()])[:, row]
+    share = inside * labels.instance_weight().to(features)
+    # sets of the same members are one observation; each output has its own
+    n_sets = max(sets.factors.structure.n_sets, 1) / (len(row) / len(features))
+    share = share * len(row) / (n_sets * inside.sum(dim=1, keepdim=True))
+    pairs = [(decay, part) for decay in range(len(DECAYS)) for part in range(parts + 1)]
+    at_once = min(len(pairs), max(1, LARGEST // (len(features) * SmallPerceptron.width)))
+    groups = [pairs[at : at + at_once] for at in range(0, len(pairs), at_once)]
+    outputs = features.new_zeros(len(DECAYS), len(features), len(before))
+    members: list[SmallPerceptron] = []
+    for number, pick in enumerate(groups):
+        decay, part = torch.tensor(pick, device=features.device).unbind(dim=1)
+        nets = SideBySide(features.shape[1], before, len(pick))
+
+        def compute(nets: SideBySide = nets, decay: Tensor = decay, part: Tensor = part, number: int = number) -> Found:
+            sizes = penalty * features.new_tensor(DECAYS)[decay]
+            nets.learn(features, copies_of(labels, len(decay)), said, sizes, share[part])
+            return nets.state(), {"track": "networks", "round": number + 1}
+
+        found, now = state.step(f"networks {number + 1}", compute)
+        if now and callback is not None:
+            callback(number + 1, len(groups), state.history[-1])
+        nets.load(found)
+        with torch.no_grad():
+            given = nets.logits(features)
+        for j, (at, out) in enumerate(pick):
+            if out == parts:
+                members.append(nets.member(j))
+            else:
+                outputs[at, fold == out] = given[j, fold == out]
+    likelihood = torch.stack([calibrated(sets, each, said, n_offsets)[2] for each in outputs])
+    weight = (likelihood / DOUBT).softmax(dim=0).to(outputs)
+    pooled = (weight @ outputs.flatten(1)).view_as(outputs[0])
+    slope, offset = (found.to(outputs) for found in calibrated(sets, pooled, said, n_offsets)[:2])
+    return Networks(members, weight, slope, offset, slope * pooled + offset)
+
+
+def calibrated(labels: Labels, outputs: Tensor, said: Said, n_offsets: int) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Slope, offset, and the likelihood of labels, of outputs (N, O) of models that have not seen them.
+
+    .. math:: \max_{s, b} \; \sum_o \log P(o \mid p(s z + b)) - \frac{(\log s)^2}{2} - \frac{h}{2} |b|^2
+
+    so that probabilities of instances, of which nothing else is known, are those that explain what is said of sets.
+    """
+    z = outputs.double()
+    log_slope = torch.zeros((), dtype=z.dtype, device=z.device, requires_grad=True)
+    offset = torch.zeros(n_offsets, dtype=z.dtype, device=z.device, requires_grad=True)
+    weight = 1.0 if labels.weight is None else labels.weight.to(z)
+    optimizer = torch.optim.LBFGS([log_slope, offset], max_iter=30, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        value = weight * labels.log_likelihood(said(log_slope.exp() * z + offset))
+        held = torch.where(value > IMPOSSIBLE / 2, value, 0.0).sum()
+        loss = 0.5 * log_slope.square() + 0.5 * HOLD * offset.square().sum() - held
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    with torch.enable_grad():
+        optimizer.step(closure)
+        best = closure()
+    return log_slope.detach().exp(), offset.detach(), -best.detach()
 
 
 def fit_network(
     make: Make, labels: Labels, penalty: float, state: RecipeState | None, callback: Callback | None
 ) -> tuple[Recipe, RecipeResult, RecipeState]:
-    r"""Networks of every decay, on all sets and without each fold, and the mean of those of all sets: a `Committee`.
-
-    A set is one observation however many instances it has, so the loss and the decay are taken per set. Which decay is
-    right differs widely, and the likelihood of held-out sets alone prefers a model that is afraid to be wrong to one
-    that ranks better, so members are weighed by what they could say once calibrated, see `worth`:
-
-    .. math:: \lambda_c = c \, \lambda_0, \quad c \in \{0.3, 3, 20\}, \qquad
-              z = \sum_c w_c z_c, \quad w = \mathrm{softmax}(\text{worth})
+    """The `Committee` of `fit_networks` for classes.
 
     Args:
         make: makes the recipe that heads of one's own are fitted with.
         labels: of N instances.
-        penalty: lambda_0.
+        penalty: see `fit_networks`.
         state: finished steps of an interrupted fit.
         callback: called after every step.
     """
     whole = RecipeState() if state is None else state
-    recipe = make("small-mlp", penalty, whole, None, before=likeliest_constant(labels))
-    features, before = recipe.features, recipe.uniform[0]
-    generator = torch.Generator().manual_seed(0)
-    fold = split_groups(labels.groups()[labels.rows].cpu(), max(recipe.settings.folds, FOLDS), generator)
-    fold = fold.to(features.device)
-    parts = int(fold.max()) + 1
-    # of every decay a network without each fold, and one of all sets
-    inside = torch.stack([*(fold != f for f in range(parts)), torch.ones_like(fold).bool()])
-    share = inside * labels.instance_weight().to(features)
-    share = share * len(fold) / (max(labels.structure.n_sets, 1) * inside.sum(dim=1, keepdim=True))
-    pairs = [(decay, part) for decay in range(len(DECAYS)) for part in range(parts + 1)]
-    at_once = min(len(pairs), max(1, LARGEST // (len(features) * SmallPerceptron.width)))
-    groups = [pairs[at : at + at_once] for at in range(0, len(pairs), at_once)]
-    logits = features.new_zeros(len(DECAYS), len(features), recipe.k)
-    members: list[SmallPerceptron] = []
-    for number, group in enumerate(groups):
-        decay, part = torch.tensor(group, device=features.device).unbind(dim=1)
-        nets = SideBySide(features.shape[1], before, len(group))
-
-        def compute(nets: SideBySide = nets, decay: Tensor = decay, part: Tensor = part, number: int = number) -> Found:
-            sizes = penalty * features.new_tensor(DECAYS)[decay]
-            nets.learn(features, copies_of(labels, len(decay)), sizes, share[part])
-            return nets.state(), {"track": "networks", "round": number + 1}
-
-        found, now = whole.step(f"networks {number + 1}", compute)
-        if now and callback is not None:
-            callback(number + 1, len(groups), whole.history[-1])
-        nets.load(found)
-        with torch.no_grad():
-            said = nets.logits(features)
-        for j, (at, out) in enumerate(group):
-            if out == parts:
-                members.append(nets.member(j))
-            else:
-                logits[at, fold == out] = said[j, fold == out]
-    weight = torch.tensor([worth(labels, each.log_softmax(dim=1)) for each in logits]).softmax(dim=0).to(logits)
-    log_probs = (weight @ logits.flatten(1)).view_as(logits[0]).log_softmax(dim=1)
-    committee = make_head("committee", features.shape[1], recipe.k).to(features.device)
-    assert isinstance(committee, Committee)
-    by_decay = {f"weight of decay {decay:g}": w for decay, w in zip(DECAYS, weight.tolist(), strict=True)}
+    recipe = make("small-mlp", penalty, whole, None, before=likeliest_constant(labels)[0])
+    found = fit_networks(
+        recipe.features,
+        labels,
+        partial(torch.log_softmax, dim=-1),
+        torch.arange(len(recipe.features), device=recipe.features.device),
+        recipe.uniform[0],
+        recipe.k,
+        folds=max(recipe.settings.folds, FOLDS),
+        penalty=penalty,
+        state=whole,
+        callback=callback,
+    )
+    log_probs = found.held_out.log_softmax(dim=1)
     result = RecipeResult(
-        head=committee.joined(members, weight.tolist()),
+        head=found.joined(Committee(recipe.features.shape[1], recipe.k).to(recipe.features.device)),
         temperature=1.0,
         posterior=labels.posterior(log_probs),
         held_out_log_probs=log_probs,
-        held_out=torch.ones_like(fold).bool(),
-        chosen={"chosen": "evidence", "why": "sets say all that is known", **by_decay},
+        held_out=torch.ones_like(labels.rows).bool(),
+        chosen=found.chosen(),
         history=list(whole.history),
     )
     return recipe, result, whole
 
 
-def worth(labels: Labels, log_probs: Tensor) -> float:
-    r"""What log-probabilities (N, K) of models that have not seen the sets say of them, once calibrated.
+def fit_tag_network(
+    features: Tensor, labels: Labels, *, folds: int, penalty: float, state: RecipeState, callback: Callback | None
+) -> tuple[TagResult, dict[str, Any]]:
+    """The `TagCommittee` of `fit_networks`, with an output for every tag; and what was chosen.
 
-    .. math:: \max_s \sum_m \log\sigma(s \, l_m), \qquad
-              l_m = \log \frac{P(o_m)}{1 - P(o_m)} \text{ up to } \pm\log(M + 1)
-
-    over all M sets of a target class: yes or no was said of each. No answer is read as surer than M of them can tell.
+    Args:
+        features: (N, D) of the data rows.
+        labels: sets of the tags of these.
+        folds, penalty, state, callback: see `fit_networks`.
     """
-    parts = labels.parts if isinstance(labels, All) else [labels]
-    value = torch.cat([part.infer(log_probs)[0] for part in parts if isinstance(part, TargetSets)]).double()
-    value = value[value < 0]  # nothing is said by sets of which nothing is known
-    if not len(value):
-        return 0.0
-    most = math.log(len(value) + 1)
-    odds = (value - torch.log(-torch.expm1(value))).clamp(min=-most, max=most)
-    slopes = torch.tensor(SLOPES, dtype=odds.dtype, device=odds.device)
-    return float(torch.nn.functional.logsigmoid(slopes[:, None] * odds).sum(dim=1).max())
+    tags = tags_of(labels)
+    constant = likeliest_constant(labels, tags.tag, tags.n_tags)
+
+    def said(outputs: Tensor) -> Tensor:
+        mine = outputs[..., tags.rows, tags.tag]
+        return torch.nn.functional.logsigmoid(torch.stack([-mine, mine], dim=-1))
+
+    found = fit_networks(
+        features,
+        labels,
+        said,
+        tags.rows,
+        (constant[:, 1] - constant[:, 0]).to(features),
+        1,
+        folds=max(folds, FOLDS),
+        penalty=penalty,
+        state=state,
+        callback=callback,
+    )
+    log_probs = said(found.held_out)
+    head = TagCommittee(features.shape[1], tags.n_tags).to(features.device)
+    found.joined(head)
+    score = evidence_score(labels, log_probs, torch.ones_like(tags.rows).bool())
+    history = list(state.history)
+    return TagResult(head, labels.posterior(log_probs), log_probs, [], score, history), found.chosen()

@@ -20,6 +20,7 @@ from torch.nn import functional
 from anygrain.labels import All, InstanceLabels, LabelError, Labels, SetLabels, Tags
 from anygrain.learn.calibration import evidence_score
 from anygrain.learn.recipe import Callback, RecipeState, split_groups
+from anygrain.learn.tag_committee import TagCommittee
 
 #: weight decays that are tried, from strong to weak, as factors of the one that is given
 FACTORS = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03)
@@ -68,7 +69,7 @@ class TagHead(nn.Module):
         return functional.logsigmoid(torch.stack([-odds, odds], dim=-1))
 
 
-TAG_HEADS = {"linear": TagHead}
+TAG_HEADS = {"linear": TagHead, "committee": TagCommittee}
 
 
 def fit_tag_head(
@@ -145,7 +146,7 @@ class TagResult:
         history: one dict per round.
     """
 
-    head: TagHead
+    head: TagHead | TagCommittee
     posterior: Tensor
     held_out_log_probs: Tensor
     heads: list[TagHead]

@@ -24,7 +24,8 @@ from anygrain.learn.loop import ClassLoop, FeatureRows, FixedTargets, Network
 from anygrain.learn.loss import cross_entropy, learnt_with, terms_alone
 from anygrain.learn.reading import check_rows, n_rows_of, only_of_classes
 from anygrain.learn.recipe import Callback, RecipeState
-from anygrain.learn.tag_recipe import TagHead, TagRecipe, TagResult, tags_of
+from anygrain.learn.set_heads import fit_tag_network, wants_network
+from anygrain.learn.tag_recipe import TAG_HEADS, TagHead, TagRecipe, TagResult, tags_of
 from anygrain.learn.term import Term
 from anygrain.learn.together import kept_together
 from anygrain.learn.trained import fit_trained
@@ -97,21 +98,26 @@ def fit(learner: Learner, X: Any, given: Labels, callback: Callback | None, stat
     # terms that are the whole objective read marks, not posteriors: where nothing is off, they start at the heads, and
     # have the weight decay, that suit unmarked tags which are off
     alone = learner.loss is terms_alone and part is given and not bool((part.labels == 0).any())
-    recipe = TagRecipe(
-        features,
-        _unmarked_off(tags_of(labels)) if alone else labels,
-        folds=max(learner.folds, FOLDS),
-        rounds=learner.rounds,
-        seed=learner._seed,
-        penalty=learner.penalty,
-        state=state,
-        callback=callback,
-    )
-    found = recipe.run()
+    recipe: TagRecipe | None = None
+    fitted.chosen_ = {"chosen": "evidence", "why": "tags have one way to be learnt"}
+    if wants_network(labels) and not learner._shaped:
+        fitted.recipe_state_ = RecipeState() if state is None else state
+        how: dict[str, Any] = {"folds": learner.folds, "penalty": learner.penalty, "callback": callback}
+        found, fitted.chosen_ = fit_tag_network(features, labels, state=learner.recipe_state_, **how)
+    else:
+        recipe = TagRecipe(
+            features,
+            _unmarked_off(tags_of(labels)) if alone else labels,
+            folds=max(learner.folds, FOLDS),
+            rounds=learner.rounds,
+            seed=learner._seed,
+            penalty=learner.penalty,
+            state=state,
+            callback=callback,
+        )
+        found, fitted.recipe_state_ = recipe.run(), recipe.state
     fitted.labels_, fitted._given = labels.to("cpu"), given
     fitted.head_, fitted.history_ = found.head, found.history
-    fitted.recipe_state_ = recipe.state
-    fitted.chosen_ = {"chosen": "evidence", "why": "tags have one way to be learnt"}
     fitted.posterior_ = found.posterior.cpu().numpy()
     fitted.held_out_log_probs_ = found.held_out_log_probs.cpu().numpy()
     fitted.held_out_ = np.ones(len(found.posterior), dtype=bool)
@@ -119,7 +125,7 @@ def fit(learner: Learner, X: Any, given: Labels, callback: Callback | None, stat
     learner.own_held_out_ = False
     if bag_model.fits(learner, data) and given is part:
         _fit_bags(learner, data, part)
-    elif learner._shaped:
+    elif recipe is not None and learner._shaped:
         _fit_shaped(learner, features, labels, recipe, found, start=alone)
         fitted.labels_ = labels.to("cpu")
 
@@ -376,7 +382,7 @@ def restore(learner: Learner, config: dict[str, Any]) -> None:
     fitted: Any = learner
     fitted.tag_names_ = None if names is None else tuple(names)
     fitted.classes_, fitted.named_, fitted.taxonomy_ = np.arange(2), False, None
-    fitted.head_ = TagHead(config["feature_dim"], config["n_tags"])
+    fitted.head, fitted.head_ = "linear", TAG_HEADS[config["head"]](config["feature_dim"], config["n_tags"])
 
 
 def _as_tags(y: Any) -> Labels:

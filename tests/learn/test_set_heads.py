@@ -4,11 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from anygrain.labels import AnyOf, Bags, Counts, Exact, Majority, Noisy, Proportions
+from anygrain.labels import AnyOf, Bags, Counts, Exact, Majority, Noisy, Proportions, Tags
 from anygrain.learn import Learner, set_heads
 from anygrain.learn.head import Committee, SmallPerceptron
 from anygrain.learn.recipe import RecipeState
-from anygrain.learn.set_heads import SideBySide, copies_of, likeliest_constant, wants_network, worth
+from anygrain.learn.set_heads import SideBySide, calibrated, copies_of, likeliest_constant, wants_network
+from anygrain.learn.tag_committee import TagCommittee
+
+
+def softmax(outputs):
+    return outputs.log_softmax(dim=-1)
 
 
 def bags(n, size):
@@ -25,13 +30,13 @@ def problem(n=60, size=5, seed=0):
 @pytest.mark.parametrize("size", [1, 5, 50])
 def test_the_constant_that_explains_half_of_the_bags(size):
     labels = AnyOf(bags(40, size), torch.arange(40) % 2, 1, 2)
-    p = float(likeliest_constant(labels)[1].exp())
+    p = float(likeliest_constant(labels)[0, 1].exp())
     assert 1 - (1 - p) ** size == pytest.approx(0.5, abs=1e-3)
 
 
 def test_the_constant_of_counts_is_their_share():
     labels = Counts(bags(3, 4), torch.tensor([[4, 0], [3, 1], [1, 3]]))
-    assert likeliest_constant(labels).exp().tolist() == pytest.approx([8 / 12, 4 / 12], abs=1e-5)
+    assert likeliest_constant(labels)[0].exp().tolist() == pytest.approx([8 / 12, 4 / 12], abs=1e-5)
 
 
 def test_a_committee_is_the_weighted_mean_of_its_members():
@@ -89,11 +94,11 @@ def test_networks_side_by_side_are_what_each_is_alone():
     rows = torch.from_numpy(features).float()
     share = torch.full((2, 60), 1 / 20)
     decay = torch.tensor([0.01, 0.3])
-    both = SideBySide(4, likeliest_constant(labels), 2)
-    both.learn(rows, copies_of(labels, 2), decay, share)
+    both = SideBySide(4, likeliest_constant(labels)[0], 2)
+    both.learn(rows, copies_of(labels, 2), softmax, decay, share)
     for j in range(2):
-        one = SideBySide(4, likeliest_constant(labels), 1)
-        one.learn(rows, labels, decay[j : j + 1], share[:1])
+        one = SideBySide(4, likeliest_constant(labels)[0], 1)
+        one.learn(rows, labels, softmax, decay[j : j + 1], share[:1])
         torch.testing.assert_close(both.logits(rows)[j], one.logits(rows)[0], atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(both.member(j).logits(rows), both.logits(rows)[j])
 
@@ -107,20 +112,56 @@ def test_what_is_said_of_hidden_sets_shows_in_no_weight_of_their_networks():
     found = []
     for each in (labels, turned):
         nets = SideBySide(4, torch.tensor([0.8, 0.2]).log(), 1)
-        nets.learn(torch.from_numpy(features).float(), each, torch.tensor([0.01]), share)
+        nets.learn(torch.from_numpy(features).float(), each, softmax, torch.tensor([0.01]), share)
         found.append(nets.state()["inner"])
     assert torch.equal(*found)
 
 
-def test_worth_is_that_of_the_best_slope():
-    labels = AnyOf(bags(4, 1), torch.tensor([1, 0, 1, 1]), 1, 2)
-    odds = torch.tensor([1.0, -1.0, -1.0, 1.0])
-    log_probs = torch.stack([-odds, odds], dim=1).mul(40).sigmoid().log()  # far too sure, three of four right
-    best = 3 * np.log(3 / 4) + np.log(1 / 4)
-    assert worth(labels, log_probs) == pytest.approx(best, abs=0.05)
-    nothing = torch.full((4, 2), 0.5).log()
-    assert worth(labels, nothing) == pytest.approx(4 * np.log(0.5), abs=1e-5)
-    assert worth(labels, log_probs.flip(1)) == pytest.approx(4 * np.log(0.5), abs=0.1)
+def test_outputs_that_are_too_sure_are_scaled_by_what_is_said_of_sets():
+    """Log-odds of instances that are known, in bags of five, come back from what they are times three, and less one."""
+    generator = torch.Generator().manual_seed(0)
+    odds = 2 * torch.randn(5 * 2000, generator=generator).double() - 2
+    truth = torch.rand(len(odds), generator=generator) < odds.sigmoid()
+    labels = AnyOf(bags(2000, 5), truth.view(-1, 5).any(dim=1), 1, 2)
+    given = torch.stack([-1.5 * odds, 1.5 * odds - 1], dim=1)
+    slope, offset, likelihood = calibrated(labels, given, softmax, 2)
+    assert float(slope) == pytest.approx(1 / 3, rel=0.1)
+    assert float(offset[1] - offset[0]) == pytest.approx(1 / 3, abs=0.15)
+    right = labels.log_likelihood(torch.stack([-odds, odds], dim=1).div(2).log_softmax(dim=1)).sum()
+    assert float(likelihood) == pytest.approx(float(right), abs=4)
+
+
+def tag_problem(n=60, size=4, seed=0):
+    rng = np.random.default_rng(seed)
+    truth = rng.random((n * size, 3)) < 0.2
+    features = rng.normal(size=(n * size, 5)) + np.pad(3.0 * truth, ((0, 0), (0, 2)))
+    present = torch.from_numpy(truth.reshape(n, size, 3).any(axis=1))
+    nothing = Tags(torch.full(truth.shape, -1))
+    of_tags = Bags.from_ids((torch.arange(n * size)[:, None] // size * 3 + torch.arange(3)).flatten())
+    asked = AnyOf(of_tags, present.flatten(), 1, 2, rows=nothing.rows, n_rows=nothing.n_rows)
+    return features, nothing, asked, truth
+
+
+def test_tags_of_sets_are_learnt_by_networks_that_share_hidden_units(tmp_path):
+    features, nothing, asked, truth = tag_problem()
+    model = Learner(seed=0).fit(features, nothing & asked)
+    assert isinstance(model.head_, TagCommittee)
+    on = model.predict_proba(features)
+    assert on.shape == truth.shape
+    assert -np.log(np.where(truth, on, 1 - on)).mean() < 0.2
+    model.save(tmp_path / "model")
+    np.testing.assert_allclose(Learner.load(tmp_path / "model").predict_proba(features), on, atol=1e-6)
+    known = Tags(torch.from_numpy(np.where(np.arange(len(truth))[:, None] < 9, truth, -1).astype(int)))
+    assert wants_network(nothing & asked)
+    assert not wants_network(known & asked)
+
+
+def test_the_constant_of_every_tag_is_its_own():
+    nothing = Tags(torch.full((4, 2), -1))
+    of_tags = Bags.from_ids(torch.arange(8))
+    asked = AnyOf(of_tags, torch.tensor([1, 0, 1, 0, 1, 1, 0, 0]), 1, 2, rows=nothing.rows, n_rows=4)
+    found = likeliest_constant(nothing & asked, nothing.tag, 2)[:, 1].exp()
+    assert found.tolist() == pytest.approx([3 / 4, 1 / 4], abs=1e-4)
 
 
 def test_a_rate_beside_any_of_is_learnt_by_networks():
