@@ -138,7 +138,7 @@ class TagResult:
     """What a fit found.
 
     Attributes:
-        head: calibrated.
+        head: a `TagHead` or a `TagCommittee`, calibrated.
         posterior: of the instances, (N L, 2), with all evidence.
         held_out_log_probs: (N L, 2), of heads that saw neither the row nor its evidence.
         heads: these, one for every fold, not calibrated.
@@ -146,7 +146,7 @@ class TagResult:
         history: one dict per round.
     """
 
-    head: TagHead | TagCommittee
+    head: Any
     posterior: Tensor
     held_out_log_probs: Tensor
     heads: list[TagHead]

@@ -133,7 +133,7 @@ def test_a_model_without_a_question():
 
 
 def test_calibration_is_of_held_out_bags(any_of):
-    """Slope and offset move the answers of held-out bags to how often they are right, but for what few bags can tell."""
+    """Slope and offset move the answers of held-out bags to how often they are right, as far as few bags tell."""
     held = torch.from_numpy(any_of.held_out_log_probs_)
     question = any_of.questions_[0]
     plain = AnyOf(BAGS, PRESENT, 1, 2).answers(held.double())
