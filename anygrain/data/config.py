@@ -582,6 +582,22 @@ class Learn(Section):
     conflicts: Literal["stop", "soften"] = "stop"
 
 
+class Discover(Section):
+    """How classes are looked for; see `anygrain.discover.Discover`. Read by `anygrain discover` alone."""
+
+    #: a method by name; `anygrain methods --discover` lists them
+    method: str = "auto"
+    #: how many classes there are, the known ones included: "auto" finds it, 20, [10, 30] for at least and at most, or
+    #: for every coarse class: n_classes = { travel = 4, banking = 6 }
+    n_classes: Literal["auto"] | Annotated[int, Field(ge=1)] | list[int] | dict[str, int] = "auto"
+    #: how often the classes are looked for again in half of the rows, to see which are stable; 0: not at all
+    bootstrap: Annotated[int, Field(ge=0)] = 5
+    #: classes.csv of an earlier run, with what a person made of its classes; its labels.parquet lies beside it
+    accepted: str = ""
+    #: columns of classes that the search does not see, to compare with what it finds
+    compare: Names = []
+
+
 class Output(Section):
     """What is written."""
 
@@ -604,6 +620,7 @@ class Config(Section):
     labels: list[Any] = []
     encoder: Encoder = Encoder()
     learn: Learn = Learn()
+    discover: Discover = Discover()
     output: Output = Output()
 
     @property
@@ -616,14 +633,15 @@ class Config(Section):
         return to_toml(self.settings())
 
     def settings(self) -> dict[str, Any]:
-        """Plain values, labels by kind first."""
+        """Plain values, labels by kind first; [discover] where it was given."""
         plain = self.model_dump(exclude={"labels"})
         labels = []
         for label in self.labels:
             dumped = label.model_dump()
             labels.append({"kind": dumped.pop("kind"), "name": dumped.pop("name"), **dumped})
         out = {k: plain[k] for k in ("classes", "taxonomy", "data")}
-        return {**out, "labels": labels, **{k: plain[k] for k in ("encoder", "learn", "output")}}
+        sections = ("encoder", "learn", *(("discover",) if "discover" in self.model_fields_set else ()), "output")
+        return {**out, "labels": labels, **{k: plain[k] for k in sections}}
 
 
 def load_config(path: str | Path, settings: Sequence[str] = ()) -> Config:
@@ -661,6 +679,8 @@ def with_paths(config: Config, folder: Path) -> Config:
     config = config.model_copy(deep=True)
     config.taxonomy = absolute(config.taxonomy)
     config.data.source = absolute(config.data.source)
+    if config.discover.accepted:
+        config.discover.accepted = absolute(config.discover.accepted)
     if (folder / config.encoder.pretrained).is_dir():
         config.encoder.pretrained = absolute(config.encoder.pretrained)
     if config.data.instances and (folder / config.data.instances).exists():
@@ -917,9 +937,11 @@ def _type(annotation: Any) -> str:
         return values[0] if len(values) == 1 else "one of " + ", ".join(values)
     if origin is list:
         inner = get_args(annotation)[0]
+        if inner is int:
+            return "list of ints"
         return f"a list with {_type(inner)}" if get_origin(inner) is Literal else "string or list of strings"
     if origin is dict:
-        return "table of strings"
+        return "table of ints" if get_args(annotation)[1] is int else "table of strings"
     if origin in (Union, UnionType):
         return " or ".join(_type(a) for a in get_args(annotation))
     names = {int: "int", float: "number", bool: "true or false", str: "string"}
@@ -953,7 +975,7 @@ def _parsed(text: str) -> Any:
 def _resolved(raw: Mapping[str, Any], key: str) -> tuple[str | int, ...]:
     parts = tuple(key.split("."))
     entries = raw.get("labels", [])
-    if parts[0] in ("data", "encoder", "learn", "output") or (len(parts) == 1 and parts[0] in ("classes", "taxonomy")):
+    if parts[0] in _sections() or (len(parts) == 1 and parts[0] in ("classes", "taxonomy")):
         return parts
     if parts[0] == "labels":
         parts = parts[1:]
@@ -975,13 +997,14 @@ def _resolved(raw: Mapping[str, Any], key: str) -> tuple[str | int, ...]:
         if len(hits) == 1:
             return ("labels", hits[0], *parts[1:])
         names = [_label_name(entry) for entry in entries]
-        near = difflib.get_close_matches(parts[0], [*names, "data", "encoder", "learn", "output"], n=1)
+        near = difflib.get_close_matches(parts[0], [*names, *_sections()], n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
         raise InputError(
-            f"--set {key}: there is no {parts[0]}.{hint} Expected data, encoder, learn, output or labels: "
+            f"--set {key}: there is no {parts[0]}.{hint} Expected data, encoder, learn, discover, output or labels: "
             f"{', '.join(names)}"
         )
     found = [(section, parts[0]) for section, model in _sections().items() if parts[0] in model.model_fields]
+    found = [at for at in found if at[0] != "discover"] or found  # method alone is that of fit
     if len(found) == 1:
         return found[0]
     known = {name: f"{section}.{name}" for section, model in _sections().items() for name in model.model_fields}
@@ -992,7 +1015,7 @@ def _resolved(raw: Mapping[str, Any], key: str) -> tuple[str | int, ...]:
 
 @cache
 def _sections() -> dict[str, type[BaseModel]]:
-    return {"data": Data, "encoder": Encoder, "learn": Learn, "output": Output}
+    return {"data": Data, "encoder": Encoder, "discover": Discover, "learn": Learn, "output": Output}
 
 
 def _label_name(entry: Mapping[str, Any]) -> str:

@@ -356,13 +356,16 @@ class Source:
     notes: list[str]
 
 
-def read_source(config: Config) -> Source:
+def read_source(config: Config, *, unlabelled: bool = False) -> Source:
     """Rows, what the model sees of them, and their groups.
+
+    Args:
+        unlabelled: whether there need not be any labels.
 
     Raises:
         InputError: the first kind of problem that was found, missing labels among them.
     """
-    if not config.labels:
+    if not config.labels and not unlabelled:
         raise InputError(
             'There are no labels. Expected [[labels]] with a kind, such as kind = "Exact" and column = "product"'
         )

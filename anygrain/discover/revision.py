@@ -37,7 +37,7 @@ class Revision:
 
     Args:
         lines: what is known and decided of every class, by id.
-        rows: (N,) class of every row.
+        rows: (N,) class of every row, -1 where it has none (a row that is new).
         probability: (N,) of that class.
 
     Raises:
@@ -107,7 +107,7 @@ class Revision:
         lines, place = read_classes(path)
         check_classes(lines, place)
         rows = np.asarray(rows)
-        size = np.bincount(rows, minlength=len(lines))
+        size = np.bincount(rows[rows >= 0], minlength=len(lines))
         for k in np.flatnonzero(size[: len(lines)] != [line.size for line in lines])[:1].tolist():
             raise LabelError(
                 f"{place(k, 'size')}: class {k} has {lines[k].size} rows there and {size[k]} in the run; expected the "
@@ -201,7 +201,7 @@ class Revision:
 
     def _told(self) -> np.ndarray:
         """The class (N,) from now on of rows that are surely of one, else -1."""
-        return np.where(self.probability >= SURE, self.final[self.rows], -1)
+        return np.where((self.rows >= 0) & (self.probability >= SURE), self.final[self.rows], -1)
 
     def _error(self, told: np.ndarray) -> float:
         doubt = 1 - self.probability[told >= 0]
@@ -276,9 +276,11 @@ class Revision:
             nodes[inside] = -torch.inf
             own[inside, at] = 0.0
             parent = self._rest(self.lines[k].parent)
+            free = rows < 0
             if parent not in stays:  # nothing else is left below it: rows of dropped classes go to its parts
-                free = torch.from_numpy(np.array([line.verb == "drop" for line in self.lines])[self.rows])
-                own[free, at] = nodes[free, base.index(parent)]
+                dropped = np.array([line.id for line in self.lines if line.verb == "drop"], dtype=np.int64)
+                free = free | torch.from_numpy(np.isin(self.rows, dropped))
+            own[free, at] = nodes[free, base.index(parent)]
         kept = [at for at, name in enumerate(base) if name in stays]
         place = torch.full((len(base),), -1, dtype=torch.long)
         place[kept] = torch.arange(len(kept))

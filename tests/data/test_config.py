@@ -122,7 +122,7 @@ def test_one_kind_of_label_needs_no_name(tmp_path: Path) -> None:
             (),
             ("departmen.error=0.1",),
             "--set departmen.error: there is no departmen. Did you mean department? Expected data, encoder, learn, "
-            "output or "
+            "discover, output or "
             "labels: department, worker",
         ),
         ((), ("seed",), "--set seed has no value. Expected key=value, such as --set learn.seed=1"),
