@@ -10,6 +10,7 @@ from anygrain._lazy import on_first_use
 if TYPE_CHECKING:
     from anygrain.discover.acol import ACOL
     from anygrain.discover.active import ActiveDiscovery
+    from anygrain.discover.all_in_one import AllInOne
     from anygrain.discover.class_relation import ClassRelationDistillation
     from anygrain.discover.coding_rate import MLC
     from anygrain.discover.constrained_k_means import ConstrainedKMeans
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from anygrain.discover.self_distillation import SelfDistillation
     from anygrain.discover.semi_supervised_k_means import SemiSupervisedKMeans
     from anygrain.discover.spectral_clustering import SpectralClustering
+    from anygrain.discover.sub_prototype_memory import SubPrototypeMemory
     from anygrain.discover.ward import Ward
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "HDBSCAN",
     "MLC",
     "ActiveDiscovery",
+    "AllInOne",
     "ClassRelationDistillation",
     "ConstrainedKMeans",
     "ConstrainedMixture",
@@ -44,6 +47,7 @@ __all__ = [
     "SelfDistillation",
     "SemiSupervisedKMeans",
     "SpectralClustering",
+    "SubPrototypeMemory",
     "Ward",
     "describe",
 ]
@@ -51,6 +55,7 @@ __all__ = [
 _FILES = {
     "ACOL": "acol",
     "ActiveDiscovery": "active",
+    "AllInOne": "all_in_one",
     "ClassRelationDistillation": "class_relation",
     "ConstrainedKMeans": "constrained_k_means",
     "ConstrainedMixture": "constrained_mixture",
@@ -65,6 +70,7 @@ _FILES = {
     "SelfDistillation": "self_distillation",
     "SemiSupervisedKMeans": "semi_supervised_k_means",
     "SpectralClustering": "spectral_clustering",
+    "SubPrototypeMemory": "sub_prototype_memory",
     "Ward": "ward",
     "describe": "naming",
 }

@@ -67,6 +67,16 @@ METHODS: dict[str, Method] = {
         "SelfDistillation",
         "a cosine head that refines what another method found; best with some known classes labelled",
     ),
+    "sub-prototypes": Method(
+        "sub_prototype_memory",
+        "SubPrototypeMemory",
+        "unlabelled rows that look unlike the labelled ones, with new classes; some known classes labelled",
+    ),
+    "all-in-one": Method(
+        "all_in_one",
+        "AllInOne",
+        "known classes and their rejection in one softmax, for rows that look unlike; some known classes labelled",
+    ),
 }
 
 
