@@ -80,7 +80,9 @@ class Automatic(Discoverer):
         told = ", ".join(f"{name} {loss:.3g}" for name, loss in losses.items())
         why = f"a cosine head from {chosen}: of all starts it comes to the least loss ({told})"
         facts = {"start": chosen, "losses": losses}
-        return Found(task.node, network, why=why, history=history, facts=facts)
+        start = min(self.starts, key=losses.__getitem__)
+        again = SelfDistillation(start=start, epochs=self.epochs, trains_encoder=self.trains_encoder)
+        return Found(task.node, network, why=why, history=history, facts=facts, again=again._find)
 
 
 def _together(answers: Sequence[Tensor], task: Task) -> Tensor:

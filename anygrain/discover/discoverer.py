@@ -137,7 +137,7 @@ class Discoverer(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         self.exemplars_ = exemplars(embedded, torch.from_numpy(self.labels_), k)
         self.nearest_known_ = nearest_known(embedded, torch.from_numpy(self.labels_), k, known)
         self.stability_ = stability(
-            self._find,
+            found.again or self._find,
             task.with_number(torch.bincount(found.node, minlength=task.evidence.n_nodes)),
             self.labels_,
             self.bootstrap if bootstrap is None else bootstrap,

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from anygrain.encoders.trainable import Arrays
+
+if TYPE_CHECKING:
+    from anygrain.discover.task import Task
 
 
 class ClassModel(nn.Module):
@@ -39,6 +43,8 @@ class Found:
         why: what was chosen on the way, in a sentence.
         history: one dict per step.
         facts: further fitted attributes of the estimator, by name without the underscore.
+        again: looks for classes in other rows as they were found here, for `stability_`; where None, the method does.
+            A method that tries several ways gives the one that it chose.
     """
 
     node: Tensor
@@ -48,3 +54,4 @@ class Found:
     why: str = ""
     history: list[dict[str, Any]] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
+    again: Callable[[Task], Found] | None = None

@@ -8,6 +8,7 @@ import torch
 from anygrain.discover import Discover, SelfDistillation
 from anygrain.discover.automatic import TOGETHER, Automatic, matched
 from anygrain.discover.self_distillation import class_mass
+from anygrain.encoders import Transformer
 from anygrain.labels import Coarse, Exact
 from tests.discover.test_network import blobs, task_of
 
@@ -75,3 +76,31 @@ def test_masses_are_shrunk_as_far_as_told_rows_are_equally_many():
     assert torch.allclose(class_mass(task_of(x, None, 4), start), raw.float())
     equal = torch.where((y < 3) & (torch.arange(400) < 120), y, -1)
     assert torch.allclose(class_mass(task_of(x, Exact(equal, 3), 4), start), 0.5 * raw.float() + 0.125)
+
+
+def test_classes_are_looked_for_again_from_the_start_that_was_chosen(monkeypatch):
+    x, _, told = partly()
+    asked = []
+    find = SelfDistillation._find
+    monkeypatch.setattr(SelfDistillation, "_find", lambda self, task: asked.append(self.start) or find(self, task))
+    model = Automatic(starts=["mixture", "ss-kmeans"], epochs=2, bootstrap=3).fit(x.numpy(), Exact(told, 6), 8)
+    best = min(("mixture", "ss-kmeans"), key=model.losses_.get)
+    assert asked == [best] * 3
+    assert model.stability_[:6].min() > 0.75
+
+
+def test_an_encoder_is_trained_from_the_chosen_start():
+    words = ["card lost stolen", "loan rate interest", "transfer abroad fee"]
+    texts = [f"please help {words[n % 3].split()[n % 2]} {words[n % 3]} number {n // 3}" for n in range(60)]
+    truth = np.arange(60) % 3
+    given = torch.from_numpy(np.where((truth < 2) & (np.arange(60) % 2 == 0), truth, -1))
+    model = Automatic(
+        starts=["ward", "ss-kmeans"],
+        epochs=3,
+        trains_encoder=True,
+        encoder=Transformer(dim=16, layers=1, heads=2),
+        bootstrap=0,
+    ).fit(texts, Exact(given, 2), 3)
+    assert model.model_.encoder is not None
+    assert model.predict(texts).shape == (60,)
+    assert (model.labels_[truth < 2] == truth[truth < 2]).mean() > 0.9
