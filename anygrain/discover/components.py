@@ -23,16 +23,17 @@ def components(x: Tensor, most: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     most = max(1, min(most, n - 1, d))
     mean = x.mean(dim=0)
     if d <= WIDE:
-        values, vectors = torch.linalg.eigh(_products(x, mean, torch.eye(d, dtype=x.dtype, device=x.device)))
-        size, basis = values.flip(0), vectors.flip(1)
+        square = _products(x, mean, torch.eye(d, dtype=x.dtype, device=x.device))
+        values, vectors = torch.linalg.eigh(square.double())  # in single precision not finite where the rank is low
+        size, basis = values.flip(0), vectors.flip(1).to(x.dtype)
     else:
         generator = torch.Generator().manual_seed(seed)
         start = torch.randn(d, min(most + SPARE, n, d), generator=generator, dtype=x.dtype).to(x.device)
         basis = torch.linalg.qr(start).Q
         for _ in range(POWERS):
             basis = torch.linalg.qr(_products(x, mean, basis)).Q
-        values, vectors = torch.linalg.eigh(basis.T @ _products(x, mean, basis))
-        size, basis = values.flip(0), basis @ vectors.flip(1)
+        values, vectors = torch.linalg.eigh((basis.T @ _products(x, mean, basis)).double())
+        size, basis = values.flip(0), basis @ vectors.flip(1).to(x.dtype)
     kept = max(1, int((size[:most] > 1e-9 * size[0].clamp(min=1e-30)).sum()))
     return mean, basis[:, :kept]
 
