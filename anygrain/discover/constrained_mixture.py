@@ -9,7 +9,7 @@ from anygrain.discover.task import Task
 from anygrain.encoders.encoder import Encoder
 
 COMPONENTS = 64
-STARTS = 3
+STARTS = 8
 
 
 class ConstrainedMixture(Discoverer):
@@ -22,7 +22,7 @@ class ConstrainedMixture(Discoverer):
     with z the leading principal components of the features. The E-step is the posterior of the labels, so that any
     labels will do: a row of a known class stays in it, a row of a coarse class below it, pairs pull and push. The shape
     that all classes share is learnt from the known ones as well, and new ones are told apart by it. Seconds for 10,000
-    rows; the most probable of `starts`.
+    rows; the most probable of `starts`, which differ a lot.
 
     Args:
         components: principal components.

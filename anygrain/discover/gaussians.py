@@ -13,6 +13,7 @@ from anygrain.discover.discoverer import Callback
 from anygrain.discover.evidence import Evidence, belief, in_parts
 from anygrain.discover.found import ClassModel
 from anygrain.discover.k_means import k_means, starting_centres
+from anygrain.discover.partitioned import sample
 from anygrain.discover.task import Task
 from anygrain.encoders.trainable import Arrays
 
@@ -20,6 +21,10 @@ Covariance = Literal["tied", "diagonal", "spherical"]
 
 STEPS = 100
 START_STEPS = 10  # of k-means before EM
+TRIED_STEPS = 15  # of EM from every start
+TRIED_ROWS = 5000  # on so many rows, or 20 of every class
+TRIED_PER_CLASS = 20
+FINISHED = 3  # of the starts
 SETTLED = 1e-4  # gain of the mean log-likelihood per row at which EM stops
 FLOOR = 1e-3  # share of the mean variance that every direction has at least
 PRIOR = 2.0  # rows of the shared variance that each class's own is mixed with, for diagonal and spherical
@@ -112,27 +117,31 @@ def best_of(
 ) -> tuple[Mixture, Tensor, Tensor, list[dict[str, Any]]]:
     """The most probable of some mixtures that start at k-means; mean (D,) and directions (D, d) of its space; history.
 
+    All starts take a few steps on some of the rows, the three best are run to the end on all.
+
     Args:
         task: with a known number of classes.
         components_: principal directions in which the mixtures lie.
     """
     mean, basis = components(task.features, components_, task.seed)
-    z = (task.features - mean) @ basis
-    flat_task = replace(task, features=z)
-    node, labels = task.node, task.evidence.over(task.node)
+    flat_task = replace(task, features=(task.features - mean) @ basis)
+    z, node = flat_task.features, task.node
+    rows = sample(task, max(TRIED_ROWS, TRIED_PER_CLASS * len(node)))
+    some = flat_task if len(rows) == len(z) else flat_task.of_rows(rows)
+    labels = some.evidence.over(node)
     generator = torch.Generator().manual_seed(task.seed)
-    best: Mixture | None = None
+    tried: list[Mixture] = []
     history: list[dict[str, Any]] = []
     for number in range(1, starts + 1):
-        centre = starting_centres(flat_task, generator)
-        centre, label = k_means(z, centre, labels, START_STEPS)
-        mixture = fit(z, task.evidence, node, start(z, label, centre, covariance))
-        history.append({"step": f"start {number}", "log_likelihood": mixture.value, "em_steps": mixture.steps})
+        centre, label = k_means(some.features, starting_centres(some, generator), labels, START_STEPS)
+        mixture = start(some.features, label, centre, covariance)
+        tried.append(fit(some.features, some.evidence, node, mixture, TRIED_STEPS))
+        history.append({"step": f"start {number}", "log_likelihood": tried[-1].value, "em_steps": tried[-1].steps})
         if callback is not None:
             callback(number, starts, history[-1])
-        if best is None or mixture.value > best.value:
-            best = mixture
-    assert best is not None
+    finished = [fit(z, task.evidence, node, one) for one in sorted(tried, key=lambda one: -one.value)[:FINISHED]]
+    best = max(finished, key=lambda one: one.value)
+    history.append({"step": "best", "log_likelihood": best.value, "em_steps": best.steps})
     return best, mean, basis, history
 
 
@@ -147,17 +156,19 @@ def start(z: Tensor, label: Tensor, centre: Tensor, covariance: Covariance) -> M
     return _update(None, total, size, square, centre, covariance)
 
 
-def fit(z: Tensor, evidence: Evidence, node: Tensor, mixture: Mixture) -> Mixture:
+def fit(z: Tensor, evidence: Evidence, node: Tensor, mixture: Mixture, steps: int = STEPS) -> Mixture:
     """EM from a mixture until it gains less than 1e-4 a row; rows that are told stay where that allows.
 
     Args:
         z: (N, d).
         evidence: of the rows.
         node: (K,) of every class.
+        steps: at most.
     """
     parts = in_parts(evidence.over(node), len(z))
     gram = z.T @ z if mixture.tied is not None else None
-    for step in range(STEPS):
+    mixture = replace(mixture, value=-torch.inf)  # that of other rows, perhaps
+    for step in range(steps):
         map_, centre, precision, logdet = mixture.whitened()
         log_share = mixture.share.log()
         k, d = mixture.centre.shape
