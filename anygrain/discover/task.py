@@ -13,11 +13,13 @@ from torch import Tensor
 from anygrain.discover.evidence import Evidence
 from anygrain.encoders.choose import encoder_for
 from anygrain.encoders.encoder import Encoder
+from anygrain.encoders.table import Table
 from anygrain.encoders.trainable import Inputs, TrainableEncoder
 from anygrain.labels import LabelError
 from anygrain.learn.loop import FeatureRows
 from anygrain.learn.reading import n_rows_of
 
+SAME_LENGTH = 1e-3  # relative difference up to which two rows are of one length
 MOST = 400  # classes that are looked for where nothing is said of their number
 
 #: how many classes: a total, the lowest and highest total, the number in every coarse class, or nothing
@@ -131,7 +133,7 @@ def read_task(
     least, most, per_node = read_number(n_classes, evidence, n)
     check_links(evidence)
     check_finite(data)
-    encoder = encoder_for(data) if encoder is None else encoder
+    encoder = chosen_encoder(data) if encoder is None else encoder
     encoder.learn(data, seed=seed)
     trained = encoder if train and isinstance(encoder, TrainableEncoder) else None
     features = fixed_features(encoder, data).to(device)
@@ -140,6 +142,19 @@ def read_task(
         raise LabelError(f"all {n} rows are identical: there is nothing that tells classes apart")
     rows: Inputs = FeatureRows(features) if trained is None else trained.inputs(data)
     return Task(features, rows, trained, evidence, least, most, per_node, seed), encoder
+
+
+def chosen_encoder(data: Any) -> Encoder:
+    """The encoder for the data; rows of numbers that are all of one length are an embedding, and keep its proportions.
+
+    Columns of an embedding may differ a lot, as principal components do; brought to one scale, noise would weigh as
+    much as what tells classes apart.
+    """
+    if isinstance(data, np.ndarray) and data.ndim == 2 and data.dtype.kind == "f" and len(data):
+        length = np.linalg.norm(data, axis=1)
+        if length.min() > 0 and length.max() - length.min() < SAME_LENGTH * length.max():
+            return Table(alike=1 / SAME_LENGTH)
+    return encoder_for(data)
 
 
 def check_finite(data: Any) -> None:

@@ -7,7 +7,7 @@ import torch
 
 from anygrain.discover import ConstrainedMixture
 from anygrain.discover.evidence import Evidence
-from anygrain.discover.task import MOST, read_number
+from anygrain.discover.task import MOST, chosen_encoder, read_number
 from anygrain.labels import Coarse, Exact, LabelError
 
 COARSE = Coarse(torch.tensor([0] * 6 + [1] * 4), torch.eye(2), class_names=["low", "high"])
@@ -71,6 +71,18 @@ def test_data_frames_and_columns_of_classes():
     assert found.predict(frame).shape == (80,)
     by_node = ConstrainedMixture(bootstrap=0).fit(frame, frame["kind"], {"cat": 2, "dog": 2})
     assert by_node.class_names_ == ("cat / 1", "cat / 2", "dog / 1", "dog / 2")
+
+
+def test_the_columns_of_an_embedding_keep_their_proportions():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(50, 6)) * [30, 1, 1, 1, 1, 0.1]
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    encoded = chosen_encoder(unit).learn(unit)(unit).numpy()
+    np.testing.assert_allclose(
+        encoded.std(axis=0) / encoded.std(axis=0)[0], unit.std(axis=0) / unit.std(axis=0)[0], rtol=1e-4
+    )
+    table = chosen_encoder(x).learn(x)(x).numpy()
+    np.testing.assert_allclose(table.std(axis=0), 1, rtol=1e-5)
 
 
 def test_a_new_class_is_not_called_like_a_known_one():
