@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from anygrain.discover.gedi import GEDI
     from anygrain.discover.gpc import GPC
     from anygrain.discover.hdbscan import HDBSCAN
+    from anygrain.discover.label_expansion import LabelExpansion
     from anygrain.discover.naming import describe
     from anygrain.discover.revision import Revision
     from anygrain.discover.self_distillation import SelfDistillation
@@ -43,6 +44,7 @@ __all__ = [
     "Discover",
     "Discoverer",
     "GaussianMixture",
+    "LabelExpansion",
     "Revision",
     "SelfDistillation",
     "SemiSupervisedKMeans",
@@ -67,6 +69,7 @@ _FILES = {
     "HDBSCAN": "hdbscan",
     "MLC": "coding_rate",
     "Revision": "revision",
+    "LabelExpansion": "label_expansion",
     "SelfDistillation": "self_distillation",
     "SemiSupervisedKMeans": "semi_supervised_k_means",
     "SpectralClustering": "spectral_clustering",

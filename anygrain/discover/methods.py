@@ -72,6 +72,9 @@ METHODS: dict[str, Method] = {
         "SubPrototypeMemory",
         "unlabelled rows that look unlike the labelled ones, with new classes; some known classes labelled",
     ),
+    "label-expansion": Method(
+        "label_expansion", "LabelExpansion", "a stream seen once, whose labels get finer; coarse and fine labels"
+    ),
     "all-in-one": Method(
         "all_in_one",
         "AllInOne",
