@@ -273,6 +273,30 @@ def audit(
 
 
 @app.command()
+def discover(
+    config: Annotated[Path, typer.Argument(help="The configuration, a .toml; its section [discover] says how.")],
+    out: Annotated[Path, typer.Option(help="The run folder to write.")],
+    method: Annotated[
+        str, typer.Option(help="A method by name, see anygrain methods --discover; discover.method when left out.")
+    ] = "",
+    n_classes: Annotated[
+        str, typer.Option(metavar="20|10-30", help="How many classes, known ones included; found when left out.")
+    ] = "",
+    accepted: Annotated[
+        Path | None, typer.Option(help="classes.csv of an earlier run, edited: go on from what was accepted.")
+    ] = None,
+    settings: Settings = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run that is there.")] = False,
+) -> None:
+    """Find classes: finer ones inside coarse ones, new ones beside known ones."""
+    from anygrain.program.discover import discover as verb
+    from anygrain.program.discover import short_settings
+
+    given = [*short_settings(method, n_classes), *(settings or [])]
+    verb(config, out, given, _screen(), command=_command(), accepted=accepted, overwrite=overwrite)
+
+
+@app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="The run folder.")],
     open_it: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
@@ -304,11 +328,19 @@ def labels(kind: Annotated[str, typer.Argument(help="A kind of label.")] = "") -
 
 
 @app.command()
-def methods() -> None:
-    """Methods for doubtful labels, for learn.method and --compare."""
+def methods(
+    discover: Annotated[bool, typer.Option("--discover", help="Those of anygrain discover instead.")] = False,
+) -> None:
+    """Methods for doubtful labels, for learn.method and --compare; or those that find classes."""
     from anygrain.robust.methods import all_methods
 
     screen = _screen()
+    if discover:
+        from anygrain.discover.methods import METHODS
+
+        screen.table([("method", "what it is for"), *((name, m.good_for) for name, m in METHODS.items())], widest=120)
+        screen.line("Next:  anygrain discover CONFIG --method gpc --out OUT")
+        return
     rows = [("method", "what it is", "for")]
     screen.table([*rows, *((m.name, m.says, m.accepts) for m in all_methods().values())], widest=100)
     screen.line("Next:  anygrain fit CONFIG --compare default,gce --out OUT   or   --set learn.method=gce:q=0.5")

@@ -119,6 +119,10 @@ class Revision:
         """Write the table: id, name, suggested, terms, parent, size, stability, known, nearest, action."""
         write_classes(self.lines, path)
 
+    def on(self, rows: np.ndarray, probability: np.ndarray) -> Revision:
+        """The same decisions about other rows, whose classes are (N,), -1 for none."""
+        return replace(self, rows=rows, probability=probability)
+
     # -- decisions ----------------------------------------------------------------------------------------------------
 
     def accept(self, k: int, name: str = "") -> Revision:

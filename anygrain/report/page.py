@@ -77,6 +77,10 @@ def render(metrics: Mapping[str, Any], labels: Mapping[str, np.ndarray], config:
         from anygrain.report.tag_page import tag_contents as contents
 
         template = "tags.html.jinja"
+    elif metrics.get("space") == "found":
+        from anygrain.report.discover_page import discover_contents as contents
+
+        template = "found.html.jinja"
     else:
         from anygrain.report.class_page import class_contents as contents
 
