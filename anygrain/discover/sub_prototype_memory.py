@@ -363,7 +363,8 @@ def nearest(x: Tensor, centre: Tensor) -> Tensor:
 
 def class_means(x: Tensor, y: Tensor, n_classes: int) -> Tensor:
     """Mean directions (C, D) of the classes of rows, 0 where a class has none."""
-    return normalize(x.new_zeros(n_classes, x.shape[1]).index_add(0, y, x), dim=1)
+    means: Tensor = normalize(x.new_zeros(n_classes, x.shape[1]).index_add(0, y, x), dim=1)
+    return means
 
 
 def entropy(weight: Tensor) -> Tensor:
@@ -383,10 +384,10 @@ def class_discrepancy(source: Tensor, y: Tensor, target: Tensor, found: Tensor, 
         target: (b, D) rows, `found`: (b,) the classes they are taken for, -1 for none.
     """
     square = mean_discrepancies(source, y, target, found, n_classes)
-    there = (torch.bincount(y, minlength=n_classes) > 0)[:, None]
-    there = there & (torch.bincount(found[found >= 0], minlength=n_classes) > 0)
-    same = torch.eye(n_classes, dtype=torch.bool, device=square.device) & there
-    other = there & ~same & ~torch.eye(n_classes, dtype=torch.bool, device=square.device)
+    both = torch.bincount(y, minlength=n_classes) > 0
+    both &= torch.bincount(found[found >= 0], minlength=n_classes) > 0
+    same = both.diag()
+    other = (both[:, None] & both) & ~same
     value = square.sum() * 0
     if bool(same.any()):
         value = value + square[same].mean()
