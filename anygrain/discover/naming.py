@@ -16,6 +16,7 @@ WORD = r"(?u)\b[^\W\d_][^\W_]+(?:['’-][^\W_]+)*\b"
 MOST_TERMS = 20_000  # of a vocabulary
 PRIOR = 10.0  # rows that the share of a term in all rows counts for
 SURE = 1.645  # standard errors above 0 from which on a term tells a class from its siblings
+FAINT = 0.15  # of that score, below which it is left out
 KEPT = 8  # terms of a class
 IN_NAME = 2
 WEAK = 0.35  # of the score of the first term, below which another does not stand in the name
@@ -309,7 +310,8 @@ def _suggested(found: Any, terms: Sequence[Sequence[Term]], ids: np.ndarray) -> 
     taken = {name for name, own in zip(names, known, strict=True) if own} | set(found.node_names_)
     out = []
     for c, name in enumerate(names):
-        kept, near = list(terms[c])[:KEPT], [str(ids[row]) for row in found.exemplars_[c]]
+        kept = [term for term in terms[c] if term.score >= FAINT * terms[c][0].score][:KEPT]
+        near = [str(ids[row]) for row in found.exemplars_[c]]
         if not known[c] and size[c]:
             name = _free_name(kept, near, name, taken)
         taken.add(name)

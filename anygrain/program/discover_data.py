@@ -95,7 +95,8 @@ def read_given(config: Config) -> Given:
         read.insert(0, coarse)
         nodes = Evidence.read(labels, n, split=False)
         evidence = nodes if not others else evidence.under(nodes)
-    said = [_words(e) for e in read] + [_compared(column, source) for column in config.discover.compare]
+    words = [said for said in map(_words, read) if len(said.rows)]  # pairs say nothing of a row alone
+    said = [*words, *(_compared(column, source) for column in config.discover.compare)]
     revision = _accepted(config, source) if config.discover.accepted else None
     return Given(source, read, evidence, said, revision)
 

@@ -137,7 +137,7 @@ def _points(labels: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
 
 
 def _map(points: Sequence[Mapping[str, Any]], classes: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as dots, a group per class, names in the middle of each; names that hit others show when one comes near."""
+    """Rows as dots, a group per class, names above each; names that hit others show when one comes near."""
     from html import escape
 
     parts = []
@@ -149,8 +149,10 @@ def _map(points: Sequence[Mapping[str, Any]], classes: Sequence[Mapping[str, Any
     taken: list[tuple[float, float, float]] = []
     for k in sorted(np.unique(of).tolist(), key=lambda k: -int((of == k).sum())):
         name = shortened(classes[k]["name"], NAME)
-        here = (float(np.median(x[of == k])), float(np.median(y[of == k])), 3.4 * len(name) + 4)
-        free = all(abs(here[0] - a) > here[2] + wide or abs(here[1] - b) > 14 for a, b, wide in taken)
+        wide = 3.4 * len(name) + 4
+        middle = float(np.clip(np.median(x[of == k]), wide, WIDTH - wide))
+        here = (middle, max(float(np.quantile(y[of == k], 0.1)) - 9, 12.0), wide)
+        free = all(abs(here[0] - a) > wide + other or abs(here[1] - b) > 14 for a, b, other in taken)
         if free:
             taken.append(here)
         css = "place" if free else "place deep"
