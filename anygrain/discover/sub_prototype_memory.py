@@ -369,7 +369,8 @@ def class_means(x: Tensor, y: Tensor, n_classes: int) -> Tensor:
 
 def entropy(weight: Tensor) -> Tensor:
     """Mean entropy of weights (B, k), in nats."""
-    return -torch.special.xlogy(weight, weight).sum(dim=1).mean()
+    mean: Tensor = -torch.special.xlogy(weight, weight).sum(dim=1).mean()
+    return mean
 
 
 def class_discrepancy(source: Tensor, y: Tensor, target: Tensor, found: Tensor, n_classes: int) -> Tensor:
