@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anygrain.labels import Labels
+from anygrain.labels import All, Labels, Majority
 from anygrain.learn.calibration import confidence_temperature, evidence_score, fit_temperature
 from anygrain.learn.class_prior import with_known_prior
 from anygrain.learn.cross_fit import PARTS, held_part, split_in_parts
@@ -82,7 +82,7 @@ def _fit(
     if learner.procedure is not None:
         _run(learner, features, with_fitted_channels(learner, features, labels))
         return None
-    settings = _settings(learner)
+    settings = replace(_settings(learner), penalty=_decay(learner, labels))
 
     def recipe_of(
         head: str | type[Head],
@@ -103,7 +103,7 @@ def _fit(
         )
 
     if learner.head == "linear" and wants_network(labels):
-        recipe, found, learner.recipe_state_ = fit_network(recipe_of, labels, settings.penalty, state, callback)
+        recipe, found, learner.recipe_state_ = fit_network(recipe_of, labels, learner.penalty, state, callback)
     else:
         recipe = recipe_of(learner.head, settings.penalty, state, callback)
         found, learner.recipe_state_ = recipe.run(), recipe.state
@@ -112,6 +112,16 @@ def _fit(
         learner.temperature_ = 1.0
         _loop(learner, rows, labels, torch.as_tensor(learner.posterior_, device=rows.device))
     return recipe
+
+
+def _decay(learner: Learner, labels: Labels) -> float:
+    """Weight decay in the loss of an instance: of majorities alone, each of which is one observation, more."""
+    parts = labels.parts if isinstance(labels, All) else [labels]
+    majorities = [part for part in parts if isinstance(part, Majority)]
+    if len(majorities) < len(parts):
+        return learner.penalty
+    members, sets = sum(len(part.sets.members) for part in majorities), sum(len(part.sets) for part in majorities)
+    return learner.penalty * members / max(sets, 1)
 
 
 def _settings(learner: Learner) -> Settings:

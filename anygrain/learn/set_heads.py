@@ -173,7 +173,7 @@ class Networks:
         """All of it as one head."""
         head.joined(self.members, (self.slope * self.weight).tolist())
         with torch.no_grad():
-            head.bias += self.offset
+            head.bias.add_(self.offset)
         return head
 
     def chosen(self) -> dict[str, Any]:
@@ -278,7 +278,7 @@ def calibrated(labels: Labels, outputs: Tensor, said: Said, n_offsets: int) -> t
         value = weight * labels.log_likelihood(said(log_slope.exp() * z + offset))
         held = torch.where(value > IMPOSSIBLE / 2, value, 0.0).sum()
         loss = 0.5 * log_slope.square() + 0.5 * HOLD * offset.square().sum() - held
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss
 
     with torch.enable_grad():

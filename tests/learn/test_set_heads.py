@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from anygrain.labels import AnyOf, Bags, Counts, Exact, Majority, Noisy, Proportions, Tags
-from anygrain.learn import Learner, set_heads
+from anygrain.learn import Learner, fixed, set_heads
 from anygrain.learn.head import Committee, SmallPerceptron
 from anygrain.learn.recipe import RecipeState
 from anygrain.learn.set_heads import SideBySide, calibrated, copies_of, likeliest_constant, wants_network
@@ -170,3 +170,15 @@ def test_a_rate_beside_any_of_is_learnt_by_networks():
     both = labels & Proportions.about(labels.sets, {1: 0.1}, 2, where=labels.present == 1)
     assert both.exact
     assert wants_network(both)
+
+
+def test_a_majority_is_one_observation_of_several_instances():
+    """The decay that is meant for an observation of one instance is taken per set."""
+    truth = torch.arange(60) // 3 % 2
+    features = np.random.default_rng(0).normal(size=(60, 3)) + truth.numpy()[:, None]
+    labels = Majority(bags(20, 3), truth[::3], 2)
+    assert fixed._decay(Learner(penalty=0.02), labels) == pytest.approx(0.06)
+    assert fixed._decay(Learner(penalty=0.02), Exact(truth, 2)) == 0.02
+    assert fixed._decay(Learner(penalty=0.02), labels & Exact(truth, 2)) == 0.02
+    weak, strong = (Learner(penalty=p).fit(features, labels).head_.penalty().detach() for p in (0.01, 0.1))
+    assert float(strong) < float(weak)
