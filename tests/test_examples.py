@@ -222,3 +222,22 @@ def test_slides_of_blood_are_small_and_fit_their_boxes():
         assert [len(boxes) > 0 for boxes in example.boxes_of(slides)] == (y == 1).tolist()
     assert sum(path.stat().st_size for path in example.FOLDER.rglob("*") if path.is_file()) < 300_000
     assert "MIT License" in (example.FOLDER / "LICENSE").read_text(encoding="utf-8")
+
+
+def test_products_are_found_in_departments_and_more_of_them_once_some_are_accepted():
+    folder = ROOT / "examples" / "discover"
+    found = load("tickets", folder).main()
+    assert found["the same after these were accepted"] > found["department only, all"] + 0.02
+    assert found["12 known, new"] > 0.6
+    page = (folder / "README.md").read_text(encoding="utf-8")
+    shown = {m[1].strip(): float(m[2]) for m in re.finditer(r"^  (\S.+?)  +(\d+(?:\.\d+)?)$", page, re.M)}
+    assert shown.keys() == found.keys()
+    # other versions of the libraries may move a class
+    assert all(abs(shown[name] - value) < (3 if value > 1 else 0.08) for name, value in found.items())
+
+
+def test_the_shipped_queries_of_discover_are_those_of_the_script(tmp_path):
+    folder = ROOT / "examples" / "discover"
+    load("tickets", folder).write(tmp_path)
+    shipped = folder / "tickets" / "queries.csv"
+    assert (tmp_path / "queries.csv").read_text(encoding="utf-8") == shipped.read_text(encoding="utf-8")

@@ -114,7 +114,7 @@ def read_classes(path: str | os.PathLike[str]) -> tuple[list[ClassLine], Place]:
                 f'a "{separator}"'
             )
         given = dict(zip(header, (cell.strip() for cell in cells), strict=True))
-        line = _line(given, lambda column, n=number: f"{path.name} line {n}, column {column}")
+        line = _line(given, f"{path.name} line {number}, column ")
         if line.id in lines:
             raise LabelError(
                 f"{path.name} line {number}, column id: class {line.id} stands in line {at[line.id]} already; expected "
@@ -128,20 +128,20 @@ def read_classes(path: str | os.PathLike[str]) -> tuple[list[ClassLine], Place]:
     return [lines[k] for k in sorted(lines)], lambda k, column: f"{path.name} line {at[k]}, column {column}"
 
 
-def _line(given: Mapping[str, str], place: Callable[[str], str]) -> ClassLine:
+def _line(given: Mapping[str, str], begin: str) -> ClassLine:
     def whole(column: str) -> int:
         if not given[column].isdigit():
-            raise LabelError(f'{place(column)}: "{given[column]}" is no whole number; expected 0, 1, 2, ...')
+            raise LabelError(f'{begin}{column}: "{given[column]}" is no whole number; expected 0, 1, 2, ...')
         return int(given[column])
 
     known = given["known"].casefold()
     if known not in ("yes", "no"):
-        raise LabelError(f'{place("known")}: "{given["known"]}"; expected yes or no, as it was written')
+        raise LabelError(f'{begin}known: "{given["known"]}"; expected yes or no, as it was written')
     stability = given.get("stability", "")
     try:
         value = float(stability) if stability else math.nan
     except ValueError as error:
-        raise LabelError(f'{place("stability")}: "{stability}" is no number; leave it as it was written') from error
+        raise LabelError(f'{begin}stability: "{stability}" is no number; leave it as it was written') from error
     return ClassLine(
         whole("id"),
         given["name"],
@@ -152,7 +152,7 @@ def _line(given: Mapping[str, str], place: Callable[[str], str]) -> ClassLine:
         value,
         known == "yes",
         given.get("nearest", ""),
-        _action(given["action"], place("action")),
+        _action(given["action"], f"{begin}action"),
     )
 
 

@@ -50,7 +50,7 @@ class Term:
     said: str
 
 
-def describe(found: Any, data: Any, *, ids: Sequence[Any] | None = None) -> list[Suggestion]:
+def describe(found: Any, data: Any, *, ids: Sequence[Any] | np.ndarray | None = None) -> list[Suggestion]:
     r"""A name and a description of every class that a `Discover` found.
 
     A class is compared with its siblings, the other classes below its coarse class; with all others where it has none.
