@@ -48,7 +48,8 @@ class AllInOne(Discoverer):
     the target, with a weight that falls from 1 to 0 over the first half of the training.
 
     Args:
-        start: a method by name, or one, which holds the decision at first; None for the published form.
+        start: a method by name, or one, which holds the decision at first; None for the published form. The default
+            finds clusters that agree with known classes, also where the target looks unlike the source.
         open_weight: alpha; `rank`: beta; `contrast`: gamma; `entropy`: delta.
         top: known classes that enter the first bracket, those with the highest outputs; the true one always does.
         through: whether the distances that say how alike two rows are, carry gradient, as published; then the contrast
@@ -69,7 +70,7 @@ class AllInOne(Discoverer):
     def __init__(
         self,
         *,
-        start: Start | None = "mixture",
+        start: Start | None = "sub-prototypes",
         open_weight: float = 0.7,
         rank: float = 1.4,
         contrast: float = 0.6,
