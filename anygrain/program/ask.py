@@ -18,7 +18,7 @@ from anygrain.program.ask_numbers import ask_numbers, number_form
 from anygrain.program.ask_tags import ask_tags, tag_form
 from anygrain.program.asking import Asking, Proposal
 from anygrain.program.held_out import check_same_rows
-from anygrain.program.predict import run_config
+from anygrain.program.predict import fitted_config
 from anygrain.program.screen import Screen
 
 READ: dict[str, Callable[[Config], Any]] = {
@@ -67,7 +67,7 @@ def ask(
     from anygrain.learn import Learner
 
     run, out = Path(run), Path(out)
-    config = run_config(run)
+    config = fitted_config(run)
     _check_request(config, out, tool, by, overwrite=overwrite)
     try:
         learner = Learner.load(run)

@@ -22,7 +22,7 @@ from anygrain.program.fit import versions
 from anygrain.program.held_out import check_same_rows, held_out_of, said_of
 from anygrain.program.look import look
 from anygrain.program.of_classes import adopt_prior, adopt_prior_of
-from anygrain.program.predict import run_config
+from anygrain.program.predict import fitted_config
 from anygrain.program.records import Records, records_of
 from anygrain.program.screen import Screen, seconds
 from anygrain.program.setup import dimensions, refusal
@@ -150,7 +150,7 @@ def _given(
     if source.is_dir():
         if settings:
             raise InputError("--set is for configurations: a run was fitted as its config.toml says")
-        config = run_config(source)
+        config = fitted_config(source)
         space = space_of(config)
         dataset = space.read(config)
         dataset = space.soften(dataset) if dataset.conflicts else dataset

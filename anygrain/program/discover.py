@@ -295,6 +295,7 @@ class _Search:
         return {
             "n_classes": found.n_classes_,
             "n_classes_interval": [int(low), int(high)],
+            "asked": self.asked is not None and not isinstance(self.asked, tuple),
             "method": self.config.discover.method,
             "used": type(found.method_).__name__,
             "why": found.why_,

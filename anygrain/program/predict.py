@@ -47,6 +47,21 @@ def run_config(run: Path) -> Config:
     return parse_config(tomllib.loads((run / "config.toml").read_text(encoding="utf-8")), str(run / "config.toml"))
 
 
+def fitted_config(run: Path) -> Config:
+    """The configuration of a finished run of fit, whose labels can be read again.
+
+    Raises:
+        InputError: no finished run there, or one of discover.
+    """
+    config = run_config(run)
+    if (run / "classes.csv").exists():
+        raise InputError(
+            f"{run} holds classes that anygrain discover found. Expected a run of fit: make them labels first, with "
+            f'kind = "Exact", source = "{run / "labels.parquet"}", id = "row", column = "name"'
+        )
+    return config
+
+
 def predict(
     run: str | Path,
     source: str | Path,

@@ -211,6 +211,23 @@ def test_texts_name_their_classes_and_the_page_is_whole_in_itself(tmp_path):
     assert (out / "report.html").read_text(encoding="utf-8") == page
 
 
+def test_with_a_taxonomy_known_classes_lie_where_it_says(tmp_path):
+    lines = "class,side\ncorner 0,west\ncorner 1,west\ncorner 4,east\n"
+    (tmp_path / "taxonomy.csv").write_text(lines, encoding="utf-8")
+    known = [f"corner {c}" if c in (0, 1, 4) else "" for c in TRUTH.tolist()]
+    config = made(tmp_path, labels=SIDE + CORNER, known=known)
+    text = config.read_text(encoding="utf-8").replace("\n[data]", 'taxonomy = "taxonomy.csv"\n[data]')
+    config.write_text(text, encoding="utf-8")
+    assert run(["discover", str(config), "--out", str(tmp_path / "r")]) == 0
+    found = {line["name"]: (line["parent"], line["known"]) for line in lines_of(tmp_path / "r")}
+    assert found["corner 0"] == found["corner 1"] == ("west", "yes")
+    assert found["corner 4"] == ("east", "yes")
+    assert sorted(found.values()) == sorted(
+        [("west", "yes")] * 2 + [("east", "yes"), ("east", "no")] + [("west", "no")] * 2
+    )
+    assert len(set(class_of_corner(tmp_path / "r"))) == 6
+
+
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     assert run(arguments) == 2
     said = capsys.readouterr().err
@@ -263,6 +280,8 @@ def test_a_folder_in_use_and_an_edited_table_are_not_replaced(tmp_path, capsys):
     capsys.readouterr()
     assert "holds a finished run. Add --overwrite" in refused(begin, capsys)
     assert run([*begin, "--overwrite"]) == 0
+    capsys.readouterr()
+    assert "holds classes that anygrain discover found. Expected a run of fit" in refused(["audit", str(out)], capsys)
     edited(out, {0: {"action": "accept"}})
     capsys.readouterr()
     assert "classes.csv was edited since it was written" in refused([*begin, "--overwrite"], capsys)
