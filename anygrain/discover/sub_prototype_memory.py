@@ -49,7 +49,7 @@ class SubPrototypeMemory(Discoverer):
     unknown; k-means divides them into the new classes. Where no class is known, memory and k-means remain.
 
     Args:
-        items: N; None for one per class. `per_item`: S; `kept`: k.
+        items: N; None for one per class. `per_item`: S, 20 or more; `kept`: k.
         temperature: tau.
         discrepancy: lambda 1; `reconstruction`: lambda 2; `sparse`: lambda 3; `contrast`: lambda 4.
         stages: how many times the target is clustered before the end.
@@ -70,7 +70,7 @@ class SubPrototypeMemory(Discoverer):
         self,
         *,
         items: int | None = None,
-        per_item: int = 8,
+        per_item: int = 20,
         kept: int = 5,
         temperature: float = 0.05,
         discrepancy: float = 0.3,

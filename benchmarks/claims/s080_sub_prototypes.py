@@ -23,7 +23,7 @@ from anygrain.labels import Exact
 from anygrain.metrics import nmi
 
 SOURCE, TARGET, SHARED = (0, 1, 2, 3, 4, 5, 6), (0, 1, 2, 3, 4, 7, 8, 9), (0, 1, 2, 3, 4)
-ITEMS, PER_ITEM, KEPT, K = 10, 8, 5, 10
+ITEMS, PER_ITEM, KEPT, K = 10, 20, 5, 10
 
 
 def consensus_on_features(x: np.ndarray, y: np.ndarray, source: np.ndarray, seed: int) -> np.ndarray:

@@ -128,6 +128,6 @@ def test_new_classes_of_rows_that_look_unlike_are_found():
     assert hungarian_accuracy(found.labels_[target], y[target], 4).all > 0.95
     assert (found.unknown_ == (y >= 4).numpy())[target].mean() > 0.95
     assert 0.9 < found.consensus_ <= 1
-    assert found.sub_prototype_.max() < 6 * 8
+    assert found.sub_prototype_.max() < 6 * 20
     assert found.model_.decoder is None
     assert (found.predict(x)[target] == found.labels_[target]).mean() > 0.95
