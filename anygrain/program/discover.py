@@ -66,7 +66,8 @@ def discover(
         settings, overwrite: as in fit.
         screen: where to say so.
         command: that was typed.
-        accepted: classes.csv of an earlier run, in place of discover.accepted.
+        accepted: classes.csv of an earlier run, in place of discover.accepted; the number of classes then follows from
+            it, unless a setting says one.
 
     Raises:
         InputError: bad input; nothing has been written.
@@ -78,6 +79,8 @@ def discover(
     config.discover = config.discover.model_copy()  # written out, also where it was not given
     if accepted is not None:
         config.discover.accepted = str(accepted.resolve())
+        if not any(setting.partition("=")[0].strip().endswith("n_classes") for setting in settings):
+            config.discover.n_classes = "auto"  # what a configuration asks for is about the search before
     if config.discover.method not in METHODS:
         known = list(METHODS)
         raise InputError(

@@ -115,8 +115,8 @@ def test_decisions_hold_in_the_next_run_and_in_a_fit(tmp_path):
     assert run(["discover", str(config), "--out", str(first)]) == 0
     of = class_of_corner(first)
     edited(first, {of[0]: {"name": "south west"}, of[1]: {"action": f"merge {of[0]}"}, of[5]: {"action": "accept"}})
-    free = ["--set", 'discover.n_classes="auto"']  # the table says how many
-    assert run(["discover", str(config), *free, "--accepted", str(first / "classes.csv"), "--out", str(second)]) == 0
+    assert run(["discover", str(config), "--accepted", str(first / "classes.csv"), "--out", str(second)]) == 0
+    assert load_config(second / "config.toml").discover.n_classes == "auto"  # the table says how many
     found = parquet.read_table(second / "labels.parquet")
     name = np.array(found["name"].to_pylist())
     assert set(name[TRUTH < 2]) == {"south west"}
@@ -125,7 +125,7 @@ def test_decisions_hold_in_the_next_run_and_in_a_fit(tmp_path):
     # a class that was accepted two runs ago is still told, and one that is split stays apart; all else is open
     known = {line["name"]: int(line["id"]) for line in lines_of(second)}
     edited(second, {known["south west"]: {}, int(found["class"][4].as_py()): {"action": "split 2"}})
-    again = ["discover", str(config), *free, "--method", "ss-kmeans", "--accepted", str(second), "--out", str(third)]
+    again = ["discover", str(config), "--method", "ss-kmeans", "--accepted", str(second), "--out", str(third)]
     assert run(again) == 0
     name = np.array(parquet.read_table(third / "labels.parquet")["name"].to_pylist())
     assert set(name[TRUTH < 2]) == {"south west"}
