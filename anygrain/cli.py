@@ -274,7 +274,7 @@ def audit(
 
 @app.command()
 def discover(
-    config: Annotated[Path, typer.Argument(help="The configuration, a .toml; its section [discover] says how.")],
+    config: Annotated[Path, typer.Argument(help="The configuration, a .toml; the section discover of it says how.")],
     out: Annotated[Path, typer.Option(help="The run folder to write.")],
     method: Annotated[
         str, typer.Option(help="A method by name, see anygrain methods --discover; discover.method when left out.")

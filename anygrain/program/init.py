@@ -41,7 +41,7 @@ def init(
         found.settings["taxonomy"] = _relative(taxonomy, place.parent)
     found.settings["data"]["source"] = _relative(source, place.parent)
     instances = found.settings["data"].get("instances", "")
-    if Path(instances).is_dir():
+    if instances and Path(instances).is_dir():
         found.settings["data"]["instances"] = _relative(Path(instances), place.parent)
     text = to_toml(found.settings)
     parse_config(found.settings, place.name)
