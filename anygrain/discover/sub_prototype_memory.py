@@ -21,6 +21,7 @@ from anygrain.discover.task import Task
 from anygrain.encoders.encoder import Encoder
 from anygrain.encoders.trainable import Arrays, in_batches, seeded
 
+STEPS = 500  # batches at most, or one epoch
 SEARCHED = 4000  # rows that the number of clusters is looked for on
 SEARCH_STEPS = 10
 CANDIDATES = 6  # numbers of clusters that are tried
@@ -53,7 +54,7 @@ class SubPrototypeMemory(Discoverer):
         temperature: tau.
         discrepancy: lambda 1; `reconstruction`: lambda 2; `sparse`: lambda 3; `contrast`: lambda 4.
         stages: how many times the target is clustered before the end.
-        epochs: times that every row of the target is seen.
+        epochs: times that every row of the target is seen; fewer where that comes to more than 500 batches.
         rate: highest learning rate.
         batch_size: rows of the target at once, and as many of the source, drawn with known classes alike.
 
@@ -128,7 +129,9 @@ class SubPrototypeMemory(Discoverer):
                 value = value + facts["known"] + self.discrepancy * facts["discrepancy"] + rising * facts["cluster"]
             return value, facts
 
-        every = max(1, -(-self.epochs // self.stages))
+        batches = max(1, -(-len(target) // self.batch_size))
+        epochs = min(self.epochs, max(1, -(-STEPS // batches)))
+        every = max(1, -(-epochs // self.stages))
         generator = torch.Generator().manual_seed(task.seed)
 
         def stage(epoch: int) -> None:
@@ -138,7 +141,7 @@ class SubPrototypeMemory(Discoverer):
                 if len(source):
                     clusters.append(self._clusters(task, embedded, source, target))
 
-        pace = Pace(self.epochs, self.batch_size, self.rate)
+        pace = Pace(epochs, self.batch_size, self.rate)
         network.decoder = decoder
         history = train(network, loss, len(target), pace, seed=task.seed, callback=callback, at_epoch=stage)
         network.decoder = None
