@@ -5,8 +5,12 @@ import csv
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from anygrain.discover import ConstrainedMixture, Discover, Revision
+from anygrain.discover.class_table import ClassLine
+from anygrain.discover.task import read_number
 from anygrain.labels import Coarse, Exact, LabelError
 from anygrain.learn import Learner
 
@@ -193,3 +197,52 @@ def test_a_table_without_what_is_needed_or_of_labels_that_are_not_there_is_refus
         revision.evidence(coarse)
     with pytest.raises(LabelError, match="0 classes are known or accepted"):
         _ = Revision.of(found).labels
+
+
+ACTION = st.one_of(
+    st.sampled_from(["", "", "accept", "drop"]),
+    st.integers(0, 5).map(lambda k: f"merge {k}"),
+    st.integers(2, 4).map(lambda n: f"split {n}"),
+)
+
+
+@given(actions=st.lists(ACTION, min_size=6, max_size=6), coarse=st.booleans(), missing=st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_whatever_is_decided_leaves_every_row_a_class_and_accepted_rows_their_own(actions, coarse, missing):
+    side = torch.from_numpy((TRUTH >= 4).astype(np.int64))
+    labels = Coarse(side, torch.eye(2), class_names=["west", "east"]) if coarse else None
+    parents = ["west"] * 4 + ["east"] * 2 if coarse else [""] * 6
+    lines = tuple(ClassLine(k, f"c{k}", f"c{k}", "", parents[k], 30, action=actions[k]) for k in range(6))
+    rows = np.where(missing & (np.arange(180) % 7 == 0), -1, TRUTH)  # some rows may be new
+    try:
+        revision = Revision(lines, rows, np.full(180, 0.97))
+        evidence = revision.evidence(labels)
+    except LabelError:
+        return
+    asked = revision.n_classes
+    splits = sum(int(action.split()[1]) for action in actions if action.startswith("split"))
+    _, most, per_node = read_number(asked, evidence, 180)
+    total = len(revision.kept) + len(revision.open) + splits
+    if isinstance(asked, dict):
+        assert most == int(per_node.sum()) == total
+        assert len(evidence.node_names) == len(per_node)
+    assert (asked if isinstance(asked, int) else sum(asked.values())) == total
+    new = (per_node if per_node is not None else torch.tensor([total])) - torch.bincount(
+        evidence.node_of_known, minlength=1 if per_node is None else len(per_node)
+    )
+    node = torch.cat([evidence.node_of_known, torch.arange(len(new)).repeat_interleave(new)])
+    table = evidence.log_table(node)
+    if table is None:
+        assert not revision.kept
+        return
+    assert table.shape == (180, total)
+    assert not torch.isneginf(table).all(dim=1).any()
+    place = {k: at for at, k in enumerate(revision.kept)}
+    for k, final in enumerate(revision.final.tolist()):
+        mine = torch.from_numpy(rows == k)
+        if final >= 0:
+            assert (table[mine].argmax(dim=1) == place[final]).all()
+        elif actions[k].startswith("split"):
+            inside = torch.isfinite(table[mine])
+            assert (inside == inside[:1]).all()
+            assert int(inside[0].sum()) == int(actions[k].split()[1])
