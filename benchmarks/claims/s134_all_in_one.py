@@ -5,7 +5,8 @@
 Source: digits 0 to 5. Target: blurred digits 0 to 3 and 6 to 9, without labels. Harmonic mean of known and unknown
 accuracy on the target. Against a pair of outputs for every class, each a softmax of its own, with entropy on the
 target; and against a classifier whose threshold keeps 95 % of held-out source rows. The method runs as published, and
-with a clustering that holds its decision at first.
+with clusters that hold its decision at first, with those clusters alone beside it. Seeds begin at 10: by the first ones
+the clusters were chosen.
 """
 
 import numpy as np
@@ -14,7 +15,7 @@ from digit_domains import by_threshold, domains, h_score
 from results import arguments, interval, record, shown
 from torch import Tensor
 
-from anygrain.discover import AllInOne
+from anygrain.discover import AllInOne, SubPrototypeMemory
 from anygrain.discover.all_in_one import AllInOneNetwork, pair_entropy
 from anygrain.discover.network import Moment, Pace, Residual, train
 from anygrain.discover.perceptron import Scaled
@@ -22,8 +23,9 @@ from anygrain.encoders.trainable import seeded
 from anygrain.labels import Exact
 
 SOURCE, TARGET, SHARED = (0, 1, 2, 3, 4, 5), (0, 1, 2, 3, 6, 7, 8, 9), (0, 1, 2, 3)
-WAYS = {"held by a clustering": {}, "as published": {"start": None, "through": True}}
+WAYS = {"held by clusters": {}, "as published": {"start": None, "through": True}}
 STEPS, BATCH, ENTROPY = 300, 64, 0.4
+FIRST = 10  # seed
 
 
 def one_against_all(x: Tensor, y: Tensor, source: Tensor, seed: int) -> np.ndarray:
@@ -62,26 +64,30 @@ def run(seed: int) -> dict[str, float]:
     for name, settings in WAYS.items():
         model = AllInOne(seed=seed, bootstrap=0, **settings).fit(x, told, 10)
         found[name] = np.where(model.unknown_, -1, model.labels_)[~source]
+    clusters = SubPrototypeMemory(seed=seed, bootstrap=0).fit(x, told, 10)
+    found["clusters alone"] = np.where(clusters.unknown_, -1, clusters.labels_)[~source]
     return {name: h_score(one, truth, SHARED) for name, one in found.items()}
 
 
 def main() -> None:
     chosen = arguments(__doc__, seeds=5)
-    runs = [run(seed) for seed in range(chosen.seeds)]
+    runs = [run(seed) for seed in range(FIRST, FIRST + chosen.seeds)]
     found = {name: np.array([one[name] for one in runs]) for name in runs[0]}
     for name, values in found.items():
         print(f"{name:22} H {shown(values)}")
     ours, published = (found[name] for name in WAYS)
-    gain, over = ours - found["one against all"], ours - found["threshold"]
+    gain, over = published - found["one against all"], published - found["threshold"]
     came_out = interval(gain)[0] >= 2 and interval(over)[0] > 0
+    held = f"held by clusters {shown(ours - found['one against all'])} and {shown(ours - found['threshold'])}, against "
+    held += f"the clusters alone {shown(ours - found['clusters alone'])}"
     record(
         "S134",
-        ours=f"H {shown(ours)} with a clustering that holds the decision at first, {shown(published)} as published",
-        baseline=f"one against all {shown(found['one against all'])}, threshold {shown(found['threshold'])}",
-        interval=f"against one against all {shown(gain)} (as published "
-        f"{shown(published - found['one against all'])}), against the threshold {shown(over)}",
+        ours=f"H {shown(published)} as published; {shown(ours)} with clusters that hold the decision at first",
+        baseline=f"one against all {shown(found['one against all'])}, threshold {shown(found['threshold'])}, the "
+        f"clusters alone {shown(found['clusters alone'])}",
+        interval=f"as published against one against all {shown(gain)}, against the threshold {shown(over)}; {held}",
         came_out=came_out,
-        note="" if came_out else "asked: one against all + 2, and above the threshold",
+        note="" if came_out else "asked of the published form: one against all + 2, and above the threshold",
         dry=chosen.dry,
     )
 
