@@ -21,6 +21,7 @@ from anygrain.discover.all_in_one import (
     two_views,
 )
 from anygrain.discover.task import fixed_features
+from anygrain.encoders import Transformer
 from anygrain.labels import Coarse, Exact
 from anygrain.metrics import hungarian_accuracy
 from tests.discover.test_network import blobs, task_of
@@ -151,3 +152,19 @@ def test_the_test_rule_of_the_network_and_no_threshold():
     published = AllInOne(device="cpu", bootstrap=0, steps=150, start=None, through=True).fit(x, Exact(told, 2), 4)
     assert "start" not in published.history_[-1]
     assert (published.labels_[told >= 0] == told[told >= 0].numpy()).all()
+
+
+def test_an_encoder_is_trained_with_the_classes():
+    words = ["cat purr", "dog bark", "owl hoot"]
+    texts = [f"please help {words[n % 3].split()[n % 2]} {words[n % 3]} number {n // 3}" for n in range(60)]
+    truth = np.arange(60) % 3
+    told = torch.from_numpy(np.where((truth < 2) & (np.arange(60) % 2 == 0), truth, -1))
+    encoder = Transformer(dim=16, layers=1, heads=2)
+    found = AllInOne(start="ss-kmeans", encoder=encoder, steps=20, batch_size=20, bootstrap=0, device="cpu")
+    found.fit(texts, Exact(told, 2), 3)
+    assert found.predict(texts).shape == (60,)
+    assert (found.labels_[told >= 0] == truth[told >= 0]).all()
+    before = Transformer(dim=16, layers=1, heads=2)
+    before.learn(texts, seed=0)
+    after = found.model_.encoder.parameters()
+    assert any(not torch.equal(a, b) for a, b in zip(after, before.parameters(), strict=True))
