@@ -294,7 +294,7 @@ def test_a_folder_in_use_and_an_edited_table_are_not_replaced(tmp_path, capsys):
 
 def test_a_fit_on_coarse_classes_alone_points_here(tmp_path, capsys):
     said = refused(["fit", str(made(tmp_path)), "--out", str(tmp_path / "r")], capsys)
-    assert said.endswith("To find the classes below it: anygrain discover\n")
+    assert said.endswith("Or find the classes below it: anygrain discover\n")
 
 
 def test_a_search_that_is_stopped_leaves_nothing(tmp_path, capsys, monkeypatch):

@@ -89,8 +89,9 @@ def read_evidence(
         names, origin = _found(drafts, rows.spelling), ""
     if len(names) < 2:
         found = f"only {quoted(names[0])}" if names else "none"
+        hidden = ". Or find the classes below it: anygrain discover" if any(e.kind == "Coarse" for e in entries) else ""
         raise InputError(
-            f"Two classes or more are needed, and there is {found}. Name them: classes = [...] or a taxonomy"
+            f"Two classes or more are needed, and there is {found}. Name them: classes = [...] or a taxonomy{hidden}"
         )
     for path, taxonomy in taxonomies.items():
         if tuple(taxonomy.classes) != tuple(names):

@@ -90,8 +90,8 @@ def read_coarse(entry: settings.CoarseColumns, table: Table, places: np.ndarray,
         if taxonomy is None:
             raise InputError(
                 f'labels {quoted(entry.name)} (Coarse) need a taxonomy. Expected taxonomy = "taxonomy.csv", a table '
-                "with a column of classes and one of parents, such as product,department. To find the classes below it: "
-                "anygrain discover"
+                "with a column of classes and one of parents, such as product,department. Or find the classes "
+                "below it: anygrain discover"
             )
         level: str | None = entry.level or None
         if level is not None and level not in taxonomy.level_names:
