@@ -462,6 +462,7 @@ def run_folds(cache: Cache, sets: list[str], methods: list[str], repeats: int) -
     for repeat in range(repeats):
         for name in sets:
             data, y = read(name)
+            once.known.clear()  # its keys tell bags of one set apart
             for method in methods:
                 for fold, (train, test) in enumerate(splits(y, FOLDS, repeat)):
                     key = (name, method, repeat, fold)
