@@ -37,9 +37,10 @@ class INS(Procedure):
     :math:`\phi` falls from .95 to .8. Through the warm-up pseudo labels stay, and the contrast is of each row's two
     views among keys of a momentum network. The last part holds the classifier to the bags: the mean log-likelihood of
     whole sets, in steps of its own from `bags_from` of the epochs on; the source compares a mean of the bag with its
-    label there, which says nothing of how many. Candidates come from any kind of label: what its evidence alone leaves possible.
-    Where positives are few, all pseudo classes turn negative and both prototypes are one: so the likeliest row of every
-    bag with the target is of the target (`at_least_one`, not in the source). Composes with no loss, terms or weighting.
+    label there, which says nothing of how many. Candidates come from any kind of label: what its evidence alone leaves
+    possible. Where positives are few, all pseudo classes turn negative and both prototypes are one: so the likeliest
+    row of every bag with the target is of the target (`at_least_one`, not in the source). Composes with no loss, terms
+    or weighting.
 
     Args:
         contrast: w.

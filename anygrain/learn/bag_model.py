@@ -193,8 +193,9 @@ def _said_of_bags(data: BagData, part: Learner) -> Tensor:
 
 def _of_bags(log_probs: Tensor, data: BagData, part: Learner) -> Tensor:
     """Log-probabilities (M, 2) of bags from those of their instances, (N, 2), by the class that the part asks for."""
-    target = part.questions_[0].asked["target"]
-    found = AnyOf.answer_to(log_probs.double(), data.bags, 2, target=target).log()
+    question = part.questions_[0]
+    target = question.asked["target"]
+    found = AnyOf.answer_to(question.as_fitted(log_probs), data.bags, 2, target=target).log()
     return found if target == [1] else found.flip(1)
 
 

@@ -109,7 +109,7 @@ def _fit(
         found, learner.recipe_state_ = recipe.run(), recipe.state
     learner._keep(found)
     if learner._shaped:
-        learner.temperature_ = 1.0
+        learner.temperature_, learner._calibration = 1.0, None
         _loop(learner, rows, labels, torch.as_tensor(learner.posterior_, device=rows.device))
     return recipe
 

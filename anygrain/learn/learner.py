@@ -139,6 +139,7 @@ class Learner(ClassifierMixin, BaseEstimator):
     parts_: dict[str, Learner]
     pool_: SlopeOffset
     questions_: list[units.Question]
+    _calibration: tuple[float, list[float]] | None
 
     def __init__(
         self,
@@ -251,7 +252,11 @@ class Learner(ClassifierMixin, BaseEstimator):
         self.class_prior_, self.log_prior_shift_ = class_prior_of(self.labels_, self.posterior_)
         self.level_thresholds_ = self._level_thresholds()
         self.questions_ = units.questions_of(
-            self.labels_, torch.as_tensor(self.held_out_log_probs_), torch.as_tensor(self.held_out_), self.folds
+            self.labels_,
+            torch.as_tensor(self.held_out_log_probs_),
+            torch.as_tensor(self.held_out_),
+            self.folds,
+            self._calibration,
         )
         return self
 
@@ -321,7 +326,7 @@ class Learner(ClassifierMixin, BaseEstimator):
         """What a fit found, as fitted attributes."""
         self.head_ = found.head.requires_grad_(True).eval()
         self.temperature_ = found.temperature
-        self.chosen_, self.history_ = found.chosen, found.history
+        self.chosen_, self.history_, self._calibration = found.chosen, found.history, found.calibration
         self.posterior_ = found.posterior.cpu().numpy()
         self.held_out_log_probs_ = found.held_out_log_probs.cpu().numpy()
         self.held_out_ = found.held_out.cpu().numpy()
@@ -404,6 +409,7 @@ class Learner(ClassifierMixin, BaseEstimator):
         encoder = self.encoder if reset else self.encoder_
         if reset:
             self.of_sets_, self.parts_, self.questions_ = isinstance(X, BagData), {}, []
+            self._calibration = None
         if isinstance(X, str):
             raise LabelError("X is a single text; expected a list of texts, such as [text]")
         if isinstance(X, BagData):

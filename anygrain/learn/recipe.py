@@ -130,6 +130,7 @@ class RecipeResult:
         held_out_log_probs: (N, K), of heads that saw neither the row nor its evidence.
         held_out: bool (N,), False where that could not be done (the only exact label of its class).
         chosen: "evidence" or "exact only", and why.
+        calibration: slope and offsets (K,) of the log-probabilities that are in the head already; None for none.
     """
 
     head: Any
@@ -139,6 +140,7 @@ class RecipeResult:
     held_out: Tensor
     chosen: dict[str, Any]
     history: list[dict[str, Any]]
+    calibration: tuple[float, list[float]] | None = None
 
 
 class HeldOut(NamedTuple):

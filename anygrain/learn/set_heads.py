@@ -322,6 +322,7 @@ def fit_network(
         held_out=torch.ones_like(labels.rows).bool(),
         chosen=found.chosen(),
         history=list(whole.history),
+        calibration=(float(found.slope), found.offset.tolist()),
     )
     return recipe, result, whole
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -41,6 +41,8 @@ class Question:
         calibration: of its answers, from held-out bags; None where these do not tell.
         trusted: whether the labels also tell how many instances make the answer, so that probabilities of instances
             mean what they say.
+        instances: slope and offsets by which log-probabilities of instances were calibrated, where they were. Answers
+            that are calibrated themselves are worked out from what they were before: that ranks bags better.
     """
 
     kind: str
@@ -48,6 +50,7 @@ class Question:
     asked: dict[str, Any]
     calibration: SlopeOffset | None = None
     trusted: bool = True
+    instances: tuple[float, list[float]] | None = None
 
     @property
     def labels(self) -> type[SetLabels]:
@@ -61,8 +64,17 @@ class Question:
 
     def answers(self, log_probs: Tensor, bags: Bags) -> Tensor:
         """(M, C), for log-probabilities (N, K) of the instances."""
-        found = self.labels.answer_to(log_probs.double(), bags, self.n_classes, **self.asked)
-        return found if self.calibration is None else self.calibration(found.log()).exp()
+        if self.calibration is None:
+            return self.labels.answer_to(log_probs.double(), bags, self.n_classes, **self.asked)
+        found = self.labels.answer_to(self.as_fitted(log_probs), bags, self.n_classes, **self.asked)
+        return self.calibration(found.log()).exp()
+
+    def as_fitted(self, log_probs: Tensor) -> Tensor:
+        """Log-probabilities (N, K) of instances as they were before they were calibrated."""
+        if self.instances is None:
+            return log_probs.double()
+        slope, offsets = self.instances
+        return ((log_probs.double() - log_probs.new_tensor(offsets, dtype=torch.float64)) / slope).log_softmax(dim=1)
 
     def state(self) -> dict[str, Any]:
         """As JSON can hold it; `question_from` reads it."""
@@ -76,7 +88,13 @@ def question_from(state: dict[str, Any]) -> Question:
     return Question(**{**state, "calibration": None if given is None else SlopeOffset(**given)})
 
 
-def questions_of(labels: Labels, log_probs: Tensor, held_out: Tensor, folds: int = FEWEST) -> list[Question]:
+def questions_of(
+    labels: Labels,
+    log_probs: Tensor,
+    held_out: Tensor,
+    folds: int = FEWEST,
+    instances: tuple[float, list[float]] | None = None,
+) -> list[Question]:
     """The questions that labels ask of sets, calibrated on the answers of sets that were held out.
 
     Args:
@@ -84,6 +102,7 @@ def questions_of(labels: Labels, log_probs: Tensor, held_out: Tensor, folds: int
         log_probs: of these, (N, K), of models that have not seen them.
         held_out: instances of which that is true, bool (N,).
         folds: parts in which they were held out.
+        instances: slope and offsets by which these log-probabilities were calibrated.
     """
     parts = labels.parts if isinstance(labels, All) else [labels]
     found = []
@@ -99,9 +118,10 @@ def questions_of(labels: Labels, log_probs: Tensor, held_out: Tensor, folds: int
             said = part.answered()
             count = torch.bincount(said[said >= 0].cpu(), minlength=2)
             warn_of_few_bags(count, [f'answered by "{name}"' for name in columns], folds, stacklevel=3)
-        calibration = _calibrate(part, log_probs, held_out)
+        question = Question(type(part).__name__, part.n_classes, asked, instances=instances)
+        calibration = _calibrate(part, question.as_fitted(log_probs), held_out)
         trusted = len(parts) > 1 or _tells_how_many(part, log_probs)
-        found.append(Question(type(part).__name__, part.n_classes, asked, calibration, trusted))
+        found.append(replace(question, calibration=calibration, trusted=trusted))
     return found
 
 

@@ -46,7 +46,8 @@ def test_it_is_the_pool_of_its_parts(model):
     """What is said of training bags comes from parts that did not see them, and so do slopes and offsets."""
     assert list(model.parts_) == ["trees", "linear", "instances"]
     held = [torch.from_numpy(model.parts_[name].held_out_log_probs_) for name in ("trees", "linear")]
-    of_instances = torch.from_numpy(model.parts_["instances"].held_out_log_probs_).double()
+    instances = model.parts_["instances"]
+    of_instances = instances.questions_[0].as_fitted(torch.from_numpy(instances.held_out_log_probs_))
     none = of_instances[:, 0].reshape(N, SIZE).sum(dim=1)
     held.append(torch.stack([none, torch.log(-torch.expm1(none))], dim=1))
     pool = fit_slope_offset(held, torch.nn.functional.one_hot(torch.from_numpy(Y), 2))
@@ -143,6 +144,7 @@ def test_large_bags_are_seen_in_part(model, monkeypatch):
     assert part.held_out_log_probs_.shape == (N // 2 * SIZE, 2)
     shown = bag_model.some_of_each(DATA, torch.from_numpy(Y), bag_model.ENTRIES, 0)
     rest = np.setdiff1d(np.arange(N), shown.numpy())
-    none = part.predict_proba(DATA[rest].features)[:, 0].reshape(-1, SIZE).prod(axis=1)
+    fitted = part.questions_[0].as_fitted(part.log_probs(DATA[rest].features))
+    none = fitted[:, 0].reshape(-1, SIZE).sum(dim=1).exp().numpy()
     np.testing.assert_allclose(said[rest, 0].exp().numpy(), none, atol=1e-5)
     assert ((said[:, 1] > said[:, 0]).numpy() == Y).mean() > 0.7

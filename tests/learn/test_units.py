@@ -43,12 +43,15 @@ def test_instances_and_bags(any_of):
     assert ((bags[:, 1] > 0.5) == NEW_PRESENT).mean() > 0.8
     assert (any_of.predict(NEW, unit="set", bags=BAGS) == bags.argmax(axis=1)).all()
     assert (any_of.predict(NEW, unit="instance") == any_of.predict(NEW)).all()
-    # before slope and offset the answer is 1 - prod (1 - p)
+    # before slope and offset the answer is 1 - prod (1 - p), of instances before their own slope and offset
     question = any_of.questions_[0]
-    plain = question.labels.answer_to(any_of.log_probs(NEW, "population").double(), BAGS, 2, target=[1])
-    np.testing.assert_allclose(
-        plain[:, 0], np.prod(1 - any_of.predict_proba(NEW)[:, 1].reshape(-1, SIZE), axis=1), atol=1e-6
-    )
+    log_probs = any_of.log_probs(NEW, "population")
+    slope, offsets = question.instances
+    fitted = question.as_fitted(log_probs)
+    again = (slope * fitted + torch.tensor(offsets)).log_softmax(dim=1)
+    torch.testing.assert_close(again.exp(), log_probs.double().exp(), atol=1e-6, rtol=0)
+    plain = question.labels.answer_to(fitted, BAGS, 2, target=[1])
+    np.testing.assert_allclose(plain[:, 0], fitted[:, 0].reshape(-1, SIZE).sum(dim=1).exp(), atol=1e-9)
     torch.testing.assert_close(question.calibration(plain.log()).exp(), torch.from_numpy(bags), atol=1e-6, rtol=0)
 
 
@@ -134,12 +137,12 @@ def test_a_model_without_a_question():
 
 def test_calibration_is_of_held_out_bags(any_of):
     """Slope and offset move the answers of held-out bags to how often they are right, as far as few bags tell."""
-    held = torch.from_numpy(any_of.held_out_log_probs_)
     question = any_of.questions_[0]
+    held = question.as_fitted(torch.from_numpy(any_of.held_out_log_probs_))
     plain = AnyOf(BAGS, PRESENT, 1, 2).answers(held.double())
     moved = question.calibration(plain.log())
     chosen = PRESENT.long()[:, None]
-    assert moved.gather(1, chosen).mean() >= plain.log().clamp(min=-12).gather(1, chosen).mean() - 0.01
+    assert moved.gather(1, chosen).mean() >= plain.log().clamp(min=-12).gather(1, chosen).mean() - 1e-9
     assert float(moved.exp()[:, 1].mean()) == pytest.approx(float(PRESENT.double().mean()), abs=0.05)
 
 
