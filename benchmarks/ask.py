@@ -477,7 +477,7 @@ def main() -> None:
                         out.write(json.dumps({"case": (part, name, way, seed), "curve": curve}) + "\n")
                     taken = time.process_time() - began
                     print(part, name, way, seed, f"{curve[-1]['accuracy']:.3f}", f"{taken:.1f} s", flush=True)
-    write_section("ask", tables(done), path=Path(__file__).with_name("ASK_RESULTS.md"))
+    write_section("ask", tables(done), path=Path(__file__).with_name("ASK_RESULTS.md"), title="Asking")
 
 
 if __name__ == "__main__":

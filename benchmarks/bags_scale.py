@@ -213,7 +213,7 @@ def main() -> None:
         if not given.single:
             name = f"{given.bags} bags of {given.instances}, {given.epochs} epochs"
             text = table(known, given.bags, given.instances, given.epochs)
-        write_section(name, text, path=RESULTS)
+        write_section(name, text, path=RESULTS, title="Large bags")
 
 
 if __name__ == "__main__":

@@ -162,6 +162,7 @@ def main() -> None:
             "| bags | CPU s, ours | torchmil's | ratio | MB, ours | torchmil's | ratio | AUC, ours | torchmil's |\n"
             "|---|---|---|---|---|---|---|---|---|\n" + "\n".join(rows),
             path=RESULTS,
+            title="Large bags",
         )
 
 

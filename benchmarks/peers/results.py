@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
-HEADING = """# Side by side with other projects
+HEADING = """# {title}
 
 Every section is written by the command it names. Times are those of one run, so compare ratios.
 """
@@ -38,7 +38,14 @@ def command(argv: Sequence[str] | None = None) -> str:
     return "python " + shlex.join(shown)
 
 
-def write_section(name: str, markdown: str, *, argv: Sequence[str] | None = None, path: Path = RESULTS) -> None:
+def write_section(
+    name: str,
+    markdown: str,
+    *,
+    argv: Sequence[str] | None = None,
+    path: Path = RESULTS,
+    title: str = "Side by side with other projects",
+) -> None:
     """Replace the text between ``<!-- begin name -->`` and ``<!-- end name -->`` in `path`, or append it.
 
     The date, the machine and the command are put under the table.
@@ -48,9 +55,10 @@ def write_section(name: str, markdown: str, *, argv: Sequence[str] | None = None
         markdown: the section: heading, table, remarks.
         argv: the command line, by default that of this process.
         path: of the page, by default ``RESULTS.md`` beside this file.
+        title: of the page, where it is new.
     """
     begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
-    page = path.read_text() if path.exists() else HEADING
+    page = path.read_text() if path.exists() else HEADING.format(title=title)
     today = datetime.date.today().isoformat()
     section = f"{begin}\n{markdown.strip()}\n\n{today}; {machine()}; `{command(argv)}`\n{end}"
     if begin in page and end in page:
