@@ -14,9 +14,11 @@ from torch import Tensor
 from anygrain.labels import All, Labels, SetLabels, Tags
 from anygrain.labels.base import IMPOSSIBLE
 from anygrain.labels.target_sets import TargetSets
+from anygrain.learn.bounded import least_point
 from anygrain.learn.calibration import evidence_score
 from anygrain.learn.head import Committee, SmallPerceptron
 from anygrain.learn.recipe import Callback, Recipe, RecipeResult, RecipeState, split_groups
+from anygrain.learn.slope_offset import LOG_SLOPE, OFFSET
 from anygrain.learn.tag_committee import TagCommittee
 from anygrain.learn.tag_recipe import TagResult, tags_of
 
@@ -268,23 +270,16 @@ def calibrated(labels: Labels, outputs: Tensor, said: Said, n_offsets: int) -> t
     so that probabilities of instances, of which nothing else is known, are those that explain what is said of sets.
     """
     z = outputs.double()
-    log_slope = torch.zeros((), dtype=z.dtype, device=z.device, requires_grad=True)
-    offset = torch.zeros(n_offsets, dtype=z.dtype, device=z.device, requires_grad=True)
     weight = 1.0 if labels.weight is None else labels.weight.to(z)
-    optimizer = torch.optim.LBFGS([log_slope, offset], max_iter=30, line_search_fn="strong_wolfe")
 
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        value = weight * labels.log_likelihood(said(log_slope.exp() * z + offset))
+    def unlikeliness(free: Tensor) -> Tensor:
+        value = weight * labels.log_likelihood(said(free[0].exp() * z + free[1:]))
         held = torch.where(value > IMPOSSIBLE / 2, value, 0.0).sum()
-        loss = 0.5 * log_slope.square() + 0.5 * HOLD * offset.square().sum() - held
-        loss.backward()
-        return loss
+        return 0.5 * free[0].square() + 0.5 * HOLD * free[1:].square().sum() - held
 
-    with torch.enable_grad():
-        optimizer.step(closure)
-        best = closure()
-    return log_slope.detach().exp(), offset.detach(), -best.detach()
+    bounds = [LOG_SLOPE] + [OFFSET] * n_offsets
+    best = least_point(unlikeliness, z.new_zeros(1 + n_offsets), bounds, steps=30)
+    return best[0].exp(), best[1:], -unlikeliness(best)
 
 
 def fit_network(

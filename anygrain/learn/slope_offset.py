@@ -9,8 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from anygrain.learn.bounded import least_point
+
 SPREAD = 1.0  # standard deviation that the logarithm of the first slope, and offsets, have before anything is seen
 SHARE = 0.3  # mean of further slopes before anything is seen
+LOG_SLOPE, MOST, OFFSET = (-12.0, 6.0), 400.0, (-50.0, 50.0)  # bounds of the first slope, of others, of offsets
 FURTHEST = 12.0  # log-probabilities are read down to minus this at most
 
 
@@ -74,18 +77,12 @@ def fit_slope_offset(log_probs: list[Tensor], target: Tensor, weight: Tensor | N
     stacked = _read([one.detach() for one in log_probs], furthest)
     share = share.to(stacked)
     sets, answers = len(log_probs), stacked.shape[2]
-    free = stacked.new_tensor([0.0] + [math.log(SHARE)] * (sets - 1) + [0.0] * answers).requires_grad_(True)
-    optimizer = torch.optim.LBFGS([free], max_iter=100, line_search_fn="strong_wolfe")
 
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        slopes = free[:sets].exp()
-        unlikely = 0.5 * torch.cat([free[:1], free[sets:]]).square().sum() / SPREAD**2 + slopes[1:].sum() / SHARE
-        loss: Tensor = -(share * _pooled(stacked, slopes, free[sets:])).sum() + unlikely
-        loss.backward()
-        return loss
+    def unlikeliness(free: Tensor) -> Tensor:
+        slopes = torch.cat([free[:1].exp(), free[1:sets]])
+        before = 0.5 * torch.cat([free[:1], free[sets:]]).square().sum() / SPREAD**2 + slopes[1:].sum() / SHARE
+        return before - (share * _pooled(stacked, slopes, free[sets:])).sum()
 
-    with torch.enable_grad():
-        optimizer.step(closure)
-    found = free.detach()
-    return SlopeOffset(found[:sets].exp().tolist(), found[sets:].tolist(), furthest)
+    start = stacked.new_tensor([0.0] + [SHARE] * (sets - 1) + [0.0] * answers)
+    found = least_point(unlikeliness, start, [LOG_SLOPE] + [(0.0, MOST)] * (sets - 1) + [OFFSET] * answers)
+    return SlopeOffset([math.exp(float(found[0])), *found[1:sets].tolist()], found[sets:].tolist(), furthest)

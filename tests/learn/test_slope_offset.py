@@ -94,3 +94,18 @@ def test_weights_count():
     # the same evidence, read down as far as 800 answers tell
     once = fit_slope_offset([good], target)
     assert halved.slopes == pytest.approx(once.slopes, abs=0.02)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_misleading_sets_leave_finite_slopes(seed):
+    """Log-probabilities that say the wrong thing, surely: their slopes end at 0, and nothing overflows on the way."""
+    generator = torch.Generator().manual_seed(seed)
+    y = torch.randint(2, (180,), generator=generator)
+    right = torch.nn.functional.one_hot(y, 2).double()
+    good = (right + torch.randn(180, 2, generator=generator, dtype=torch.float64)).log_softmax(dim=1)
+    wrong = (-12 * right + torch.randn(180, 2, generator=generator, dtype=torch.float64)).log_softmax(dim=1)
+    pool = fit_slope_offset([good, wrong, wrong * 3], right)
+    assert pool.slopes[0] > 0.5
+    assert pool.slopes[1] == pytest.approx(0, abs=1e-3)
+    assert pool.slopes[2] == pytest.approx(0, abs=1e-3)
+    assert bool(torch.isfinite(pool(good, wrong, wrong * 3)).all())
