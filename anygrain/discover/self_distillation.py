@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -121,7 +122,7 @@ class SelfDistillation(Discoverer):
         """The network before it is trained: the residual layer changes nothing, directions are those of the classes."""
         dim = task.features.shape[1] if task.encoder is None else task.encoder.feature_dim
         head = CosineHead(torch.zeros(start.shape[1], dim), self.temperature)
-        network = ClassNetwork(head, Residual(dim, self.hidden, seed=task.seed), task.encoder)
+        network = ClassNetwork(head, Residual(dim, self.hidden, seed=task.seed), copy.deepcopy(task.encoder))
         network = network.to(task.features.device)
         embedded = in_batches(network.embed, task.rows, AT_ONCE, network)
         with torch.no_grad():
