@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from anygrain.discover.discoverer import Callback, Discoverer
+from anygrain.discover.discoverer import AT_ONCE, Callback, Discoverer
 from anygrain.discover.evidence import Evidence, flat
 from anygrain.discover.found import ClassModel, Found
-from anygrain.discover.perceptron import body_of
+from anygrain.discover.perceptron import body_of, perceptron
 from anygrain.discover.placed import class_names
 from anygrain.discover.start import Start, found_by, given_said, on_features
 from anygrain.discover.task import Task, check_finite, fixed_features, read_task
 from anygrain.encoders.encoder import Encoder
-from anygrain.encoders.trainable import Arrays
+from anygrain.encoders.trainable import Arrays, InMemory, Inputs, TrainableEncoder, in_batches, to_device
 from anygrain.labels import LabelError
 from anygrain.learn.fabric import device_of
 from anygrain.learn.loop import FeatureRows
@@ -42,7 +43,9 @@ class LabelExpansion(Discoverer):
 
     `fit` streams all rows; `partial_fit` goes on with more, whose labels may name classes for the first time.
     Where `fit` is to find classes beyond those told, `start` names all rows before the stream begins. Rows of which
-    nothing is said, and pairs, train nothing. The time is linear in the rows, a millisecond or two for each step.
+    nothing is said, and pairs, train nothing. The time is linear in the rows, a millisecond or two for each step on
+    fixed features. An encoder that can be trained is trained with the heads, on its weak changes of rows; the memory
+    holds rows as it reads them, and is read whole each time that rows arrive.
 
     Args:
         start: a method by name, or one, which names rows where there are classes to find; in `fit` alone.
@@ -52,8 +55,8 @@ class LabelExpansion(Discoverer):
             infinity: all directly, which is experience replay.
         updates: steps per row.
         arriving: rows that come together; memory and importance are looked after once for them.
-        hidden: width of the two layers.
-        rate: learning rate of Adam.
+        hidden: width of the two layers, after an encoder of the one layer.
+        rate: learning rate of Adam; of an encoder its own default.
         batch_size: rows of a step, new ones and those of the memory.
 
     Facts: `stream_`, with what goes on: network, optimiser and memory.
@@ -61,6 +64,8 @@ class LabelExpansion(Discoverer):
     Source: Lee et al., Online Continual Learning on Hierarchical Label Expansion, 2023; Koh et al., Online Continual
     Learning on Class Incremental Blurry Task Configuration with Anytime Inference, 2022. The rate stays as it is.
     """
+
+    trains_encoder = True
 
     def __init__(
         self,
@@ -84,12 +89,12 @@ class LabelExpansion(Discoverer):
         self.arriving, self.hidden, self.rate, self.batch_size = arriving, hidden, rate, batch_size
 
     def _find(self, task: Task, callback: Callback | None = None) -> Found:
-        task = on_features(task)
         fine = task.evidence.sure_known()
         if len(task.node) > int(whole(task).sum()) + task.n_known:
-            label = given_said(found_by(self.start, task), task).argmax(dim=1)
+            fixed = on_features(task)
+            label = given_said(found_by(self.start, fixed), fixed).argmax(dim=1)
             fine = torch.where(fine < 0, label, fine)
-        stream = Stream(task.features, self, task.seed)
+        stream = Stream(task.features, self, task.seed, task.encoder)
         return self._streamed(stream, task, fine, callback)
 
     def _streamed(self, stream: Stream, task: Task, fine: Tensor, callback: Callback | None) -> Found:
@@ -106,7 +111,7 @@ class LabelExpansion(Discoverer):
         above = torch.where(there, node[fine.clamp(min=0)], task.evidence.sure_node())
         fine = torch.where(kept, place[fine.clamp(min=0)], -1)
         rows = ((fine >= 0) | (above >= 0) & bool(task.evidence.node_names)).nonzero().flatten()
-        history = stream.run(task.features[rows.to(task.features.device)], above[rows], fine[rows], callback)
+        history = stream.run(task.rows, rows, above[rows], fine[rows], callback)
         why = f"{stream.steps} steps, {len(stream.memory.node)} rows in memory"
         return Found(node, stream.network, why=why, history=history, facts={"stream": stream})
 
@@ -129,7 +134,7 @@ class LabelExpansion(Discoverer):
             device = device_of(self.device)
             encoder = self._own_encoder()
             task, self.encoder_ = read_task(
-                data, labels, None, encoder=encoder, train=False, seed=self.seed, device=device
+                data, labels, None, encoder=encoder, train=True, seed=self.seed, device=device
             )
             if not task.evidence.node_names and not task.n_known:
                 raise LabelError("the labels of the first rows name no class; expected coarse or fine classes")
@@ -147,7 +152,9 @@ class LabelExpansion(Discoverer):
         evidence = joined_names(Evidence.read(labels, n, split=False), self.stream_)
         features = fixed_features(self.encoder_, data).to(device_of(self.device))
         check_finite(features)
-        return only_named(Task(features, FeatureRows(features), None, evidence, 1, n, None, self.seed))
+        encoder = self.stream_.network.encoder
+        rows: Inputs = FeatureRows(features) if encoder is None else encoder.inputs(data)
+        return only_named(Task(features, rows, encoder, evidence, 1, n, None, self.seed))
 
 
 def whole(task: Task) -> Tensor:
@@ -207,6 +214,7 @@ class ExpandingNetwork(ClassModel):
         features: (N, D) whose middle and scale are learnt.
         hidden: width.
         seed: of the layers.
+        encoder: trained with the rest; None where rows are features.
     """
 
     node_of: Tensor
@@ -214,9 +222,15 @@ class ExpandingNetwork(ClassModel):
     node_seen: Tensor
     order: Tensor
 
-    def __init__(self, features: Tensor, hidden: int, seed: int) -> None:
+    def __init__(self, features: Tensor, hidden: int, seed: int, encoder: TrainableEncoder | None = None) -> None:
         super().__init__()
-        self.body = nn.Sequential(body_of(features, [hidden, hidden], seed), nn.ReLU())
+        self.encoder = encoder
+        layers = (
+            body_of(features, [hidden] * 2, seed)
+            if encoder is None
+            else perceptron([encoder.feature_dim, hidden], seed)
+        )
+        self.body = nn.Sequential(layers, nn.ReLU())
         self.node_head, self.fine_head = _no_outputs(hidden), _no_outputs(hidden)
         self.register_buffer("node_of", torch.zeros(0, dtype=torch.long))
         self.register_buffer("seen", torch.zeros(0, dtype=torch.bool))
@@ -224,17 +238,17 @@ class ExpandingNetwork(ClassModel):
         self.register_buffer("order", torch.zeros(0, dtype=torch.long))
 
     def embed(self, arrays: Arrays) -> Tensor:
-        embedded: Tensor = self.body(arrays["features"])
+        embedded: Tensor = self.body(arrays["features"] if self.encoder is None else self.encoder.encode(arrays))
         return embedded
 
-    def outputs(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Outputs (B, C) and (B, K) of both heads; classes that were not seen have next to no chance."""
-        embedded = self.body(x)
+    def outputs(self, arrays: Arrays) -> tuple[Tensor, Tensor]:
+        """Outputs (B, C) and (B, K) of both heads for rows; classes that were not seen have next to no chance."""
+        embedded = self.embed(arrays)
         node = self.node_head(embedded).masked_fill(~self.node_seen, NEVER)
         return node, self.fine_head(embedded).masked_fill(~self.seen, NEVER)
 
     def forward(self, arrays: Arrays) -> Tensor:
-        node, fine = self.outputs(arrays["features"])
+        node, fine = self.outputs(arrays)
         log_node = node.log_softmax(dim=1)
         where = self.node_of.expand(len(fine), -1)
         highest = torch.full_like(node, NEVER).scatter_reduce(1, where, fine, "amax")
@@ -248,12 +262,11 @@ class Memory:
     """Rows that a stream keeps, with what is said of them, their importance, and the loss they last had.
 
     Args:
-        dim: D of rows.
-        device: of all.
+        device: of what is said; rows stay where they are read.
     """
 
-    def __init__(self, dim: int, device: torch.device) -> None:
-        self.x = torch.zeros(0, dim, device=device)
+    def __init__(self, device: torch.device) -> None:
+        self.arrays: Arrays = {}
         self.node = torch.zeros(0, dtype=torch.long, device=device)
         self.fine, self.bucket = self.node.clone(), self.node.clone()
         self.importance, self.loss = torch.zeros(0, device=device), torch.zeros(0, device=device)
@@ -261,15 +274,19 @@ class Memory:
     def __len__(self) -> int:
         return len(self.node)
 
-    def add(self, x: Tensor, node: Tensor, fine: Tensor, bucket: Tensor, most: int) -> None:
+    def __getitem__(self, rows: Tensor) -> Arrays:
+        return InMemory(**self.arrays)[rows]
+
+    def add(self, arrays: Arrays, node: Tensor, fine: Tensor, bucket: Tensor, most: int) -> None:
         """Take rows in, and keep the `most` with which classes come out most alike, the most important of each."""
         importance = starting_importance(bucket, self.bucket, self.importance)
-        self.x, self.node = torch.cat([self.x, x]), torch.cat([self.node, node])
+        self.arrays, self.node = one_after_another(self.arrays, arrays), torch.cat([self.node, node])
         self.fine, self.bucket = torch.cat([self.fine, fine]), torch.cat([self.bucket, bucket])
         self.importance = torch.cat([self.importance, importance])
         self.loss = torch.cat([self.loss, torch.full_like(importance, torch.nan)])
         kept = kept_rows(self.bucket, self.importance, most)
-        for name in ("x", "node", "fine", "bucket", "importance", "loss"):
+        self.arrays = self[kept]
+        for name in ("node", "fine", "bucket", "importance", "loss"):
             setattr(self, name, getattr(self, name)[kept])
 
 
@@ -280,12 +297,22 @@ class Stream:
         features: (N, D) of the first rows.
         settings: of memory, steps and widths.
         seed: of all that is random.
+        encoder: a copy of which is trained; None where rows are features.
     """
 
-    def __init__(self, features: Tensor, settings: LabelExpansion, seed: int) -> None:
-        self.network = ExpandingNetwork(features, settings.hidden, seed).to(features.device)
-        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=settings.rate)
-        self.memory = Memory(features.shape[1], features.device)
+    def __init__(
+        self, features: Tensor, settings: LabelExpansion, seed: int, encoder: TrainableEncoder | None = None
+    ) -> None:
+        encoder = copy.deepcopy(encoder)
+        self.network = ExpandingNetwork(features, settings.hidden, seed, encoder).to(features.device)
+        own = {id(p) for p in ([] if encoder is None else encoder.parameters())}
+        groups: list[dict[str, Any]] = [{"params": [p for p in self.network.parameters() if id(p) not in own]}]
+        if encoder is not None:
+            groups += encoder.learning_rates(encoder.training_defaults.learning_rate)
+        self.optimiser = torch.optim.Adam(groups, lr=settings.rate)
+        self.augmentation = None if encoder is None else encoder.augmentation()
+        self.device = features.device
+        self.memory = Memory(features.device)
         self.generator = torch.Generator().manual_seed(seed)
         self.names: tuple[str, ...] = ()
         self.node_names: tuple[str, ...] = ()
@@ -304,39 +331,45 @@ class Stream:
         coarse = self.memory.bucket >= before
         self.memory.bucket[coarse] += len(node_of) - before
 
-    def run(self, x: Tensor, node: Tensor, fine: Tensor, callback: Callback | None = None) -> list[dict[str, Any]]:
-        """Rows (N, D) once, in order, with coarse and fine classes (N,), -1 where not said. A history comes back."""
-        node, fine, network = node.to(x.device), fine.to(x.device), self.network
-        parts = torch.arange(len(x), device=x.device).split(self.arriving)
+    def run(
+        self, rows: Inputs, chosen: Tensor, node: Tensor, fine: Tensor, callback: Callback | None = None
+    ) -> list[dict[str, Any]]:
+        """Chosen rows (R,) once, in order, of coarse and fine classes (R,), -1 where not said. A history comes back."""
+        node, fine, network = node.to(self.device), fine.to(self.device), self.network
+        parts = torch.arange(len(chosen)).split(self.arriving)
         every, history, spent = max(1, len(parts) // REPORTS), [], 0.0
         network.train()
-        for done, rows in enumerate(parts, 1):
-            spent += self._arrive(x[rows], node[rows], fine[rows]) / every
+        for done, part in enumerate(parts, 1):
+            here = part.to(self.device)
+            spent += self._arrive(rows[chosen[part]], node[here], fine[here]) / every
             if done % every == 0 or done == len(parts):
-                history.append({"step": f"row {int(rows[-1]) + 1}", "loss": spent, "memory": len(self.memory)})
+                history.append({"step": f"row {int(part[-1]) + 1}", "loss": spent, "memory": len(self.memory)})
                 spent = 0.0
                 if callback is not None:
                     callback(done, len(parts), history[-1])
         network.eval()
         return history
 
-    def _arrive(self, x: Tensor, node: Tensor, fine: Tensor) -> float:
-        """Rows (b, D) come: into the memory, and some steps. The mean loss of the steps comes back."""
+    def _arrive(self, arrays: Arrays, node: Tensor, fine: Tensor) -> float:
+        """Rows (b,) come: into the memory, and some steps. The mean loss of the steps comes back."""
         network, memory = self.network, self.memory
         network.seen[fine[fine >= 0]] = True
         network.node_seen[node[node >= 0]] = True
-        bucket = self.buckets(x, node, fine)
+        bucket = self.buckets(self._answers(arrays)[1], node, fine)
         there = torch.bincount(memory.bucket, minlength=int(bucket.max()) + 1)[bucket]
         direct = (there < self.familiar).nonzero().flatten()
-        memory.add(x, node, fine, bucket, self.most)
-        steps, used, spent = max(1, round(self.updates * len(x))), [], 0.0
+        memory.add(arrays, node, fine, bucket, self.most)
+        steps, used, spent = max(1, round(self.updates * len(node))), [], 0.0
         for step in range(steps):
             own = direct[step::steps]
             drawn = torch.randint(len(memory), (max(self.batch_size - len(own), 0),), generator=self.generator)
-            drawn = drawn.to(x.device)
+            drawn = drawn.to(self.device)
             used.append(drawn)
-            batch = (torch.cat([there[own], memory_part[drawn]]) for there, memory_part in self._both(x, node, fine))
-            value = self.losses(*batch).mean()
+            batch = one_after_another(InMemory(**arrays)[own], memory[drawn])
+            said = (torch.cat([new[own], old[drawn]]) for new, old in ((node, memory.node), (fine, memory.fine)))
+            if self.augmentation is not None:
+                batch = self.augmentation.weak(batch, self.generator)
+            value = row_losses(*network.outputs(to_device(batch, self.device)), *said).mean()
             self.optimiser.zero_grad(set_to_none=True)
             value.backward()
             self.optimiser.step()
@@ -345,35 +378,61 @@ class Stream:
         self._look_after(torch.cat(used).unique())
         return spent
 
-    def _both(self, x: Tensor, node: Tensor, fine: Tensor) -> list[tuple[Tensor, Tensor]]:
-        return [(x, self.memory.x), (node, self.memory.node), (fine, self.memory.fine)]
+    def _answers(self, arrays: Arrays) -> tuple[Tensor, Tensor]:
+        """Outputs (B, C) and (B, K) of both heads for rows, without gradient or dropout."""
+        network = self.network
 
-    def losses(self, x: Tensor, node: Tensor, fine: Tensor) -> Tensor:
-        """Cross-entropies of both heads (B,), of what is said; a fine class says its coarse one too."""
-        return row_losses(*self.network.outputs(x), node, fine)
+        def both(part: Arrays) -> Tensor:
+            return torch.cat(network.outputs(part), dim=1)
 
-    def buckets(self, x: Tensor, node: Tensor, fine: Tensor) -> Tensor:
-        """The class (b,) as which rows count in memory: fine, or guessed to be, else K and the coarse class."""
+        found = in_batches(both, InMemory(**arrays), AT_ONCE, network).to(self.device)
+        nodes, classes = len(network.node_seen), len(network.seen)
+        return found[:, :nodes], found[:, nodes : nodes + classes]
+
+    def buckets(self, outputs: Tensor, node: Tensor, fine: Tensor) -> Tensor:
+        """The class (b,) as which rows count in memory: fine, or guessed to be, else K and the coarse class.
+
+        Args:
+            outputs: (b, K) of the fine head.
+            node, fine: (b,), -1 where not said.
+        """
         k, network = len(self.network.seen), self.network
         coarse = torch.where(fine >= 0, fine, k + node.clamp(min=0))
         if not self.pseudo or k == 0:
             return coarse
-        with torch.no_grad():
-            outputs = network.outputs(x)[1]
         guess, sure = guessed(outputs, node.clamp(min=0), network.node_of, network.seen)
         return torch.where((fine < 0) & sure, guess, coarse)
 
     def _look_after(self, used: Tensor) -> None:
         """Losses, importance and classes of the rows in memory after some steps with the rows used."""
         memory = self.memory
-        with torch.no_grad():
-            loss = self.losses(memory.x, memory.node, memory.fine)
+        answers = self._answers(memory.arrays)
+        loss = row_losses(*answers, memory.node, memory.fine)
         before = ~memory.loss.isnan()
         if bool(before.any()):
             fell = (memory.loss[before] - loss[before]).mean()
             memory.importance[used] = next_importance(memory.importance[used], fell)
         memory.loss = loss
-        memory.bucket = self.buckets(memory.x, memory.node, memory.fine)
+        memory.bucket = self.buckets(answers[1], memory.node, memory.fine)
+
+
+def one_after_another(first: Arrays, second: Arrays) -> Arrays:
+    """Rows of both; arrays that differ in size, as texts in length, are filled up with zeros at the end."""
+    if not first:
+        return second
+    return {name: torch.cat(_of_one_size(array, second[name])) for name, array in first.items()}
+
+
+def _of_one_size(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    if first.shape[1:] == second.shape[1:]:
+        return first, second
+    most = [max(pair) for pair in zip(first.shape[1:], second.shape[1:], strict=True)]
+
+    def filled(array: Tensor) -> Tensor:
+        ends = [(0, long - own) for long, own in zip(most, array.shape[1:], strict=True)]
+        return nn.functional.pad(array, [n for end in reversed(ends) for n in end])
+
+    return filled(first), filled(second)
 
 
 def row_losses(node_out: Tensor, fine_out: Tensor, node: Tensor, fine: Tensor) -> Tensor:

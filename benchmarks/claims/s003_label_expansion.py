@@ -45,7 +45,7 @@ class Replay:
                 drawn = torch.randint(max(len(self.kept[0]), 1), (BATCH // 2,), generator=self.generator)
                 drawn = drawn[: len(self.kept[0])]
                 batch = [torch.cat([a, b[drawn]]) for a, b in zip(new, self.kept, strict=True)]
-                loss = row_losses(*self.network.outputs(batch[0]), *batch[1:]).mean()
+                loss = row_losses(*self.network.outputs({"features": batch[0]}), *batch[1:]).mean()
                 self.optimiser.zero_grad()
                 loss.backward()
                 self.optimiser.step()

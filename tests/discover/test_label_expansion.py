@@ -93,7 +93,7 @@ def test_probabilities_are_those_of_the_coarse_class_times_those_within():
     network.node_of, network.seen = torch.tensor([0, 0, 0]), torch.tensor([True, True, False])
     network.node_seen, network.order = torch.tensor([True, True]), torch.tensor([0, 1, 2, 4])
     found = network({"features": X}).exp()
-    node, fine = network.outputs(X)
+    node, fine = network.outputs({"features": X})
     coarse = node.softmax(1)
     assert torch.allclose(found[:, :2], coarse[:, :1] * fine[:, :2].softmax(1), atol=1e-5)
     assert torch.allclose(found[:, 3], coarse[:, 1], atol=1e-5)
