@@ -62,9 +62,9 @@ class SubPrototypeMemory(Discoverer):
     that with the largest weight, of N S.
 
     Source: Lai et al., Memory-Assisted Sub-Prototype Mining for Universal Domain Adaptation, 2024; Li et al., Domain
-    Consensus Clustering for Universal Domain Adaptation, 2021. Sub-prototypes start at rows, and one that no row uses
-    is put on a row again; centres of clusters are those of the last clustering, and the kernels of a batch share their
-    widths.
+    Consensus Clustering for Universal Domain Adaptation, 2021. Sub-prototypes start at the means of clusters of
+    rows, and one that no row uses is put on a row; centres of clusters are those of the last clustering, and the
+    kernels of a batch share their widths.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class SubPrototypeMemory(Discoverer):
         contrast: float = 0.1,
         stages: int = 3,
         epochs: int = 15,
-        rate: float = 1e-3,
+        rate: float = 1e-2,
         batch_size: int = 128,
         seed: int = 0,
         encoder: Encoder | None = None,
@@ -150,11 +150,10 @@ class SubPrototypeMemory(Discoverer):
     def _network(self, task: Task) -> tuple[MemoryNetwork, nn.Module]:
         dim, number = task.features.shape[1], (self.items or len(task.node)) * self.per_item
         generator = torch.Generator().manual_seed(task.seed)
-        scaled = Scaled(task.features)
-        rows = torch.randint(task.n_rows, (number,), generator=generator)
-        if number <= task.n_rows:
-            rows = torch.randperm(task.n_rows, generator=generator)[:number]
-        memory = Memory(scaled(task.features[rows.to(task.features.device)]), self.kept, self.temperature)
+        scaled = Scaled(task.features).to(task.features.device)
+        part = torch.randperm(task.n_rows, generator=generator)[: max(SEARCHED, number)]
+        start = sub_clusters(scaled(task.features[part.to(task.features.device)]), number, generator)
+        memory = Memory(start, self.kept, self.temperature)
         with seeded(task.seed):
             head = CosineHead(torch.randn(max(task.n_known, 1), dim))
         network = MemoryNetwork(scaled, memory, head).to(task.features.device)
@@ -351,6 +350,18 @@ def consensus(
     back = _share(nearest(target, source_centre), cluster, len(like), like.shape[1])
     both = (forth[of_cluster, clusters] + back[clusters, of_cluster]) / 2
     return match, torch.where(match >= 0, both, 0.0)
+
+
+def sub_clusters(x: Tensor, number: int, generator: torch.Generator) -> Tensor:
+    """Means (number, D) of clusters of rows (N, D) by their directions, which may have several in a class.
+
+    Where there are fewer rows than clusters, some are of the same rows.
+    """
+    z = normalize(x, dim=1)
+    centre, cluster = k_means(z, plus_plus(z, z[:0], number, generator), None, SEARCH_STEPS)
+    size = torch.bincount(cluster, minlength=number)[:, None]
+    mean = torch.zeros_like(centre).index_add(0, cluster, x) / size.clamp(min=1)
+    return torch.where(size > 0, mean, x[nearest(centre, z)])
 
 
 def _share(found: Tensor, group: Tensor, n_found: int, n_groups: int) -> Tensor:

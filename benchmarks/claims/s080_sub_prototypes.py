@@ -5,7 +5,7 @@
 Source: digits 0 to 6. Target: blurred digits 0 to 4 and 7 to 9, without labels. Harmonic mean of known and unknown
 accuracy on the target, against consensus of clusters of the features themselves, and a classifier with a threshold.
 Then digits merged in pairs: do rows of one digit share their first sub-prototype, more than k-means of as many clusters
-says?
+says? Seeds begin at 10: by the first ones the rate was chosen.
 """
 
 import numpy as np
@@ -24,6 +24,7 @@ from anygrain.metrics import nmi
 
 SOURCE, TARGET, SHARED = (0, 1, 2, 3, 4, 5, 6), (0, 1, 2, 3, 4, 7, 8, 9), (0, 1, 2, 3, 4)
 ITEMS, PER_ITEM, KEPT, K = 10, 20, 5, 10
+FIRST = 10  # seed
 
 
 def consensus_on_features(x: np.ndarray, y: np.ndarray, source: np.ndarray, seed: int) -> np.ndarray:
@@ -60,8 +61,8 @@ def run(seed: int) -> dict[str, float]:
 
 
 def main() -> None:
-    chosen = arguments(__doc__, seeds=5)
-    runs = [run(seed) for seed in range(chosen.seeds)]
+    chosen = arguments(__doc__, seeds=10)
+    runs = [run(seed) for seed in range(FIRST, FIRST + chosen.seeds)]
     found = {name: np.array([one[name] for one in runs]) for name in runs[0]}
     for name, values in found.items():
         print(f"{name:12} {shown(values)}")
