@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from anygrain.discover.discoverer import AT_ONCE, Callback, Discoverer
+from anygrain.discover.discoverer import AT_ONCE, LEARNT_ROWS, Callback, Discoverer
 from anygrain.discover.found import ClassModel, Found
 from anygrain.discover.k_means import k_means, starting_centres
 from anygrain.discover.network import ClassNetwork, Moment, Pace, Views, train
@@ -57,6 +57,7 @@ class MLC(Discoverer):
     """
 
     trains_encoder = True
+    learns_from = LEARNT_ROWS
 
     def __init__(
         self,

@@ -38,6 +38,14 @@ def components(x: Tensor, most: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     return mean, basis[:, :kept]
 
 
+def projected(x: Tensor, mean: Tensor, directions: Tensor) -> Tensor:
+    """Rows (N, d) of (x - mean) directions, without a copy of x (N, D)."""
+    found = x.new_empty(len(x), directions.shape[1])
+    for part, own in zip(x.split(AT_ONCE), found.split(AT_ONCE), strict=True):
+        torch.matmul(part - mean, directions, out=own)
+    return found
+
+
 def _products(x: Tensor, mean: Tensor, vectors: Tensor) -> Tensor:
     """Covariance of the rows times vectors (D, v)."""
     total = torch.zeros_like(vectors)

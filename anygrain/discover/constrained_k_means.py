@@ -10,7 +10,7 @@ from torch import Tensor
 from anygrain.discover.discoverer import Callback, Discoverer
 from anygrain.discover.evidence import Evidence
 from anygrain.discover.found import Found
-from anygrain.discover.k_means import AT_ONCE, squared_distances, starting_centres
+from anygrain.discover.k_means import AT_ONCE, MOVING, TRIED_ROWS, squared_distances, starting_centres
 from anygrain.discover.linked import blocks, parted
 from anygrain.discover.semi_supervised_k_means import Centres
 from anygrain.discover.task import Task
@@ -33,7 +33,8 @@ class ConstrainedKMeans(Discoverer):
     `broken_` counts these. `SemiSupervisedKMeans` reads pairs as evidence instead, which distances may outweigh.
 
     Args:
-        starts: how many times it is started; the smallest spread is kept.
+        starts: how many times it is started; the smallest spread is kept. Of more than 50,000 rows so many are drawn
+            to try the starts on, and the best goes on with all.
 
     Attributes:
         broken_: number of pairs that do not hold.
@@ -54,10 +55,11 @@ class ConstrainedKMeans(Discoverer):
         self.starts = starts
 
     def _find(self, task: Task, callback: Callback | None = None) -> Found:
-        blocks = Blocks(task.features, task.evidence, task.node)
+        few = task.sample(TRIED_ROWS)
+        blocks = Blocks(few.features, few.evidence, few.node)
         generator = torch.Generator().manual_seed(task.seed)
         best: tuple[float, Tensor, Tensor] | None = None
-        alone = replace(task, evidence=replace(task.evidence, pairs=task.evidence.pairs[:0]))
+        alone = replace(few, evidence=replace(few.evidence, pairs=few.evidence.pairs[:0]))
         for start in range(1, self.starts + 1):
             spread, label, centre = blocks.settle(starting_centres(alone, generator))
             if best is None or spread < best[0]:
@@ -65,6 +67,9 @@ class ConstrainedKMeans(Discoverer):
             if callback is not None:
                 callback(start, self.starts, {"step": f"start {start}", "inertia": spread})
         assert best is not None
+        if few is not task:
+            blocks = Blocks(task.features, task.evidence, task.node)
+            best = blocks.settle(best[2])
         spread, label, centre = best
         variance = task.features.new_tensor(max(spread / task.features.numel(), 1e-12))
         model = Centres(centre, variance)
@@ -95,7 +100,8 @@ class Blocks:
         number = int(of_row.max()) + 1
         self.weight = torch.bincount(self.of_row, minlength=number).to(x.dtype)
         self.mean = x.new_zeros(number, x.shape[1]).index_add(0, self.of_row, x) / self.weight[:, None]
-        self.inside = float((x - self.mean[self.of_row]).square().sum(dtype=torch.float64))
+        parts = zip(x.split(AT_ONCE), self.of_row.split(AT_ONCE), strict=True)
+        self.inside = sum(float((part - self.mean[own]).square().sum(dtype=torch.float64)) for part, own in parts)
         table = evidence.log_table(node)
         self.said: Tensor | None = None
         if table is not None:
@@ -105,16 +111,21 @@ class Blocks:
         """Spread of all rows, class (B,) of every block, and centres (K, D), once no block moves any more."""
         label: Tensor | None = None
         for _ in range(STEPS):
-            cost = squared_distances(self.mean, centre) * self.weight[:, None]
+            cost = torch.cat([squared_distances(part, centre) for part in self.mean.split(AT_ONCE)])
+            cost *= self.weight[:, None]
             scale = 2 * (cost.amin(dim=1).sum() + self.inside) / (self.weight.sum() * centre.shape[1])
             if self.said is not None:
-                cost = cost / scale.clamp(min=1e-12) - self.said
+                cost.div_(scale.clamp(min=1e-12)).sub_(self.said)
             before, label = label, parted(cost, self.apart)
-            if before is not None and torch.equal(before, label):
+            if before is not None and int((label != before).sum()) <= MOVING * len(label):
                 break
             size = centre.new_zeros(len(centre)).index_add(0, label, self.weight)
-            total = torch.zeros_like(centre).index_add(0, label, self.mean * self.weight[:, None])
+            total = torch.zeros_like(centre)
+            for part, own, many in zip(*(t.split(AT_ONCE) for t in (self.mean, label, self.weight)), strict=True):
+                total.index_add_(0, own, part * many[:, None])
             centre = torch.where((size > 0)[:, None], total / size.clamp(min=1)[:, None], centre)
         assert label is not None
-        near = (self.mean - centre[label]).square().sum(dim=1) * self.weight
-        return float(near.sum(dtype=torch.float64)) + self.inside, label, centre
+        near = 0.0
+        for part, own, many in zip(*(t.split(AT_ONCE) for t in (self.mean, label, self.weight)), strict=True):
+            near += float(((part - centre[own]).square().sum(dim=1) * many).sum(dtype=torch.float64))
+        return near + self.inside, label, centre

@@ -14,9 +14,9 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from anygrain.discover.class_number import class_number
-from anygrain.discover.evidence import belief, in_parts
+from anygrain.discover.evidence import believed
 from anygrain.discover.exemplars import exemplars, nearest_known
-from anygrain.discover.found import Found
+from anygrain.discover.found import ClassModel, Found
 from anygrain.discover.linked import linked_choice
 from anygrain.discover.placed import class_names, taxonomy_of
 from anygrain.discover.stability import stability
@@ -27,6 +27,8 @@ from anygrain.learn.fabric import device_of
 from anygrain.learn.loop import FeatureRows
 
 AT_ONCE = 8192  # rows that go through a model together
+LEARNT_ROWS = 30_000  # from which a method with gradients learns, where it need not see all,
+PER_CLASS = 100  # or so many times the number of classes
 
 #: called as (steps done, steps in all, facts)
 Callback = Callable[[int, int, dict[str, Any]], None]
@@ -69,6 +71,9 @@ class Discoverer(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     finds_number = False
     #: whether an encoder that can be trained is trained with the classes; else its features are read as they are
     trains_encoder = False
+    #: about how many rows a method learns from at most, or 100 times the number of classes: those that `Task.sample`
+    #: draws; its model reads the others. None: all, and a must where `_find` gives log-probabilities or facts of rows
+    learns_from: int | None = None
 
     def __init__(
         self, *, seed: int = 0, encoder: Encoder | None = None, device: str = "auto", bootstrap: int = 5
@@ -112,14 +117,22 @@ class Discoverer(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         if task.per_node is None and not self.finds_number:
             per_node, interval = class_number(task)
             task = task.with_number(per_node)
-        found = self._find(task, callback)
-        self._keep(task, found, interval)
+        few = task if self.learns_from is None else task.sample(max(self.learns_from, PER_CLASS * task.most))
+        found = self._find(few, callback)
+        self._keep(task, found, interval, callback=callback)
         return self
 
     def _own_encoder(self) -> Encoder | None:
         return copy.deepcopy(self.encoder)
 
-    def _keep(self, task: Task, found: Found, interval: tuple[int, int] | None, bootstrap: int | None = None) -> None:
+    def _keep(
+        self,
+        task: Task,
+        found: Found,
+        interval: tuple[int, int] | None,
+        bootstrap: int | None = None,
+        callback: Callback | None = None,
+    ) -> None:
         k, known = len(found.node), task.n_known
         self.model_ = found.model.eval()
         self.n_classes_, self.node_, self.node_names_ = k, found.node.numpy(), task.evidence.node_names
@@ -127,13 +140,16 @@ class Discoverer(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         self.known_ = np.arange(k) < known
         self.class_names_ = class_names(task, found.node)
         said = self._read(task.rows) if found.log_probs is None else found.log_probs.cpu()
-        labels = task.evidence.over(found.node)
-        parts = [belief(told, said[rows])[1] for rows, told in in_parts(labels, task.n_rows)]
-        posterior = torch.cat(parts)
+        posterior = believed(said, task.evidence, found.node)
+        del said
         self.labels_ = linked_choice(posterior, task.evidence).numpy()
-        self.log_probs_ = posterior.clamp(min=1e-12).log_().log_softmax(dim=1).numpy()
+        posterior.clamp_(min=1e-12)
+        self.log_probs_ = posterior.div_(posterior.sum(dim=1, keepdim=True)).log_().numpy()
         self.taxonomy_ = taxonomy_of(self.class_names_, found.node, task.evidence.node_names)
-        embedded = in_batches(self.model_.embed, task.rows, AT_ONCE, self.model_)
+        as_they_are = task.encoder is None and type(self.model_).embed is ClassModel.embed
+        embedded = (
+            task.features.cpu() if as_they_are else in_batches(self.model_.embed, task.rows, AT_ONCE, self.model_)
+        )
         self.exemplars_ = exemplars(embedded, torch.from_numpy(self.labels_), k)
         self.nearest_known_ = nearest_known(embedded, torch.from_numpy(self.labels_), k, known)
         self.stability_ = stability(
@@ -141,6 +157,7 @@ class Discoverer(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             task.with_number(torch.bincount(found.node, minlength=task.evidence.n_nodes)),
             self.labels_,
             self.bootstrap if bootstrap is None else bootstrap,
+            callback,
         )
         self.why_, self.history_ = found.why, found.history
         for name, value in found.facts.items():

@@ -284,6 +284,18 @@ def belief(labels: Labels | None, log_joint: Tensor) -> tuple[float, Tensor]:
     return float(normaliser.sum()) + float(said[said > IMPOSSIBLE].sum()), posterior.to(log_joint)
 
 
+def believed(log_probs: Tensor, evidence: Evidence, node: Tensor) -> Tensor:
+    """Posterior (N, K) of log-probabilities (N, K), on the CPU, given what is said of the rows.
+
+    Args:
+        node: (K,) the node of every class.
+    """
+    posterior = torch.empty_like(log_probs)
+    for rows, told in in_parts(evidence.over(node), len(log_probs)):
+        posterior[rows] = belief(told, log_probs[rows])[1]
+    return posterior
+
+
 def flat(table: Tensor) -> Tensor:
     """Rows (N,) of log evidence (N, K) that prefer no class."""
     return table.max(dim=1).values == table.min(dim=1).values
@@ -298,9 +310,9 @@ def _sum(one: Tensor | None, other: Tensor) -> Tensor:
 def _sure(table: Tensor | None, n_rows: int, told: Tensor | None = None) -> Tensor:
     if table is None or table.shape[1] == 0:
         return torch.full((n_rows,), -1, dtype=torch.long)
-    best = table.softmax(dim=1).max(dim=1)
-    sure = best.values > SURE
-    return torch.where(sure if told is None else sure & told, best.indices, -1)
+    parts = [part.softmax(dim=1).max(dim=1) for part in table.split(AT_ONCE)]
+    sure = torch.cat([best.values for best in parts]) > SURE
+    return torch.where(sure if told is None else sure & told, torch.cat([best.indices for best in parts]), -1)
 
 
 def _node_names(part: Coarse) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 EXEMPLARS = 5  # of every class
+AT_ONCE = 65536  # rows whose distances are held together
 
 
 def class_means(embedded: Tensor, labels: Tensor, n_classes: int) -> tuple[Tensor, Tensor]:
@@ -24,7 +25,8 @@ def exemplars(embedded: Tensor, labels: Tensor, n_classes: int, most: int = EXEM
         labels: (N,) class of every row.
     """
     means, size = class_means(embedded, labels, n_classes)
-    distance = (embedded - means[labels]).square().sum(dim=1)
+    parts = zip(embedded.split(AT_ONCE), labels.split(AT_ONCE), strict=True)
+    distance = torch.cat([(part - means[own]).square().sum(dim=1) for part, own in parts])
     order = distance.argsort(stable=True)
     order = order[labels[order].argsort(stable=True)]  # by class, nearest first within each
     first = size.cumsum(0) - size

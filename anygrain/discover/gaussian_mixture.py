@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from anygrain.discover.components import components
+from anygrain.discover.components import components, projected
 from anygrain.discover.discoverer import Callback, Discoverer
 from anygrain.discover.found import Found
 from anygrain.discover.gaussians import Covariance, best_of
@@ -84,7 +84,7 @@ class GaussianMixture(Discoverer):
     ) -> tuple[Tensor, tuple[int, int], Covariance]:
         """Number of classes below every coarse class (C,), an interval for the total, and the shape."""
         mean, basis = components(task.features, self.components, task.seed)
-        flat = replace(task, features=(task.features - mean) @ basis)
+        flat = replace(task, features=projected(task.features, mean, basis))
         found: dict[Covariance, tuple[float, list[int], int, int]] = {}
         for shape in shapes:
             value, low, high = 0.0, 0, 0

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from anygrain.discover.components import components
+from anygrain.discover.components import components, projected
 from anygrain.discover.discoverer import Callback
 from anygrain.discover.evidence import Evidence, belief, in_parts
 from anygrain.discover.found import ClassModel
@@ -24,7 +24,8 @@ START_STEPS = 10  # of k-means before EM
 TRIED_STEPS = 15  # of EM from every start
 TRIED_ROWS = 5000  # on so many rows, or 20 of every class
 TRIED_PER_CLASS = 20
-FINISHED = 3  # of the starts
+FINISHED = 3  # of the starts, on
+FINISHED_ROWS = 50_000  # rows at most; the best goes on with all
 SETTLED = 1e-4  # gain of the mean log-likelihood per row at which EM stops
 FLOOR = 1e-3  # share of the mean variance that every direction has at least
 PRIOR = 2.0  # rows of the shared variance that each class's own is mixed with, for diagonal and spherical
@@ -117,14 +118,15 @@ def best_of(
 ) -> tuple[Mixture, Tensor, Tensor, list[dict[str, Any]]]:
     """The most probable of some mixtures that start at k-means; mean (D,) and directions (D, d) of its space; history.
 
-    All starts take a few steps on some of the rows, the three best are run to the end on all.
+    All starts take a few steps on some of the rows, the three best are run to the end, on 50,000 rows where there are
+    more, and the best of these on all.
 
     Args:
         task: with a known number of classes.
         components_: principal directions in which the mixtures lie.
     """
     mean, basis = components(task.features, components_, task.seed)
-    flat_task = replace(task, features=(task.features - mean) @ basis)
+    flat_task = replace(task, features=projected(task.features, mean, basis))
     z, node = flat_task.features, task.node
     rows = sample(task, max(TRIED_ROWS, TRIED_PER_CLASS * len(node)))
     some = flat_task if len(rows) == len(z) else flat_task.of_rows(rows)
@@ -139,8 +141,12 @@ def best_of(
         history.append({"step": f"start {number}", "log_likelihood": tried[-1].value, "em_steps": tried[-1].steps})
         if callback is not None:
             callback(number, starts, history[-1])
-    finished = [fit(z, task.evidence, node, one) for one in sorted(tried, key=lambda one: -one.value)[:FINISHED]]
+    many = flat_task if len(z) <= FINISHED_ROWS else flat_task.sample(FINISHED_ROWS)
+    first = sorted(tried, key=lambda one: -one.value)[:FINISHED]
+    finished = [fit(many.features, many.evidence, node, one) for one in first]
     best = max(finished, key=lambda one: one.value)
+    if many is not flat_task:
+        best = fit(z, task.evidence, node, best)
     history.append({"step": "best", "log_likelihood": best.value, "em_steps": best.steps})
     return best, mean, basis, history
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from anygrain.discover.components import components
+from anygrain.discover.components import components, projected
 from anygrain.discover.discoverer import AT_ONCE, Callback, Discoverer
 from anygrain.discover.exemplars import class_means
 from anygrain.discover.found import ClassModel, Found
@@ -98,7 +98,7 @@ class Partitioned(Discoverer):
 
     def _find(self, task: Task, callback: Callback | None = None) -> Found:
         mean, basis = components(task.features, self.components, task.seed)
-        z = (task.features - mean) @ basis
+        z = projected(task.features, mean, basis)
         chosen = sample(task, self.most_rows)
         flat = replace(task, features=z)
         where, known = task.evidence.sure_node()[chosen], task.evidence.node_of_known

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from anygrain.discover.discoverer import Callback, Discoverer
 from anygrain.discover.found import ClassModel, Found
-from anygrain.discover.k_means import settle, squared_distances, starting_centres
+from anygrain.discover.k_means import TRIED_ROWS, settle, squared_distances, starting_centres
 from anygrain.discover.task import Task
 from anygrain.encoders.encoder import Encoder
 from anygrain.encoders.trainable import Arrays
@@ -41,7 +41,8 @@ class SemiSupervisedKMeans(Discoverer):
 
     with e the evidence about row i: a row of a known class never leaves it, a row of a coarse class stays below it,
     pairs are factors of both rows. Centres of known classes start at the means of the rows that are told, those of new
-    ones by k-means++ among the rows of their coarse class; the best of `starts` is kept.
+    ones by k-means++ among the rows of their coarse class; the best of `starts` is kept. Of more than 50,000 rows so
+    many are drawn, on which the starts are tried, and the best goes on with all.
 
     Args:
         starts: how many times it is started.
@@ -63,14 +64,16 @@ class SemiSupervisedKMeans(Discoverer):
 
     def _find(self, task: Task, callback: Callback | None = None) -> Found:
         node, best, least = task.node, None, torch.inf
-        labels = task.evidence.over(node)
+        few = task.sample(TRIED_ROWS)
+        labels = few.evidence.over(node)
         generator = torch.Generator().manual_seed(task.seed)
         for start in range(self.starts):
-            centre = starting_centres(task, generator)
-            centre, variance, spread = settle(task.features, centre, labels)
+            centre, variance, spread = settle(few.features, starting_centres(few, generator), labels)
             if spread < least:
                 best, least = Centres(centre, variance), spread
             if callback is not None:
                 callback(start + 1, self.starts, {"step": f"start {start + 1}", "inertia": spread})
         assert best is not None
+        if few is not task:
+            best = Centres(*settle(task.features, best.centre, task.evidence.over(node))[:2])
         return Found(node, best, why=f"the start with the smallest spread of {self.starts}")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from anygrain.discover.discoverer import AT_ONCE, Discoverer
+from anygrain.discover.evidence import believed
 from anygrain.discover.found import Found
 from anygrain.discover.methods import method
 from anygrain.discover.task import Task
@@ -40,9 +41,7 @@ def given_said(found: Found, task: Task) -> Tensor:
     log_probs = found.log_probs
     if log_probs is None:
         log_probs = in_batches(found.model, task.rows, AT_ONCE, found.model)
-    labels = task.evidence.over(found.node)
-    log_probs = log_probs.cpu().double()
-    return (log_probs.softmax(dim=1) if labels is None else labels.posterior(log_probs)).float()
+    return believed(log_probs.cpu(), task.evidence, found.node)
 
 
 def class_sums(x: Tensor, share: Tensor) -> Tensor:

@@ -20,6 +20,8 @@ from anygrain.learn.loop import FeatureRows
 from anygrain.learn.reading import n_rows_of
 
 SAME_LENGTH = 1e-3  # relative difference up to which two rows are of one length
+AT_ONCE = 65536  # rows that are looked at together
+TOLD_ROWS, NODE_ROWS = 30, 200  # of a known class and of a node, that a sample holds at least if they are there
 MOST = 400  # classes that are looked for where nothing is said of their number
 
 #: how many classes: a total, the lowest and highest total, the number in every coarse class, or nothing
@@ -79,6 +81,22 @@ class Task:
             evidence=self.evidence.of_rows(rows.cpu()),
         )
 
+    def sample(self, most: int) -> Task:
+        """At most so many rows, drawn at random, and some more, so that something stays of all that is said.
+
+        There are 30 told rows of every known class and 200 of every node, if it has them, and the rows of some pairs.
+        """
+        if self.n_rows <= most:
+            return self
+        generator = torch.Generator().manual_seed(self.seed)
+        order = torch.randperm(self.n_rows, generator=generator)
+        kept = torch.arange(self.n_rows) < most
+        kept |= _first(self.evidence.sure_known()[order], TOLD_ROWS)
+        kept |= _first(self.evidence.sure_node()[order], NODE_ROWS) if self.evidence.n_nodes > 1 else kept
+        pairs = self.evidence.pairs
+        linked = pairs[torch.randperm(len(pairs), generator=generator)[: most // 4]]
+        return self.of_rows(torch.cat([order[kept], linked.flatten()]).unique())
+
     def below(self, node: int, rows: Tensor) -> Task:
         """Some rows (R,) below one node, with the known classes and the number of classes that are there."""
         part = replace(self.of_rows(rows), evidence=self.evidence.below(node, rows))
@@ -97,6 +115,15 @@ class Task:
         order = order[(self.evidence.sure_known()[order] < 0).long().argsort(stable=True)]
         where = self.evidence.sure_node()[order]
         return [self.below(c, order[where == c][:most_rows].sort().values) for c in range(self.evidence.n_nodes)]
+
+
+def _first(value: Tensor, number: int) -> Tensor:
+    """Whether a row (N,) is one of the first so many of its value; False where that is below 0."""
+    order = value.argsort(stable=True)
+    size = torch.bincount(value + 1)
+    place = torch.empty_like(value)
+    place[order] = torch.arange(len(value)) - (size.cumsum(0) - size)[value[order] + 1]
+    return (place < number) & (value >= 0)
 
 
 class Chosen:
@@ -138,7 +165,7 @@ def read_task(
     trained = encoder if train and isinstance(encoder, TrainableEncoder) else None
     features = fixed_features(encoder, data).to(device)
     check_finite(features)
-    if n > 1 and bool((features == features[0]).all()):
+    if n > 1 and all(bool((part == features[0]).all()) for part in features.split(AT_ONCE)):
         raise LabelError(f"all {n} rows are identical: there is nothing that tells classes apart")
     rows: Inputs = FeatureRows(features) if trained is None else trained.inputs(data)
     return Task(features, rows, trained, evidence, least, most, per_node, seed), encoder
@@ -151,7 +178,9 @@ def chosen_encoder(data: Any) -> Encoder:
     much as what tells classes apart.
     """
     if isinstance(data, np.ndarray) and data.ndim == 2 and data.dtype.kind == "f" and len(data):
-        length = np.linalg.norm(data, axis=1)
+        length = np.concatenate(
+            [np.linalg.norm(data[begin : begin + AT_ONCE], axis=1) for begin in range(0, len(data), AT_ONCE)]
+        )
         if length.min() > 0 and length.max() - length.min() < SAME_LENGTH * length.max():
             return Table(alike=1 / SAME_LENGTH)
     return encoder_for(data)
@@ -167,7 +196,8 @@ def check_finite(data: Any) -> None:
         return
     if isinstance(data, np.ndarray) and data.dtype.kind != "f":
         return
-    finite = torch.isfinite(torch.as_tensor(data)).view(len(data), -1).all(dim=1)
+    parts = torch.as_tensor(data).view(len(data), -1).split(AT_ONCE)
+    finite = torch.cat([torch.isfinite(part).all(dim=1) for part in parts])
     if not bool(finite.all()):
         row = int((~finite).nonzero()[0])
         raise LabelError(f"row {row} of the data has a number that is not finite; remove the row or fill it in")

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from anygrain.encoders.encoder import Encoder
 
+AT_ONCE = 65536  # rows that are held in double precision
+
 
 class Table(Encoder):
     r"""Columns of numbers, centred and scaled: :math:`z_{id} = (x_{id} - m_d) / s_d`.
@@ -36,11 +38,18 @@ class Table(Encoder):
         return {"alike": self.alike}
 
     def learn(self, data: Any, seed: int = 0) -> Table:
-        values = np.asarray(data, dtype=np.float64)
-        self.mean = torch.from_numpy(values.mean(axis=0))
-        deviation = torch.from_numpy(values.std(axis=0))
+        parts = _in_parts(data)
+        n = sum(len(part) for part in parts)
+        mean = sum(_doubles(part).sum(axis=0) for part in parts) / n
+        square, largest = np.zeros_like(mean), np.zeros_like(mean)
+        for part in parts:
+            values = _doubles(part)
+            square += np.square(values - mean).sum(axis=0)
+            largest = np.maximum(largest, np.abs(values).max(axis=0))
+        self.mean = torch.from_numpy(mean)
+        deviation = torch.from_numpy(np.sqrt(square / n))
         # a standard deviation at the level of rounding errors is that of a constant column
-        constant = deviation <= 1e-10 * torch.from_numpy(np.abs(values).max(axis=0))
+        constant = deviation <= 1e-10 * torch.from_numpy(largest)
         varying = deviation[~constant]
         if len(varying) and float(varying.max()) < self.alike * float(varying.median()):
             deviation = torch.full_like(deviation, float(varying.square().mean().sqrt()))
@@ -48,5 +57,18 @@ class Table(Encoder):
         return self
 
     def forward(self, data: Any) -> Tensor:
-        values = torch.from_numpy(np.require(data, dtype=np.float64, requirements="W"))
-        return ((values - self.mean.cpu()) / self.scale.cpu()).float()
+        mean, scale, parts = self.mean.cpu(), self.scale.cpu(), _in_parts(data)
+        found = torch.empty(sum(len(part) for part in parts), len(mean))
+        for part, own in zip(parts, found.split(AT_ONCE), strict=True):
+            own.copy_((torch.from_numpy(_doubles(part)) - mean) / scale)
+        return found
+
+
+def _in_parts(data: Any) -> list[np.ndarray]:
+    """Rows (N, D), some at a time, so that no second table of all of them is made to work with."""
+    values = np.asarray(data)
+    return [values[begin : begin + AT_ONCE] for begin in range(0, max(len(values), 1), AT_ONCE)]
+
+
+def _doubles(part: np.ndarray) -> np.ndarray:
+    return np.require(part, dtype=np.float64, requirements="W")

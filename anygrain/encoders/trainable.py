@@ -138,11 +138,19 @@ def in_batches(
     network.eval()
     try:
         with torch.no_grad():
-            found = (compute(to_device(rows[part], device)).cpu() for part in parts_of(rows, chosen, size))
-            parts = [part if part.dtype == torch.float64 else part.float() for part in found]
+            found: Tensor | None = None
+            done = 0
+            for part in parts_of(rows, chosen, size):
+                here = compute(to_device(rows[part], device)).cpu()
+                if found is None:
+                    kind = here.dtype if here.dtype == torch.float64 else torch.float32
+                    found = torch.empty(len(chosen), *here.shape[1:], dtype=kind)
+                found[done : done + len(part)] = here
+                done += len(part)
     finally:
         network.train(was_training)
-    return torch.cat(parts)
+    assert found is not None
+    return found
 
 
 def parts_of(rows: Inputs, chosen: Tensor, size: int) -> list[Tensor]:

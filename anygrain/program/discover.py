@@ -207,7 +207,7 @@ class _Search:
             steps.update(0, 0)
 
             def step(done: int, total: int, facts: dict[str, Any]) -> None:
-                steps.update(done, total)
+                steps.update(done, total, str(facts.get("step", "")))
                 stop_if_asked()
 
             self.search = search.fit(data, evidence, self.asked, callback=step)
