@@ -3,9 +3,10 @@
     ANYGRAIN_DATA=... python benchmarks/discover_features.py --cache FOLDER [--encoder MINILM] [--data clinc150,...]
 
 Texts are read by a sentence encoder (a folder of all-MiniLM-L6-v2, or its name; needs anygrain[text]), drawings by
-128 principal components of histograms of oriented gradients, photographs of groceries by 100 of histograms of colours
-and gradients, those of CIFAR-10 by 100 of 16 x 16 pixels, newsgroups by 200 singular vectors of their words. Nothing is
-learnt from test rows.
+128 principal components of histograms of strokes, photographs of groceries by 100 of histograms of colours and
+gradients, those of CIFAR-10 by 100 of 16 x 16 pixels, newsgroups by 200 singular vectors of their words. Nothing is
+learnt from test rows. Cells and bins of the pictures are those by which a logistic regression with all labels does
+best (digits 98.5, omniglot 78.2, groceries 46.8), before any classes were looked for.
 """
 
 from __future__ import annotations
@@ -60,11 +61,28 @@ def of_length_1(x: np.ndarray) -> np.ndarray:
 
 def gradients(x: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of drawings (N, H, W), of which some are for test; rows of length 1."""
-    from bags import hog
-
-    drawn = hog(x)
+    drawn = strokes(x, 6)
     found = components(drawn[~test], drawn[test], 128)
     return of_length_1(found[0]), of_length_1(found[1])
+
+
+def strokes(images: np.ndarray, cell: int, bins: int = 8) -> np.ndarray:
+    """Roots of histograms of gradients (N, F) of pictures (N, H, W), by direction and place; neighbours share softly.
+
+    A gradient counts for the two bins next to its direction, which has a sign, and for the cells around it, by
+    triangles: what is drawn a little elsewhere is little different.
+    """
+    x = images.astype(np.float32) / 255
+    dy, dx = np.gradient(x, axis=(1, 2))
+    size, angle = np.hypot(dx, dy), (np.arctan2(dy, dx) % (2 * np.pi)) / (2 * np.pi) * bins
+    low, share = np.floor(angle).astype(int) % bins, angle - np.floor(angle)
+    at = [np.arange((cell - 1) / 2, length, cell)[:, None] - np.arange(length) for length in x.shape[1:]]
+    tall, wide = (np.maximum(0, 1 - np.abs(one) / cell).astype(np.float32) for one in at)
+    found = []
+    for b in range(bins):
+        of_bin = size * ((low == b) * (1 - share) + ((low + 1) % bins == b) * share)
+        found.append(np.sqrt(tall @ of_bin @ wide.T))
+    return np.stack(found, axis=-1).reshape(len(x), -1)
 
 
 def texts(name: str, cache: Path, encoder: str) -> Arrays:
@@ -133,14 +151,12 @@ def pictures(encoded: Iterable[bytes], mode: str, side: int | None = None) -> np
 
 
 def grocery(name: str, cache: Path, encoder: str) -> Arrays:
-    from bags import hog
-
     table = pq.read_table(folder(name) / "grocery_store.parquet").to_pandas()
     test = (table.split == "test").to_numpy()
     hue = pictures(table.image, "HSV").astype(int)
-    place = (hue[..., 0] // 32) * 16 + (hue[..., 1] // 64) * 4 + hue[..., 2] // 64
-    share = np.stack([np.bincount(one.ravel(), minlength=128) for one in place]) / place[0].size
-    seen = np.concatenate([0.5 * of_length_1(hog(pictures(table.image, "L"), cell=16)), np.sqrt(share)], axis=1)
+    place = (hue[..., 0] // 8) * 16 + (hue[..., 1] // 64) * 4 + hue[..., 2] // 64
+    share = np.stack([np.bincount(one.ravel(), minlength=512) for one in place]) / place[0].size
+    seen = np.concatenate([0.3 * of_length_1(strokes(pictures(table.image, "L"), 24)), np.sqrt(share)], axis=1)
     x, x_test = components(seen[~test], seen[test], 100)
     (y,), (coarse,) = codes(table.fine), codes(table.coarse)
     return {"x": x, "x_test": x_test, "y": y[~test], "y_test": y[test], "parents": above(y, coarse)}
