@@ -16,7 +16,8 @@ from anygrain.labels.instance import InstanceLabels
 from anygrain.learn.reading import read_classes
 from anygrain.learn.started_channels import with_started_channels
 
-AT_ONCE = 65536  # rows whose evidence is worked on together
+AT_ONCE = 4096  # rows whose evidence is worked on together: their tables stay in the cache of a processor
+NOTHING = -80.0  # logarithm of a share that is 0: where single precision loses digits, processors take their time
 SURE = 0.9  # probability from which on a row counts as told
 
 
@@ -275,10 +276,14 @@ def belief(labels: Labels | None, log_joint: Tensor) -> tuple[float, Tensor]:
     """
     if labels is None or isinstance(labels, LogEvidence):
         told = log_joint if labels is None else log_joint + labels.table.to(log_joint)
-        against = torch.isneginf(told).all(dim=1, keepdim=True)
-        told = torch.where(against, log_joint, told)
-        value = told.logsumexp(dim=1, keepdim=True)
-        return float(value.sum(dtype=torch.float64)), (told - value).exp_()
+        most = told.amax(dim=1, keepdim=True)
+        against = torch.isneginf(most)
+        if bool(against.any()):
+            told = torch.where(against, log_joint, told)
+            most = told.amax(dim=1, keepdim=True)
+        share = torch.threshold_(told - most, NOTHING, -torch.inf).exp_()
+        total = share.sum(dim=1, keepdim=True)
+        return float((most + total.log()).sum(dtype=torch.float64)), share.div_(total)
     normaliser = log_joint.double().logsumexp(dim=1, keepdim=True)
     said, posterior = labels.infer((log_joint.double() - normaliser).cpu())
     return float(normaliser.sum()) + float(said[said > IMPOSSIBLE].sum()), posterior.to(log_joint)

@@ -14,7 +14,7 @@ from anygrain.labels import Labels
 STEPS = 100
 TRIED_ROWS = 50_000  # on which starts are tried; the best goes on with all
 MOVING = 1e-4  # share of the rows that may still move at the end
-AT_ONCE = 65536  # rows whose distances are held together
+AT_ONCE = 4096  # rows whose distances are held together: they stay in the cache of a processor
 
 
 def squared_distances(features: Tensor, centre: Tensor) -> Tensor:
