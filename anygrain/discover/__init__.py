@@ -10,6 +10,7 @@ from anygrain._lazy import on_first_use
 if TYPE_CHECKING:
     from anygrain.discover.acol import ACOL
     from anygrain.discover.active import ActiveDiscovery
+    from anygrain.discover.adapted import Adapted
     from anygrain.discover.all_in_one import AllInOne
     from anygrain.discover.class_relation import ClassRelationDistillation
     from anygrain.discover.coding_rate import MLC
@@ -37,6 +38,7 @@ __all__ = [
     "HDBSCAN",
     "MLC",
     "ActiveDiscovery",
+    "Adapted",
     "AllInOne",
     "ClassRelationDistillation",
     "ConstrainedKMeans",
@@ -57,6 +59,7 @@ __all__ = [
 _FILES = {
     "ACOL": "acol",
     "ActiveDiscovery": "active",
+    "Adapted": "adapted",
     "AllInOne": "all_in_one",
     "ClassRelationDistillation": "class_relation",
     "ConstrainedKMeans": "constrained_k_means",

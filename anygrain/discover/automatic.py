@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from anygrain.discover.adapted import Adapted
 from anygrain.discover.discoverer import AT_ONCE, Callback, Discoverer
 from anygrain.discover.found import Found
 from anygrain.discover.network import ClassNetwork
@@ -32,34 +33,38 @@ class Automatic(Discoverer):
     starts from the mean of the answers of the others, their new classes matched by the rows they share; as it goes on
     where they ended, it is kept only if its loss is a tenth lower.
 
-    With one start, it is `SelfDistillation`. An encoder is trained from the chosen start alone.
+    With one start, it is `SelfDistillation`. A pretrained encoder that is given and can be trained is adapted to
+    the told rows first, where these are enough (see `Adapted`), and the heads learn on its features; a network without
+    pretrained weights is trained from the chosen start alone.
 
     Args:
         starts: methods from which heads start, by name.
         epochs: of every head.
-        trains_encoder: whether an encoder that can be trained is trained with the head.
 
     Attributes:
         start_: where the head that was kept started; `losses_`: of every start, the loss of its head at the end.
     """
+
+    trains_encoder = True
 
     def __init__(
         self,
         *,
         starts: Sequence[str] = STARTS,
         epochs: int = EPOCHS,
-        trains_encoder: bool = False,
         seed: int = 0,
         encoder: Encoder | None = None,
         device: str = "auto",
         bootstrap: int = 5,
     ) -> None:
         super().__init__(seed=seed, encoder=encoder, device=device, bootstrap=bootstrap)
-        self.starts, self.epochs, self.trains_encoder = starts, epochs, trains_encoder
+        self.starts, self.epochs = starts, epochs
 
     def _find(self, task: Task, callback: Callback | None = None) -> Found:
         if self.epochs < 1:
             raise LabelError(f'epochs is {self.epochs}; expected 1 or more, or a method without a head, as "mixture"')
+        if task.encoder is not None and task.encoder.has_pretrained:
+            return Adapted(method=self)._find(task, callback)
         fixed, head = on_features(task), SelfDistillation(epochs=self.epochs)
         begun: dict[str, Tensor] = {}
         heads: dict[str, tuple[ClassNetwork, History]] = {}
@@ -84,7 +89,7 @@ class Automatic(Discoverer):
         told = ", ".join(f"{name} {loss:.3g}" for name, loss in losses.items())
         why = f"a cosine head from {chosen}, by the loss at the end of every start ({told})"
         facts = {"start": chosen, "losses": losses}
-        again = SelfDistillation(start=start, epochs=self.epochs, trains_encoder=self.trains_encoder)
+        again = SelfDistillation(start=start, epochs=self.epochs)
         return Found(task.node, network, why=why, history=history, facts=facts, again=again._find)
 
 

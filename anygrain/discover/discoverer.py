@@ -42,8 +42,8 @@ class Discoverer(ClusterMixin, BaseEstimator):  # type: ignore[misc]
 
     Args:
         seed: where all that is random comes from.
-        encoder: an `Encoder`, or None: chosen for the data. One that can be trained is trained with the classes by
-            methods that have gradients, and read as it is by the others.
+        encoder: an `Encoder`, or None: chosen for the data, and read as it is. One that is given and can be trained is
+            trained with the classes by methods that have gradients, and read as it is by the others.
         device: "auto" (a GPU if there is one), "cpu", "cuda", ...
         bootstrap: how many times the classes are looked for again in a random half of the rows, for `stability_`;
             0 for not at all.
@@ -69,7 +69,7 @@ class Discoverer(ClusterMixin, BaseEstimator):  # type: ignore[misc]
 
     #: whether the method looks for the number of classes itself where it is not given
     finds_number = False
-    #: whether an encoder that can be trained is trained with the classes; else its features are read as they are
+    #: whether an encoder that is given and can be trained is trained; else its features are read as they are
     trains_encoder = False
     #: about how many rows a method learns from at most, or 100 times the number of classes: those that `Task.sample`
     #: draws; its model reads the others. None: all, and a must where `_find` gives log-probabilities or facts of rows
@@ -134,7 +134,7 @@ class Discoverer(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         callback: Callback | None = None,
     ) -> None:
         k, known = len(found.node), task.n_known
-        self.model_ = found.model.eval()
+        self.model_, self._trained = found.model.eval(), task.encoder is not None
         self.n_classes_, self.node_, self.node_names_ = k, found.node.numpy(), task.evidence.node_names
         self.n_classes_interval_ = found.interval or interval or (k, k)
         self.known_ = np.arange(k) < known
@@ -168,7 +168,8 @@ class Discoverer(ClusterMixin, BaseEstimator):  # type: ignore[misc]
 
     def _rows(self, data: Any) -> Inputs:
         check_is_fitted(self, "model_")
-        if self.trains_encoder and isinstance(self.encoder_, TrainableEncoder):
+        if self._trained:
+            assert isinstance(self.encoder_, TrainableEncoder)
             return self.encoder_.inputs(data)
         return FeatureRows(fixed_features(self.encoder_, data))
 

@@ -17,7 +17,7 @@ from anygrain.discover.placed import class_names
 from anygrain.discover.start import Start, found_by, given_said, on_features
 from anygrain.discover.task import Task, check_finite, fixed_features, read_task
 from anygrain.encoders.encoder import Encoder
-from anygrain.encoders.trainable import Arrays, InMemory, Inputs, TrainableEncoder, in_batches, to_device
+from anygrain.encoders.trainable import Arrays, InMemory, Inputs, TrainableEncoder, in_batches, seeded, to_device
 from anygrain.labels import LabelError
 from anygrain.learn.fabric import device_of
 from anygrain.learn.loop import FeatureRows
@@ -314,6 +314,7 @@ class Stream:
         self.device = features.device
         self.memory = Memory(features.device)
         self.generator = torch.Generator().manual_seed(seed)
+        self.seed = seed
         self.names: tuple[str, ...] = ()
         self.node_names: tuple[str, ...] = ()
         self.steps = 0
@@ -341,7 +342,8 @@ class Stream:
         network.train()
         for done, part in enumerate(parts, 1):
             here = part.to(self.device)
-            spent += self._arrive(rows[chosen[part]], node[here], fine[here]) / every
+            with seeded(self.seed + self.steps):
+                spent += self._arrive(rows[chosen[part]], node[here], fine[here]) / every
             if done % every == 0 or done == len(parts):
                 history.append({"step": f"row {int(part[-1]) + 1}", "loss": spent, "memory": len(self.memory)})
                 spent = 0.0

@@ -67,6 +67,11 @@ METHODS: dict[str, Method] = {
         "SelfDistillation",
         "a cosine head that refines what another method found; best with some known classes labelled",
     ),
+    "adapted": Method(
+        "adapted",
+        "Adapted",
+        "a pretrained encoder that learns what is told, then another method; some known classes labelled",
+    ),
     "sub-prototypes": Method(
         "sub_prototype_memory",
         "SubPrototypeMemory",

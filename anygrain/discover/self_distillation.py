@@ -46,7 +46,7 @@ class SelfDistillation(Discoverer):
     with x' a second view of row x (of fixed features its mix with one of ten neighbours), :math:`\bar p` the mean
     answer of a batch, pi the class masses (see `class_mass`), and the last term over rows of which something is said.
     W2 is 0 at the start, and w the mean directions of the classes that `start` found. Targets obey what is said of
-    their row, and have no gradient.
+    their row, and have no gradient. An encoder that can be trained is trained too, on its own changes of rows.
 
     Args:
         start: a method by name, or one; what it finds is where the classes are at first.
@@ -57,10 +57,11 @@ class SelfDistillation(Discoverer):
         temperature: of the answers; `target_temperature`: of the targets, lower, so that they are surer.
         rate: highest learning rate of layer and head.
         batch_size: rows at once.
-        trains_encoder: whether an encoder that can be trained is trained with the head, on its own augmentations.
 
     Source: Wen, Zhao, Qi, Parametric Classification for Generalized Category Discovery, 2023.
     """
+
+    trains_encoder = True
 
     def __init__(
         self,
@@ -74,7 +75,6 @@ class SelfDistillation(Discoverer):
         target_temperature: float = 0.07,
         rate: float = 1e-3,
         batch_size: int = 256,
-        trains_encoder: bool = False,
         seed: int = 0,
         encoder: Encoder | None = None,
         device: str = "auto",
@@ -83,7 +83,7 @@ class SelfDistillation(Discoverer):
         super().__init__(seed=seed, encoder=encoder, device=device, bootstrap=bootstrap)
         self.start, self.epochs, self.hidden, self.supervised, self.balance = start, epochs, hidden, supervised, balance
         self.temperature, self.target_temperature = temperature, target_temperature
-        self.rate, self.batch_size, self.trains_encoder = rate, batch_size, trains_encoder
+        self.rate, self.batch_size = rate, batch_size
 
     def _find(self, task: Task, callback: Callback | None = None) -> Found:
         fixed = on_features(task)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -151,6 +151,10 @@ def read_task(
 ) -> tuple[Task, Encoder]:
     """A task from what a user gives, and the encoder that reads rows of such data, learnt.
 
+    Args:
+        train: whether an encoder is trained, if it is given and has parameters to train. One that would have to be
+            trained, and is not, gives way to that for the data, see `reader`.
+
     Raises:
         LabelError: what cannot be: more classes than rows, fewer than are known, a coarse class with too few rows,
             contradictory links, rows that are all the same.
@@ -160,15 +164,34 @@ def read_task(
     least, most, per_node = read_number(n_classes, evidence, n)
     check_links(evidence)
     check_finite(data)
+    given = encoder is not None
     encoder = chosen_encoder(data) if encoder is None else encoder
     encoder.learn(data, seed=seed)
-    trained = encoder if train and isinstance(encoder, TrainableEncoder) else None
-    features = fixed_features(encoder, data).to(device)
+    trained = encoder if train and given and can_be_trained(encoder) else None
+    fixed = reader(encoder, data, seed)
+    features = fixed_features(fixed, data).to(device)
     check_finite(features)
     if n > 1 and all(bool((part == features[0]).all()) for part in features.split(AT_ONCE)):
         raise LabelError(f"all {n} rows are identical: there is nothing that tells classes apart")
     rows: Inputs = FeatureRows(features) if trained is None else trained.inputs(data)
-    return Task(features, rows, trained, evidence, least, most, per_node, seed), encoder
+    return Task(features, rows, trained, evidence, least, most, per_node, seed), trained or fixed
+
+
+def can_be_trained(encoder: Encoder) -> TypeGuard[TrainableEncoder]:
+    """Whether an encoder that was learnt has parameters to train."""
+    return isinstance(encoder, TrainableEncoder) and any(p.requires_grad for p in encoder.parameters())
+
+
+def reader(encoder: Encoder, data: Any, seed: int) -> Encoder:
+    """What reads rows where nothing is trained: the encoder itself; for a network without pretrained weights another.
+
+    It is the encoder for the data; the network where that is one too: then its inputs are read, as the pixels of
+    pictures (see `fixed_features`).
+    """
+    if not isinstance(encoder, TrainableEncoder) or encoder.has_pretrained:
+        return encoder
+    other = chosen_encoder(data)
+    return encoder if isinstance(other, TrainableEncoder) else other.learn(data, seed=seed)
 
 
 def chosen_encoder(data: Any) -> Encoder:

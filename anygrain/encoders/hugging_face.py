@@ -1,4 +1,4 @@
-"""Texts through a pretrained transformer in a folder, trained with the head: all of it, or low-rank changes to it."""
+"""Texts through a pretrained transformer in a folder, trained with the head: all, its last layers, or small changes."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from anygrain.encoders.trainable import Arrays, Augmentation, InMemory, Inputs, 
 from anygrain.encoders.words import texts_in
 from anygrain.labels import LabelError
 
-Tune = Literal["full", "lora", "none"]
+Tune = Literal["full", "last", "lora", "none"]
 Pooling = Literal["mean", "first"]
+SHARES = {"full": 0.02, "last": 0.2, "lora": 0.3}
+MOST = 256  # rows at once on a CPU
 TOKENIZERS = (
     "tokenizer.json",
     "vocab.txt",
@@ -38,17 +40,19 @@ class HuggingFace(TrainableEncoder):
 
     The folder holds config.json, a tokenizer and weights as safetensors; nothing is downloaded, no pickle and no code
     of the folder is run. A model that is saved holds what was trained: all of it with tune="full", which then needs the
-    folder no more, A and B with tune="lora", nothing with tune="none"; these two read the folder again and refuse other
-    weights than those that they were trained on.
+    folder no more, the last layers with tune="last", A and B with tune="lora", nothing with tune="none"; these three
+    read the folder again and refuse other weights than those that they were trained on.
 
     Args:
         folder: where the pretrained encoder is.
         tune: what is trained.
         pooling: "mean" over the tokens, or the "first" one (CLS).
         longest: tokens of a text that are read, the first ones.
-        share: rate of the pretrained weights as a share of the head's, .02 for "full" and .3 for "lora" if None.
+        share: rate of the pretrained weights as a share of the head's, .02 for "full", .2 for "last" and .3 for "lora"
+            if None.
         decay: factor of the rate per layer down from the last, of tune="full".
         rank: r of the low-rank changes.  alpha: their factor is alpha / r.
+        last: how many layers are trained by tune="last": about half the time of "full".
         tokenizer: what its tokenizer.json says; read from the folder if None.
         padding: the token that fills short rows; read from the folder if None.
         network: its config.json; read from the folder if None.
@@ -74,6 +78,7 @@ class HuggingFace(TrainableEncoder):
         decay: float = 1.0,
         rank: int = 8,
         alpha: int = 16,
+        last: int = 2,
         tokenizer: str | None = None,
         padding: int | None = None,
         network: dict[str, Any] | None = None,
@@ -84,7 +89,7 @@ class HuggingFace(TrainableEncoder):
             if value not in known:
                 raise LabelError(f'{name} is "{value}"; expected {", ".join(known[:-1])} or {known[-1]}')
         self.folder, self.tune, self.pooling, self.longest = str(folder), tune, pooling, longest
-        self.share, self.decay, self.rank, self.alpha = share, decay, rank, alpha
+        self.share, self.decay, self.rank, self.alpha, self.last = share, decay, rank, alpha, last
         self.tokenizer, self.padding, self.network, self.fingerprint = tokenizer, padding, network, fingerprint
         self.register_load_state_dict_post_hook(_without_frozen)  # type: ignore[no-untyped-call]
 
@@ -99,6 +104,7 @@ class HuggingFace(TrainableEncoder):
             "decay": self.decay,
             "rank": self.rank,
             "alpha": self.alpha,
+            "last": self.last,
             "tokenizer": self.tokenizer if whole else None,
             "padding": self.padding if whole else None,
             "network": self.network if whole else None,
@@ -167,6 +173,9 @@ class HuggingFace(TrainableEncoder):
         if getattr(network, "pooler", None) is not None:
             network.pooler = None  # its output is not used, so it would not be trained
         network.requires_grad_(self.tune == "full")
+        if self.tune == "last":
+            for layer in _layers(network)[-self.last :]:
+                layer.requires_grad_(True)
         if self.tune == "lora":
             try:
                 from peft import LoraConfig, inject_adapter_in_model
@@ -199,7 +208,7 @@ class HuggingFace(TrainableEncoder):
         """A share of the rate, for tune="full" times `decay` per layer below the last."""
         if self.tune == "none":
             return []
-        share = self.share if self.share is not None else (0.02 if self.tune == "full" else 0.3)
+        share = SHARES[self.tune] if self.share is None else self.share
         layers = _layers(self.backbone)
         depth = {id(p): len(layers) - 1 - at for at, layer in enumerate(layers) for p in layer.parameters()}
         groups: dict[int, list[nn.Parameter]] = {}
@@ -236,7 +245,7 @@ class HuggingFace(TrainableEncoder):
         lengths = 1 + (filled * torch.arange(filled.shape[1], device=filled.device)).amax(dim=1)
         order = lengths.argsort(stable=True)
         whole = order.device.type != "cpu" or (self.tune == "full" and torch.is_grad_enabled())
-        parts = order.split(len(order) if whole else max(8, -(-len(order) // 4)))
+        parts = order.split(len(order) if whole else min(MOST, max(8, -(-len(order) // 4))))
         found = torch.cat([self._pooled(tokens, filled, rows, int(lengths[rows[-1]])) for rows in parts])
         return functional.layer_norm(found[order.argsort()], found.shape[1:])
 

@@ -98,7 +98,6 @@ def test_an_encoder_is_trained_from_the_chosen_start():
     model = Automatic(
         starts=["ward", "ss-kmeans"],
         epochs=3,
-        trains_encoder=True,
         encoder=Transformer(dim=16, layers=1, heads=2),
         bootstrap=0,
     ).fit(texts, Exact(given, 2), 3)

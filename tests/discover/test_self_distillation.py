@@ -87,9 +87,7 @@ def test_an_encoder_is_trained_with_the_head():
     truth = np.arange(60) % 3
     given = torch.from_numpy(np.where((truth < 2) & (np.arange(60) % 2 == 0), truth, -1))
     encoder = Transformer(dim=16, layers=1, heads=2)
-    model = SelfDistillation(
-        start=SemiSupervisedKMeans(), trains_encoder=True, encoder=encoder, epochs=4, batch_size=20, bootstrap=0
-    )
+    model = SelfDistillation(start=SemiSupervisedKMeans(), encoder=encoder, epochs=4, batch_size=20, bootstrap=0)
     model.fit(texts, Exact(given, 2), 3)
     assert model.predict(texts).shape == (60,)
     assert (model.labels_[truth < 2] == truth[truth < 2]).mean() > 0.9
