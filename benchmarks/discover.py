@@ -1,13 +1,15 @@
 """Every method that finds classes beside the others: accuracy of all, old and new classes, and the class number.
 
     ANYGRAIN_DATA=... python benchmarks/discover.py --cache FOLDER [--encoder MINILM] [--data digits_domains,...]
-        [--methods auto,ward] [--settings k75,k50,coarse] [--seeds 3] [--number] [--tables]
+        [--methods auto,ward] [--settings k75,k50,coarse] [--seeds 3] [--number] [--adapted] [--tables]
 
 Three settings: k75, three quarters of the classes are known and a tenth of their rows labelled; k50, half and half;
 coarse, the coarse class of every row and the number of classes in each. Which classes are known and which rows are
 labelled is drawn by the seed. Judged on test rows, of coarse classes on the training rows themselves; one matching over
 all classes. With --number the number of classes is not given (k75 and k50). Features are those of
-`discover_features.py`. Every finished run is a line in FOLDER/runs.jsonl, so that a stopped run goes on where it was.
+`discover_features.py`; with --adapted methods get texts and the sentence encoder itself, a folder, of which the last
+two layers learn what is told (see `Adapted`; a method that is not "auto" finds the classes afterwards). Seeds are
+those from --first on. Every finished run is a line in FOLDER/runs.jsonl, so that a stopped run goes on where it was.
 One thread. The tables go to DISCOVER_RESULTS.md, ± is half an interval of 95 % over seeds.
 """
 
@@ -18,16 +20,18 @@ import datetime
 import os
 import platform
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from bags import Cache, shown
-from discover_features import ENCODER, LOADERS, features
+from discover_features import ENCODER, LOADERS, TEXTS, features, sentences
 
 from anygrain.discover import Discover
 from anygrain.discover.methods import METHODS
+from anygrain.encoders import HuggingFace
 from anygrain.encoders.encoder import Encoder
 from anygrain.labels import Coarse, Exact, Labels
 from anygrain.metrics import ari, class_number_error, hungarian_accuracy, nmi
@@ -54,6 +58,7 @@ DEMANDS = {
 SAME_FEATURES = ("clinc150", "banking77", "trec_questions", "newsgroups20_bow")
 #: accuracy of fine-tuned encoders, k75
 PUBLISHED = {"banking77": ("USNID", 78.36), "clinc150": ("USNID", 90.36)}
+ADAPTED = ", encoder adapted"
 NEAR = 3.0  # points by which the default may be below the best baseline on new classes
 BASELINES = ("ss-kmeans", "constrained-kmeans", "mixture", "gmm", "ward", "spectral", "hdbscan")
 
@@ -98,10 +103,16 @@ def score(found: np.ndarray, truth: np.ndarray, known: int) -> dict[str, float]:
     return {name: 100 * value for name, value in parts.items()}
 
 
-def run(data: Arrays, name: str, setting: str, seed: int, number_given: bool) -> dict[str, Any]:
+def run(data: Arrays, name: str, setting: str, seed: int, number_given: bool, folder: str = "") -> dict[str, Any]:
+    """One line of the tables; with the folder of an encoder, rows are texts and it is adapted."""
     y, y_test, known, labels, number = case(data, setting, seed)
+    encoder = HuggingFace(folder, tune="last") if folder else AsTheyAre(data["x"].shape[1])
+    settings = None
+    if name.endswith(ADAPTED):
+        name = name.removesuffix(ADAPTED)
+        name, settings = ("auto", None) if name == "auto" else ("adapted", {"method": name})
     began = time.process_time()
-    model = Discover(name, seed=seed, encoder=AsTheyAre(data["x"].shape[1]), device="cpu", bootstrap=0)
+    model = Discover(name, seed=seed, encoder=encoder, device="cpu", bootstrap=0, settings=settings)
     model.fit(data["x"], labels, number if number_given else None)
     seconds = time.process_time() - began
     found = score(model.labels_, y, 0) if setting == "coarse" else score(model.predict(data["x_test"]), y_test, known)
@@ -124,10 +135,10 @@ def number(held: list[float]) -> str:
 def table(cache: Cache, setting: str) -> list[str]:
     lines = [f"## {WORDS[setting]}", "", f"| set | method | seeds | {' | '.join(COLUMNS)} |", "|---" * 9 + "|"]
     for name in LOADERS:
-        for method in METHODS:
+        for method in (*METHODS, *(f"{one}{ADAPTED}" for one in METHODS)):
             held = {column: values(cache, name, setting, method, column) for column in COLUMNS}
             if held["all"]:
-                title = f"**{method}**" if method == "auto" else method
+                title = f"**{method}**" if method.startswith("auto") else method
                 cells = " | ".join(number(held[column]) for column in COLUMNS)
                 lines.append(f"| {name} | {title} | {len(held['all'])} | {cells} |")
     return [*lines, ""]
@@ -145,8 +156,8 @@ def demands(cache: Cache) -> list[str]:
         "|---" * 10 + "|",
     ]
     for name in LOADERS:
-        for at, setting in enumerate(SETTINGS):
-            mine = {c: values(cache, name, setting, "auto", c) for c in ("all", "new")}
+        for (at, setting), how in product(enumerate(SETTINGS), ("", ADAPTED)):
+            mine = {c: values(cache, name, setting, f"auto{how}", c) for c in ("all", "new")}
             best: dict[str, tuple[float, str]] = {}
             for column in ("all", "new"):
                 means = [(np.mean(values(cache, name, setting, m, column) or [np.nan]), m) for m in BASELINES]
@@ -160,7 +171,7 @@ def demands(cache: Cache) -> list[str]:
             missed = [part for part, met in parts if not met]
             said = PUBLISHED.get(name) if setting == "k75" else None
             cells = [
-                name,
+                f"{name}{how}",
                 setting,
                 str(len(mine["all"])),
                 number(mine["all"]),
@@ -195,8 +206,10 @@ def numbers(cache: Cache) -> list[str]:
 def chosen(cache: Cache) -> list[str]:
     lines = ["## What the default chose", ""]
     for key in sorted(cache.found):
-        if key[2] == "auto" and key[3] and "why" in cache.found[key]:
-            lines.append(f"- {key[0]}, {key[1]}, seed {key[4]}: {cache.found[key]['why']}.")
+        if key[2].startswith("auto") and key[3] and "why" in cache.found[key]:
+            lines.append(
+                f"- {key[0]}{key[2].removeprefix('auto')}, {key[1]}, seed {key[4]}: {cache.found[key]['why']}."
+            )
     return [*lines, ""]
 
 
@@ -223,9 +236,15 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True, help="folder for features and finished runs")
     parser.add_argument("--encoder", default=ENCODER, help="sentence encoder")
     parser.add_argument("--data", default=",".join(LOADERS), help="sets, separated by commas")
-    parser.add_argument("--methods", default=",".join(METHODS), help="methods, separated by commas")
+    parser.add_argument(
+        "--methods",
+        default=",".join(name for name in METHODS if name != "adapted"),
+        help="methods, separated by commas",
+    )
     parser.add_argument("--settings", default=",".join(SETTINGS), help="settings, separated by commas")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--adapted", action="store_true", help="the sentence encoder learns what is told first")
     parser.add_argument("--number", action="store_true", help="the number of classes is not given")
     parser.add_argument("--tables", action="store_true", help="only write the tables")
     args = parser.parse_args()
@@ -234,16 +253,22 @@ def main() -> None:
     if not args.tables:
         for name in args.data.split(","):
             data = features(name, args.cache, args.encoder)
-            for seed in range(args.seeds):
+            if args.adapted:
+                if name not in TEXTS:
+                    continue
+                data |= {"x": list(sentences(name)[0].text), "x_test": list(sentences(name)[1].text)}
+            for seed in range(args.first, args.first + args.seeds):
                 for setting in args.settings.split(","):
-                    if setting == "coarse" and ("parents" not in data or args.number):
+                    if setting == "coarse" and ("parents" not in data or args.number or args.adapted):
                         continue
                     for method in args.methods.split(","):
+                        method = f"{method}{ADAPTED}" if args.adapted else method
                         key = (name, setting, method, not args.number, seed)
                         if key in cache.found:
                             continue
                         try:
-                            cache.keep(key, run(data, method, setting, seed, not args.number))
+                            folder = args.encoder if args.adapted else ""
+                            cache.keep(key, run(data, method, setting, seed, not args.number, folder))
                         except ValueError as error:
                             cache.keep(key, {"refused": str(error)})
                         print(key, {c: cache.found[key].get(c) for c in ("all", "new", "s", "refused")}, flush=True)

@@ -85,17 +85,27 @@ def strokes(images: np.ndarray, cell: int, bins: int = 8) -> np.ndarray:
     return np.stack(found, axis=-1).reshape(len(x), -1)
 
 
+#: file of texts, and its columns of fine and coarse classes
+TEXTS = {
+    "clinc150": ("clinc150.parquet", "fine", "coarse"),
+    "banking77": ("banking77.parquet", "label", None),
+    "trec_questions": ("trec.parquet", "fine", "coarse"),
+}
+
+
+def sentences(name: str) -> tuple[Any, Any]:
+    """Data frames of training and test rows, in the order of their features; column "text"."""
+    file, fine, _ = TEXTS[name]
+    table = pq.read_table(folder(name) / file).to_pandas()
+    table = table[table[fine] != "oos"]
+    return table[table.split == "train"], table[table.split == "test"]
+
+
 def texts(name: str, cache: Path, encoder: str) -> Arrays:
     from anygrain.encoders import Pretrained
 
-    file, fine, coarse = {
-        "clinc150": ("clinc150.parquet", "fine", "coarse"),
-        "banking77": ("banking77.parquet", "label", None),
-        "trec_questions": ("trec.parquet", "fine", "coarse"),
-    }[name]
-    table = pq.read_table(folder(name) / file).to_pandas()
-    table = table[table[fine] != "oos"]
-    train, test = table[table.split == "train"], table[table.split == "test"]
+    _, fine, coarse = TEXTS[name]
+    train, test = sentences(name)
     y, y_test = codes(train[fine], test[fine])
     x = Pretrained(encoder, cache=str(cache))([*train.text, *test.text]).numpy()
     found = {"x": x[: len(train)], "x_test": x[len(train) :], "y": y, "y_test": y_test}
