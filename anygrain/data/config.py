@@ -515,8 +515,8 @@ class Encoder(Section):
     dim: Annotated[int, Field(ge=1)] = 256
     #: folder or name of a sentence encoder for text, in place of hashed tf-idf (needs anygrain[text])
     pretrained: str = ""
-    #: what is trained of it: "lora" and "full" need a folder
-    tune: Literal["none", "lora", "full"] = "none"
+    #: what is trained of it: "last" (two layers), "lora" and "full" need a folder
+    tune: Literal["none", "last", "lora", "full"] = "none"
     #: "hashed" tf-idf with an SVD, or a small "transformer" that is trained with the head
     text: Literal["hashed", "transformer"] = "hashed"
     #: "standardised", or "columns": a network over all columns, texts too, that is trained with the head

@@ -64,18 +64,19 @@ def test_padding_and_company_do_not_change_features(folder):
     assert torch.allclose(low.encode(rows), encoder(many), atol=1e-5)
 
 
-@pytest.mark.parametrize("tune", ["full", "lora", "none"])
+@pytest.mark.parametrize("tune", ["full", "last", "lora", "none"])
 def test_what_was_trained_is_saved(folder, tune):
     import shutil
 
-    encoder = HuggingFace(folder, tune=tune).learn(TEXTS)
+    encoder = HuggingFace(folder, tune=tune, last=1).learn(TEXTS)
     before = encoder(TEXTS)
     stepped(encoder)
     after = encoder(TEXTS)
     assert torch.allclose(before, after, atol=1e-5) == (tune == "none")
     tensors = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
     config = json.loads(json.dumps(encoder.config()))
-    assert {"full": "q" not in tensors, "lora": all("lora" in n for n in tensors), "none": not tensors}[tune]
+    held = {"full": "q" not in tensors, "lora": all("lora" in n for n in tensors), "none": not tensors}
+    assert (held | {"last": bool(tensors) and all(".layer.1." in n for n in tensors)})[tune]
     if tune == "full":  # the folder is not needed any more
         shutil.rmtree(folder)
     again = encoder_from("hugging_face", config, tensors)
@@ -158,7 +159,7 @@ def test_folders_that_are_no_encoder_are_refused(folder, tmp_path):
     assert "is not there" in why(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     assert "no config.json" in why(tmp_path / "empty")
-    with pytest.raises(LabelError, match='tune is "half"; expected full, lora or none'):
+    with pytest.raises(LabelError, match='tune is "half"; expected full, last, lora or none'):
         HuggingFace(folder, tune="half")
     files = sorted(p.name for p in folder.iterdir())
     assert "model.safetensors" in files

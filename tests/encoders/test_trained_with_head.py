@@ -76,7 +76,7 @@ def test_texts_and_columns_are_learnt_in_one_network(tmp_path):
     assert np.array_equal(load(tmp_path / "model").predict_proba(frame), learner.predict_proba(frame))
 
 
-@pytest.mark.parametrize("tune", ["full", "lora", "none"])
+@pytest.mark.parametrize("tune", ["full", "last", "lora", "none"])
 def test_a_pretrained_encoder_is_trained_with_the_head(tiny_encoder, tmp_path, tune):
     pytest.importorskip("peft")
     folder = tiny_encoder()
