@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from anygrain.discover.discoverer import LEARNT_ROWS, Callback, Discoverer
+from anygrain.discover.discoverer import Callback, Discoverer
 from anygrain.discover.found import Found
 from anygrain.discover.network import ClassNetwork, Moment, Pace, Said, Views, train
 from anygrain.discover.perceptron import body_of
@@ -50,7 +50,6 @@ class ACOL(Discoverer):
     """
 
     trains_encoder = True
-    learns_from = LEARNT_ROWS
 
     def __init__(
         self,

@@ -52,6 +52,8 @@ class ActiveDiscovery(Discoverer):
     Source: Ma et al., Active Generalized Category Discovery, 2024.
     """
 
+    learns_from = None
+
     def __init__(
         self,
         *,

@@ -54,6 +54,7 @@ class Adapted(Discoverer):
 
     trains_encoder = True
     finds_number = True
+    learns_from = None
 
     def __init__(
         self,
@@ -83,7 +84,9 @@ class Adapted(Discoverer):
         elif encoder.has_pretrained:
             found = read_through(encoder, one, task, callback)
         elif one.trains_encoder:
-            found = one._find(numbered(one, task)[0], callback)
+            counted, interval = numbered(one, task)
+            found = one._find(one._some(counted), callback)
+            found = replace(found, interval=found.interval or interval)
         else:
             raise LabelError(f"{reason}, and {type(one).__name__} trains none; expected a method with gradients")
         return replace(
@@ -145,7 +148,7 @@ def numbered(one: Discoverer, task: Task) -> tuple[Task, tuple[int, int] | None]
 def found_in_features(one: Discoverer, task: Task, callback: Callback | None) -> Found:
     """What a method finds in the features of a task as they are."""
     fixed, interval = numbered(one, on_features(task))
-    found = one._find(fixed, callback)
+    found = one._find(one._some(fixed), callback)
     return replace(found, interval=found.interval or interval)
 
 

@@ -66,6 +66,7 @@ class AllInOne(Discoverer):
     """
 
     trains_encoder = True
+    learns_from = None
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from anygrain.discover.discoverer import LEARNT_ROWS, Callback, Discoverer
+from anygrain.discover.discoverer import Callback, Discoverer
 from anygrain.discover.found import Found
 from anygrain.discover.network import ClassNetwork, CosineHead, Moment, Pace, Residual, Said, Views, train
 from anygrain.discover.sinkhorn import sinkhorn
@@ -54,7 +54,6 @@ class ClassRelationDistillation(Discoverer):
     """
 
     trains_encoder = True
-    learns_from = LEARNT_ROWS
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from anygrain.discover.discoverer import AT_ONCE, LEARNT_ROWS, Callback, Discoverer
+from anygrain.discover.discoverer import AT_ONCE, Callback, Discoverer
 from anygrain.discover.found import ClassModel, Found
 from anygrain.discover.k_means import k_means, starting_centres
 from anygrain.discover.network import ClassNetwork, Moment, Pace, Views, train
@@ -43,7 +43,7 @@ class MLC(Discoverer):
     Args:
         dimensions: d.
         precision: epsilon squared.
-        entropy: eta.
+        entropy: eta: the smaller, the fewer members a row has, and the wider the angles between classes.
         agreement: weight of the agreement of two views at the start.
         hidden: width of the layer for fixed features.
         start_epochs: of the total coding rate; `epochs`: of the membership.
@@ -57,7 +57,6 @@ class MLC(Discoverer):
     """
 
     trains_encoder = True
-    learns_from = LEARNT_ROWS
 
     def __init__(
         self,
@@ -68,10 +67,10 @@ class MLC(Discoverer):
         agreement: float = 20.0,
         hidden: int = 256,
         start_epochs: int = 10,
-        epochs: int = 10,
+        epochs: int = 20,
         columns: int = 64,
         landmarks: int = 1500,
-        rate: float = 1e-3,
+        rate: float = 3e-3,
         batch_size: int = 256,
         seed: int = 0,
         encoder: Encoder | None = None,

@@ -42,6 +42,8 @@ class ConstrainedKMeans(Discoverer):
     Source: Wagstaff et al., Constrained k-means clustering with background knowledge, 2001.
     """
 
+    learns_from = None
+
     def __init__(
         self,
         *,

@@ -31,6 +31,8 @@ class ConstrainedMixture(Discoverer):
     Source: Shental et al., Computing Gaussian mixture models with EM using equivalence constraints, 2003.
     """
 
+    learns_from = None
+
     def __init__(
         self,
         *,

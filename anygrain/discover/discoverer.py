@@ -27,7 +27,7 @@ from anygrain.learn.fabric import device_of
 from anygrain.learn.loop import FeatureRows
 
 AT_ONCE = 8192  # rows that go through a model together
-LEARNT_ROWS = 30_000  # from which a method with gradients learns, where it need not see all,
+LEARNT_ROWS = 30_000  # from which a method learns, where it need not see all,
 PER_CLASS = 100  # or so many times the number of classes
 
 #: called as (steps done, steps in all, facts)
@@ -72,8 +72,8 @@ class Discoverer(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     #: whether an encoder that is given and can be trained is trained; else its features are read as they are
     trains_encoder = False
     #: about how many rows a method learns from at most, or 100 times the number of classes: those that `Task.sample`
-    #: draws; its model reads the others. None: all, and a must where `_find` gives log-probabilities or facts of rows
-    learns_from: int | None = None
+    #: draws; its model reads the others. None for all, as for methods that give log-probabilities or facts of rows
+    learns_from: int | None = LEARNT_ROWS
 
     def __init__(
         self, *, seed: int = 0, encoder: Encoder | None = None, device: str = "auto", bootstrap: int = 5
@@ -117,10 +117,13 @@ class Discoverer(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         if task.per_node is None and not self.finds_number:
             per_node, interval = class_number(task)
             task = task.with_number(per_node)
-        few = task if self.learns_from is None else task.sample(max(self.learns_from, PER_CLASS * task.most))
-        found = self._find(few, callback)
+        found = self._find(self._some(task), callback)
         self._keep(task, found, interval, callback=callback)
         return self
+
+    def _some(self, task: Task) -> Task:
+        """The rows that the method learns from."""
+        return task if self.learns_from is None else task.sample(max(self.learns_from, PER_CLASS * task.most))
 
     def _own_encoder(self) -> Encoder | None:
         return copy.deepcopy(self.encoder)

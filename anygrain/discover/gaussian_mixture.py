@@ -47,6 +47,7 @@ class GaussianMixture(Discoverer):
     """
 
     finds_number = True
+    learns_from = None
 
     def __init__(
         self,

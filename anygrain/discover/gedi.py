@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from anygrain.discover.discoverer import AT_ONCE, Callback, Discoverer
 from anygrain.discover.found import Found
 from anygrain.discover.langevin import Replay, langevin
-from anygrain.discover.network import ClassNetwork, CosineHead, Moment, Pace, Said, Views, train
+from anygrain.discover.network import ClassNetwork, CosineHead, Moment, Pace, Said, Views, teach, train
 from anygrain.discover.perceptron import Scaled, body_of
 from anygrain.discover.start import Start, class_sums, found_by, given_said, on_features
 from anygrain.discover.task import Task
@@ -60,6 +60,7 @@ class GEDI(Discoverer):
     """
 
     trains_encoder = True
+    learns_from = None
 
     def __init__(
         self,
@@ -168,19 +169,13 @@ class GEDI(Discoverer):
         """The network after it has learnt the classes of another method."""
         assert self.start is not None
         fixed = on_features(task)
-        start = given_said(found_by(self.start, fixed), fixed).to(task.features.device)
+        start = given_said(found_by(self.start, fixed), fixed)
         embedded = in_batches(network.embed, task.rows, AT_ONCE, network)
         with torch.no_grad():
             head = network.head
             assert isinstance(head, CosineHead)
-            head.direction.copy_(normalize(class_sums(embedded, start.cpu()), dim=1))
-
-        def loss(rows: Tensor, moment: Moment) -> tuple[Tensor, dict[str, Tensor]]:
-            wanted = start[rows.to(start.device)]
-            seen = [network(view) for view in views(rows, moment.generator)]
-            return -(wanted * (seen[0] + seen[1])).sum(dim=1).mean() / 2, {}
-
-        return train(network, loss, task.n_rows, Pace(self.start_epochs, self.batch_size, self.rate), seed=task.seed)
+            head.direction.copy_(normalize(class_sums(embedded, start), dim=1))
+        return teach(network, views, start, Pace(self.start_epochs, self.batch_size, self.rate), seed=task.seed)
 
     def _chains(self, network: EnergyNetwork, task: Task, generator: torch.Generator) -> Replay:
         features = in_batches(network.features, task.rows, AT_ONCE, network).to(task.features.device)

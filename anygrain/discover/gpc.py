@@ -80,6 +80,7 @@ class GPC(Discoverer):
 
     finds_number = True
     trains_encoder = True
+    learns_from = None
 
     def __init__(
         self,

@@ -75,6 +75,8 @@ class Partitioned(Discoverer):
         most_rows: size of the sample; rows beyond it follow it.
     """
 
+    learns_from = None
+
     def __init__(
         self,
         *,

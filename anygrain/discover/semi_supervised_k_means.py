@@ -50,6 +50,8 @@ class SemiSupervisedKMeans(Discoverer):
     Source: Vaze et al., Generalized Category Discovery, 2022; Arthur and Vassilvitskii, k-means++, 2007.
     """
 
+    learns_from = None
+
     def __init__(
         self,
         *,

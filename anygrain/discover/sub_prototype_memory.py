@@ -67,6 +67,8 @@ class SubPrototypeMemory(Discoverer):
     kernels of a batch share their widths.
     """
 
+    learns_from = None
+
     def __init__(
         self,
         *,
