@@ -233,6 +233,7 @@ class Pace:
         rate: highest learning rate, of body and head; down to 0 along a cosine.
         encoder_rate: of the encoder; its own default where None.
         weight_decay: of matrices, decoupled.
+        most_batches: of an epoch; of more rows it goes through some, drawn anew.
     """
 
     epochs: int = 10
@@ -240,6 +241,7 @@ class Pace:
     rate: float = 1e-3
     encoder_rate: float | None = None
     weight_decay: float = 0.0
+    most_batches: int | None = None
 
 
 def train(
@@ -257,13 +259,17 @@ def train(
     Args:
         network: is changed, and left in evaluation mode.
         loss: of rows (B,) at a `Moment`.
-        n_rows: N; every epoch goes through all, in random order, in batches of nearly one size.
+        n_rows: N; every epoch goes through all, in random order, in batches of nearly one size, or see `Pace`.
         callback: called after every epoch.
         at_epoch: called before every epoch with its number, for what a method does to its classes in between. It may
             change parameters in place; a parameter that is replaced is no longer trained.
     """
     generator = torch.Generator().manual_seed(seed)
     batches = max(1, -(-n_rows // pace.batch_size))
+    seen = n_rows
+    if pace.most_batches is not None and batches > pace.most_batches:
+        batches = pace.most_batches
+        seen = batches * pace.batch_size
     total, history = pace.epochs * batches, []
     optimiser = torch.optim.AdamW(_groups(network, pace))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _height(step, total))
@@ -273,7 +279,7 @@ def train(
                 at_epoch(epoch)
             network.train()
             sums: dict[str, Tensor] = {}
-            for place, rows in enumerate(torch.randperm(n_rows, generator=generator).tensor_split(batches)):
+            for place, rows in enumerate(torch.randperm(n_rows, generator=generator)[:seen].tensor_split(batches)):
                 moment = Moment(epoch, (epoch * batches + place) / total, generator)
                 value, facts = loss(rows, moment)
                 optimiser.zero_grad(set_to_none=True)
@@ -288,6 +294,19 @@ def train(
                 callback(epoch + 1, pace.epochs, history[-1])
     network.eval()
     return history
+
+
+def teach(
+    network: ClassNetwork, views: Views, wanted: Tensor, pace: Pace, *, seed: int, callback: Callback | None = None
+) -> list[dict[str, Any]]:
+    """Bring what a network says of both views of rows to probabilities (N, K), by cross-entropy; see `train`."""
+    wanted = wanted.to(views.device)
+
+    def loss(rows: Tensor, moment: Moment) -> tuple[Tensor, dict[str, Tensor]]:
+        seen = [network(view) for view in views(rows, moment.generator)]
+        return -(wanted[rows.to(wanted.device)] * (seen[0] + seen[1])).sum(dim=1).mean() / 2, {}
+
+    return train(network, loss, len(wanted), pace, seed=seed, callback=callback)
 
 
 def _groups(network: ClassNetwork, pace: Pace) -> list[dict[str, Any]]:

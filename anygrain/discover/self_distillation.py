@@ -19,6 +19,7 @@ from anygrain.discover.network import (
     Residual,
     Said,
     Views,
+    teach,
     train,
 )
 from anygrain.discover.start import Start, class_sums, found_by, given_said, on_features
@@ -27,7 +28,10 @@ from anygrain.encoders.encoder import Encoder
 from anygrain.encoders.trainable import in_batches
 
 AT_ONCE = 8192
-EPOCHS = 10
+EPOCHS = 6
+EPOCH_BATCHES = 10  # that rows are divided in at least, where these have SMALL_BATCH rows
+SMALL_BATCH = 64
+MOST_BATCHES = 200  # of an epoch
 FEW_CLASSES = 3  # of which nobody can say how unlike in size classes are
 
 History = list[dict[str, Any]]
@@ -46,17 +50,18 @@ class SelfDistillation(Discoverer):
     with x' a second view of row x (of fixed features its mix with one of ten neighbours), :math:`\bar p` the mean
     answer of a batch, pi the class masses (see `class_mass`), and the last term over rows of which something is said.
     W2 is 0 at the start, and w the mean directions of the classes that `start` found. Targets obey what is said of
-    their row, and have no gradient. An encoder that can be trained is trained too, on its own changes of rows.
+    their row, and have no gradient. An encoder that can be trained is trained too, on its own changes of rows;
+    one without pretrained weights learns what the start says of them first, for as many epochs.
 
     Args:
         start: a method by name, or one; what it finds is where the classes are at first.
-        epochs: times that every row is seen.
+        epochs: times that every row is seen; of many rows, some of them, see `batch_size`.
         hidden: width of the residual layer.
         supervised: alpha.
         balance: beta.
         temperature: of the answers; `target_temperature`: of the targets, lower, so that they are surer.
         rate: highest learning rate of layer and head.
-        batch_size: rows at once.
+        batch_size: rows at once; a tenth of the rows where these are fewer. An epoch has 200 batches at most.
 
     Source: Wen, Zhao, Qi, Parametric Classification for Generalized Category Discovery, 2023.
     """
@@ -68,13 +73,13 @@ class SelfDistillation(Discoverer):
         *,
         start: Start = "mixture",
         epochs: int = EPOCHS,
-        hidden: int = 512,
+        hidden: int = 256,
         supervised: float = 0.35,
         balance: float = 2.0,
         temperature: float = 0.1,
         target_temperature: float = 0.07,
-        rate: float = 1e-3,
-        batch_size: int = 256,
+        rate: float = 4e-3,
+        batch_size: int = 512,
         seed: int = 0,
         encoder: Encoder | None = None,
         device: str = "auto",
@@ -91,10 +96,16 @@ class SelfDistillation(Discoverer):
         name = self.start if isinstance(self.start, str) else type(self.start).__name__
         return Found(task.node, network, why=f"started from {name}", history=history)
 
-    def distilled(self, task: Task, start: Tensor, callback: Callback | None = None) -> tuple[ClassNetwork, History]:
-        """The network that starts from probabilities (N, K) of the rows' classes, trained, and its history."""
+    def distilled(
+        self, task: Task, start: Tensor, callback: Callback | None = None, views: Views | None = None
+    ) -> tuple[ClassNetwork, History]:
+        """The network that starts from probabilities (N, K) of the rows' classes, trained, and its history.
+
+        Args:
+            views: of the task, where they are there already: to find neighbours takes time.
+        """
         network = self.network(task, start)
-        views, said = Views(task), Said(task, task.node)
+        views, said = Views(task) if views is None else views, Said(task, task.node)
         log_mass = class_mass(task, start).log().to(task.features.device)
         sharper = self.temperature / self.target_temperature
 
@@ -115,7 +126,10 @@ class SelfDistillation(Discoverer):
             value = (1 - a) * facts["distillation"] + self.balance * facts["balance"] + a * facts["told"]
             return value, facts
 
-        pace = Pace(self.epochs, self.batch_size, self.rate)
+        size = min(self.batch_size, max(SMALL_BATCH, task.n_rows // EPOCH_BATCHES))
+        pace = Pace(self.epochs, size, self.rate, most_batches=MOST_BATCHES)
+        if task.encoder is not None and not task.encoder.has_pretrained:
+            teach(network, views, start, pace, seed=task.seed)
         return network, train(network, loss, task.n_rows, pace, seed=task.seed, callback=callback)
 
     def network(self, task: Task, start: Tensor) -> ClassNetwork:

@@ -1,12 +1,10 @@
 """The default method."""
 
-from itertools import permutations
-
 import numpy as np
 import torch
 
 from anygrain.discover import Discover, SelfDistillation
-from anygrain.discover.automatic import CLEARLY, TOGETHER, Automatic, matched
+from anygrain.discover.automatic import PROBE, Automatic
 from anygrain.discover.self_distillation import class_mass
 from anygrain.encoders import Transformer
 from anygrain.labels import Coarse, Exact
@@ -18,33 +16,17 @@ def partly(classes=8, known=6, n=320):
     return x, y, torch.where((y < known) & (torch.arange(n) // classes % 3 == 0), y, -1)
 
 
-def test_matching_keeps_known_classes_and_shares_most_rows_below_every_coarse_class():
+def test_the_start_whose_head_has_the_least_loss_after_two_epochs_is_chosen():
     x, y, told = partly()
-    for labels, number in ((Exact(told, 6), 9), (Coarse(y // 4, torch.eye(2)), {0: 4, 1: 4})):
-        task = task_of(x, labels, number)
-        generator, k = torch.Generator().manual_seed(0), len(task.node)
-        first, second = (torch.rand(320, k, generator=generator, dtype=torch.float64) for _ in range(2))
-        order = matched(first, second, task)
-        best = (first * second[:, order]).sum()
-        own = torch.arange(k)
-        assert torch.equal(order[: task.n_known], own[: task.n_known])
-        assert torch.equal(task.node[order], task.node)
-        groups = [own[(task.node == c) & (own >= task.n_known)] for c in task.node.unique()]
-        for group in groups:
-            for other in permutations(group.tolist()):
-                changed = order.clone()
-                changed[group] = torch.tensor(other)
-                assert (first * second[:, changed]).sum() <= best + 1e-9
-
-
-def test_the_head_with_the_least_loss_is_kept():
-    x, y, told = partly()
-    model = Automatic(starts=["mixture", "ss-kmeans"], epochs=2, bootstrap=0).fit(x.numpy(), Exact(told, 6), 8)
-    assert set(model.losses_) == {"mixture", "ss-kmeans", TOGETHER}
-    single = min(("mixture", "ss-kmeans"), key=model.losses_.get)
-    assert model.start_ == (TOGETHER if model.losses_[TOGETHER] < CLEARLY * model.losses_[single] else single)
-    assert model.history_[-1]["loss"] == model.losses_[model.start_]
+    starts = ("mixture", "ss-kmeans", "ward")
+    model = Automatic(starts=starts, epochs=4, bootstrap=0).fit(x.numpy(), Exact(told, 6), 8)
+    for name in starts:
+        probe = SelfDistillation(start=name, epochs=PROBE, bootstrap=0).fit(x.numpy(), Exact(told, 6), 8)
+        assert probe.history_[-1]["loss"] == model.losses_[name]
+    assert model.start_ == min(starts, key=model.losses_.get)
     assert model.start_ in model.why_
+    alone = SelfDistillation(start=model.start_, epochs=4, bootstrap=0).fit(x.numpy(), Exact(told, 6), 8)
+    assert np.array_equal(model.log_probs_, alone.log_probs_)
     assert (model.labels_[y < 6] == y[y < 6].numpy()).mean() > 0.95
 
 

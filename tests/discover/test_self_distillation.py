@@ -78,7 +78,7 @@ def test_it_finds_classes_keeps_known_ones_and_is_deterministic(coarse):
     else:
         assert (first.labels_[truth < 2] == truth[truth < 2]).mean() > 0.95
         assert first.class_names_[:2] == ("0", "1")
-    assert len(first.history_) == 10
+    assert len(first.history_) == 6
 
 
 def test_an_encoder_is_trained_with_the_head():
