@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from anygrain.discover.adapted import Adapted
 from anygrain.discover.discoverer import Callback, Discoverer
 from anygrain.discover.found import Found
 from anygrain.discover.network import Views
-from anygrain.discover.self_distillation import EPOCHS, SelfDistillation
+from anygrain.discover.self_distillation import EPOCHS, SelfDistillation, class_mass
 from anygrain.discover.start import found_by, given_said, on_features
 from anygrain.discover.task import Task
 from anygrain.encoders.encoder import Encoder
@@ -21,12 +22,16 @@ PROBE = 2  # epochs by which starts are compared
 
 
 class Automatic(Discoverer):
-    r"""A cosine head from that of several starts whose head has the least loss after two epochs.
+    r"""A cosine head from that of several starts whose classes say most of the rows.
 
-    No method finds the best classes in all data, and labels that could judge new classes are not there. But the heads
-    that `SelfDistillation` learns from several starts go down the same objective, and the one that is lower tends to be
-    the better, as with the starts of k-means: where classes are wrong, rows that are alike cannot agree. Two epochs
-    show it; the head from the chosen start is then learnt anew, at its own pace.
+    No method finds the best classes in all data, and labels that could judge new classes are not there. But two views
+    of a row are of one class, and classes are worth what one view tells of the other,
+
+    .. math:: I = H(\pi) - \tfrac12 \big[H(t(x), p(x')) + H(t(x'), p(x))\big],
+
+    with the masses pi, targets t and answers p of the head that `SelfDistillation` learns from a start: a lower bound
+    of the mutual information. The second term alone would favour classes of very unlike sizes, which are easy to agree
+    on. Two epochs show which start is the best; the head from it is then learnt anew, at its own pace.
 
     With one start, it is `SelfDistillation`. A pretrained encoder that is given and can be trained is adapted to
     the told rows first, where these are enough (see `Adapted`), and the heads learn on its features; a network without
@@ -37,7 +42,7 @@ class Automatic(Discoverer):
         epochs: of the head that is kept.
 
     Attributes:
-        start_: where the head started; `losses_`: of every start the loss of its head after two epochs.
+        start_: where the head started; `information_`: of every start, I in nats after two epochs.
     """
 
     trains_encoder = True
@@ -63,18 +68,21 @@ class Automatic(Discoverer):
         fixed = on_features(task)
         views, probe = Views(fixed), SelfDistillation(epochs=min(PROBE, self.epochs))
         begun: dict[str, Tensor] = {}
-        losses: dict[str, float] = {}
+        information: dict[str, float] = {}
         for place, name in enumerate(self.starts):
             begun[name] = given_said(found_by(name, fixed), fixed)
             if len(self.starts) > 1:
-                losses[name] = probe.distilled(fixed, begun[name], views=views)[1][-1]["loss"]
+                last = probe.distilled(fixed, begun[name], views=views)[1][-1]
+                information[name] = (
+                    float(torch.special.entr(class_mass(fixed, begun[name])).sum()) - last["distillation"]
+                )
             if callback is not None:
-                callback(place + 1, len(self.starts), {"step": f"start {name}", "loss": losses.get(name)})
-        start = min(self.starts, key=lambda name: losses.get(name, 0.0))
+                callback(place + 1, len(self.starts), {"step": f"start {name}", "information": information.get(name)})
+        start = max(self.starts, key=lambda name: information.get(name, 0.0))
         head = SelfDistillation(start=start, epochs=self.epochs)
         own = views if task.encoder is None else None
         network, history = head.distilled(task, begun[start], callback, own)
-        told = ", ".join(f"{name} {loss:.3g}" for name, loss in losses.items())
-        why = f"a cosine head from {start}" + (f", by the loss after {probe.epochs} epochs ({told})" if told else "")
-        facts = {"start": start, "losses": losses}
+        told = ", ".join(f"{name} {value:.3g}" for name, value in information.items())
+        why = f"a cosine head from {start}" + (f", whose classes say most of the rows (nats: {told})" if told else "")
+        facts = {"start": start, "information": information}
         return Found(task.node, network, why=why, history=history, facts=facts, again=head._find)
