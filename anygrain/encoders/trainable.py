@@ -131,26 +131,36 @@ class TrainableEncoder(Encoder):
 def in_batches(
     compute: Callable[[Arrays], Tensor], rows: Inputs, size: int, network: torch.nn.Module, on: Tensor | None = None
 ) -> Tensor:
-    """What `compute` gives for all rows, or those in `on` (R,), size at a time, in evaluation mode, on the CPU."""
+    """What `compute` gives for all rows, or those in `on` (R,), size at a time, in evaluation mode, on the CPU.
+
+    What has one entry per row is written into its place at once, so that nothing is held twice; of bags there may be
+    one per instance.
+    """
     chosen = torch.arange(len(rows)) if on is None else on.cpu()
     device = next(chain(network.parameters(), network.buffers())).device
     was_training = network.training
     network.eval()
+    found: Tensor | None = None
+    ragged: list[Tensor] = []
+    done = 0
     try:
         with torch.no_grad():
-            found: Tensor | None = None
-            done = 0
             for part in parts_of(rows, chosen, size):
                 here = compute(to_device(rows[part], device)).cpu()
+                here = here if here.dtype == torch.float64 else here.float()
+                if len(here) != len(part) or ragged:
+                    ragged.append(here)
+                    continue
                 if found is None:
-                    kind = here.dtype if here.dtype == torch.float64 else torch.float32
-                    found = torch.empty(len(chosen), *here.shape[1:], dtype=kind)
+                    found = torch.empty(len(chosen), *here.shape[1:], dtype=here.dtype)
                 found[done : done + len(part)] = here
                 done += len(part)
     finally:
         network.train(was_training)
-    assert found is not None
-    return found
+    if not ragged:
+        assert found is not None
+        return found
+    return torch.cat(ragged if found is None else [found[:done], *ragged])
 
 
 def parts_of(rows: Inputs, chosen: Tensor, size: int) -> list[Tensor]:

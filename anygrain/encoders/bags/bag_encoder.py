@@ -22,8 +22,9 @@ from anygrain.labels import LabelError
 if TYPE_CHECKING:
     from anygrain.data.bag_data import BagData
 
-AT_ONCE = 1 << 24  # numbers of instances that go through the network together: 64 megabytes
+AT_ONCE = 1 << 22  # numbers of instances that go through the network together: 16 megabytes
 LARGEST_BATCH = 16  # bags
+BATCH = 1 << 24  # numbers of their instances, on the average, from which on batches hold fewer
 KEPT = 8  # tensors of hidden features that a gradient keeps
 READ = 1 << 22  # numbers that are read at once to learn means from
 CACHED = 1 << 18  # and looked at together
@@ -121,8 +122,8 @@ class BagEncoder(TrainableEncoder):
 
     @property
     def training_defaults(self) -> Training:  # type: ignore[override]
-        """Batches of so many bags as go through the network at once on the average, at most 16."""
-        cost = self.bag_size * (self.feature_count or 1) / AT_ONCE
+        """Batches of 16 bags, or of so many as hold 64 megabytes on the average."""
+        cost = self.bag_size * (self.feature_count or 1) / BATCH
         size = max(1, min(LARGEST_BATCH, int(1 / max(cost, 1e-9))))
         return Training(learning_rate=1e-3, batch_size=size, steps=1500, weight_decay=0.05)
 
