@@ -24,6 +24,7 @@ from anygrain.labels import LabelError
 
 FEWEST = 5  # known classes, and
 PER_CLASS = 3  # told rows of each on average, from which an encoder is adapted
+MOST_BATCHES = 20  # of an epoch
 
 
 class Adapted(Discoverer):
@@ -44,7 +45,8 @@ class Adapted(Discoverer):
 
     Args:
         method: by name, or one, that finds the classes.
-        epochs: times that every told row is seen, in two views.
+        epochs: times that every told row is seen, in two views; of many rows, some of them: an epoch has 20 batches at
+            most.
         encoder_rate: highest learning rate of the encoder; its own default where None.
         rate: of the head.
         batch_size: told rows at once.
@@ -119,7 +121,7 @@ class Adapted(Discoverer):
             values = [-torch.logsumexp(one + said[rows.to(device)], dim=1).mean() for one in seen]
             return torch.stack(values).mean(), {}
 
-        pace = Pace(self.epochs, self.batch_size, self.rate, self.encoder_rate)
+        pace = Pace(self.epochs, self.batch_size, self.rate, self.encoder_rate, most_batches=MOST_BATCHES)
         return encoder, train(network, loss, len(told), pace, seed=task.seed, callback=callback)
 
 
