@@ -75,7 +75,7 @@ class SelfDistillation(Discoverer):
         epochs: int = EPOCHS,
         hidden: int = 256,
         supervised: float = 0.35,
-        balance: float = 2.0,
+        balance: float = 1.5,
         temperature: float = 0.1,
         target_temperature: float = 0.07,
         rate: float = 4e-3,
