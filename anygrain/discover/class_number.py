@@ -17,10 +17,10 @@ from anygrain.discover.task import Task
 CLUSTERED = 4000  # rows
 AT_RANDOM, MORE_TOLD = 12000, 4000  # rows among which the share of known classes is read
 COMPONENTS = 64
-GRID = 16  # numbers that are tried
+GRID, STEP = 16, 1.2  # numbers that are tried at most, and the least ratio of two that follow each other
 FEWEST = 8  # rows that a class has on average at least
-SHARP = 20  # power of a curve with which its numbers are weighed
-POWERS = {False: (1.0, 1.5), True: (2.0, 0.5)}  # of what comes back and of log M; below coarse classes: the latter
+POWERS = {False: (1.0, 1.5), True: (2.0, 0.5)}  # of what comes back and of log M; the latter below coarse classes
+SHARP = {False: 20, True: 10}  # power of a curve with which its numbers are weighed
 TOO_HIGH = 0.9  # by how much, in logarithms, the top is where nothing comes back
 PLAIN = (0.2, 1.1)  # what comes back, and the silhouette over that of a Gaussian, up to which there is one class
 SMALL = 80  # rows up to which the number below a coarse class follows the others
@@ -157,15 +157,17 @@ def read(rows: Rows, below: bool, generator: torch.Generator) -> Part:
     """What the readers say of rows below one node; `below` says whether there are others."""
     task, used = rows.task, min(CLUSTERED, rows.n_rows, rows.task.n_rows)
     least = max(task.least, 1)
-    most = max(least, min(task.most, rows.n_rows if task.n_rows else least))
+    most = max(least, min(task.most, rows.n_rows))
     seen = min(most, max(least, 2, used // FEWEST), used // 2)
     if most <= least or seen < max(least, 2) or bool((task.features == task.features[0]).all()):
         return Part(rows.n_rows, least, most, math.log(least), 1.0, [])
     mean, basis = components(task.features[:used], COMPONENTS, task.seed)
     z = (task.features - mean) @ basis
-    numbers = sorted({round(v) for v in np.geomspace(max(least, 2), seen, GRID)})
+    first = max(least, 2)
+    points = min(GRID, 2 + math.ceil(math.log(seen / first) / math.log(STEP)))
+    numbers = sorted({round(v) for v in np.geomspace(first, seen, points)})
     found = curves(z, numbers, generator, used)
-    log, repeated = top(found, below and least == 1)
+    log, repeated = top(found, below)
     return Part(rows.n_rows, least, most, log, repeated, told_readings(rows, z, found, generator))
 
 
@@ -176,11 +178,11 @@ def top(found: Curves, below: bool) -> tuple[float, float]:
     height = smooth(found.silhouette.clip(0) * found.repeated**of_repeated * size**of_number)
     at = int(height.argmax())
     repeated = float(found.repeated[at])
-    if below and repeated <= PLAIN[0] and found.above_gaussian <= PLAIN[1]:
+    if below and found.numbers[0] == 2 and repeated <= PLAIN[0] and found.above_gaussian <= PLAIN[1]:
         return 0.0, 1.0
     if height[at] <= 0:
         return float(size[0]), 0.0
-    weight = (height / height[at]) ** SHARP
+    weight = (height / height[at]) ** SHARP[below]
     return float(weight @ size / weight.sum()) - TOO_HIGH * (1 - repeated), repeated
 
 
