@@ -24,6 +24,7 @@ NEVER = -1e4
 STEPS = 100  # of k-means on the landmarks
 STARTS = 5
 TOLERANCE = 1e-4
+START_STEPS, TRAINING_STEPS = 500, 1000  # batches at most, or one epoch
 
 
 class MLC(Discoverer):
@@ -46,7 +47,8 @@ class MLC(Discoverer):
         entropy: eta: the smaller, the fewer members a row has, and the wider the angles between classes.
         agreement: weight of the agreement of two views at the start.
         hidden: width of the layer for fixed features.
-        start_epochs: of the total coding rate; `epochs`: of the membership.
+        start_epochs: of the total coding rate; `epochs`: of the membership. Fewer where they come to more than 500 and
+            1,000 batches.
         columns: of the membership whose coding rates are taken at every step.
         landmarks: rows that are clustered.
         rate, batch_size: of the training.
@@ -66,11 +68,11 @@ class MLC(Discoverer):
         entropy: float = 0.2,
         agreement: float = 20.0,
         hidden: int = 256,
-        start_epochs: int = 10,
-        epochs: int = 20,
+        start_epochs: int = 20,
+        epochs: int = 40,
         columns: int = 64,
         landmarks: int = 1500,
-        rate: float = 3e-3,
+        rate: float = 1e-3,
         batch_size: int = 256,
         seed: int = 0,
         encoder: Encoder | None = None,
@@ -84,7 +86,10 @@ class MLC(Discoverer):
 
     def _find(self, task: Task, callback: Callback | None = None) -> Found:
         views = Views(task)
-        total = self.start_epochs + self.epochs
+        batches = max(1, -(-task.n_rows // self.batch_size))
+        start_epochs = min(self.start_epochs, max(1, START_STEPS // batches))
+        epochs = min(self.epochs, max(1, TRAINING_STEPS // batches))
+        total = start_epochs + epochs
         network = self._network(task)
 
         def start(rows: Tensor, moment: Moment) -> tuple[Tensor, dict[str, Tensor]]:
@@ -93,7 +98,7 @@ class MLC(Discoverer):
             agree = (first * second).sum(dim=1).abs().mean()
             return -rate - self.agreement * agree, {"rate": rate, "agreement": agree}
 
-        pace = Pace(self.start_epochs, self.batch_size, self.rate)
+        pace = Pace(start_epochs, self.batch_size, self.rate)
         history = train(network, start, task.n_rows, pace, seed=task.seed, callback=_shifted(callback, 0, total))
         before = in_batches(network.embed, task.rows, AT_ONCE, network)
         network.membership = copy.deepcopy(network.body)
@@ -113,9 +118,9 @@ class MLC(Discoverer):
             within = member_coding_rate(both, mean[:, some], self.precision)
             return within - rate, {"rate": rate, "within": within}
 
-        pace = Pace(self.epochs, self.batch_size, self.rate)
+        pace = Pace(epochs, self.batch_size, self.rate)
         history += train(
-            network, loss, task.n_rows, pace, seed=task.seed + 1, callback=_shifted(callback, self.start_epochs, total)
+            network, loss, task.n_rows, pace, seed=task.seed + 1, callback=_shifted(callback, start_epochs, total)
         )
         after = in_batches(network.embed, task.rows, AT_ONCE, network)
         model = self._clustered(task, network)

@@ -4,7 +4,8 @@
 
 Toy: 100 points along half a circle and 100 around a point; angle of the mean features of both. Digits: accuracy under
 the best matching, numerical rank (95 % of the squared size) of the features of all rows and, on average, of those of a
-digit, after the start and at the end. Beside them k-means, on digits on the features of the start.
+digit, after the start and at the end. Beside them k-means, on digits on the features of the start. Seeds begin at 20:
+by the first ones epochs and entropy were chosen.
 """
 
 import numpy as np
@@ -16,6 +17,8 @@ from sklearn.datasets import load_digits
 from anygrain.discover.coding_rate import MLC, numerical_rank
 from anygrain.discover.task import fixed_features
 from anygrain.metrics import hungarian_accuracy
+
+FIRST = 20  # seed
 
 
 def toy(seed: int) -> tuple[torch.Tensor, np.ndarray]:
@@ -37,7 +40,7 @@ def class_rank(z: torch.Tensor, y: np.ndarray) -> float:
 
 
 def main() -> None:
-    chosen = arguments(__doc__, seeds=5)
+    chosen = arguments(__doc__, seeds=3)
     pixels, digits = load_digits(return_X_y=True)
     x = torch.tensor(pixels / 16).float()
     table: dict[str, list[float]] = {}
@@ -46,10 +49,10 @@ def main() -> None:
         for name, value in values.items():
             table.setdefault(name, []).append(value)
 
-    for seed in range(chosen.seeds):
+    for seed in range(FIRST, FIRST + chosen.seeds):
         points, side = toy(seed)
-        settings = {"dimensions": 8, "start_epochs": 40, "epochs": 40, "batch_size": 100, "seed": seed}
-        model = MLC(bootstrap=0, **settings).fit(points, None, 2)
+        settings = {"dimensions": 8, "start_epochs": 40, "epochs": 60, "batch_size": 100, "rate": 3e-3, "entropy": 0.1}
+        model = MLC(seed=seed, bootstrap=0, **settings).fit(points, None, 2)
         z = features(model, points)
         means = [torch.nn.functional.normalize(z[torch.from_numpy(side == c)].mean(dim=0), dim=0) for c in range(2)]
         plain = KMeans(2, n_init=10, random_state=seed).fit_predict(points.numpy())
