@@ -24,7 +24,7 @@ SHARP = {False: 20, True: 10}  # power of a curve with which its numbers are wei
 TOO_HIGH = 0.9  # by how much, in logarithms, the top is where nothing comes back
 PLAIN = (0.2, 1.1)  # what comes back, and the silhouette over that of a Gaussian, up to which there is one class
 SMALL = 80  # rows up to which the number below a coarse class follows the others
-SURE, UNSURE = 0.15, 1.0  # standard deviation where all comes back, and what is added where nothing does
+SURE, UNSURE = 0.2, 1.0  # standard deviation where all comes back, and what is added where nothing does
 OF_SHARE, OF_TOLD = 0.12, 0.4  # standard deviations of the readings of told rows; to the first its error is added
 TOLD = 3  # known classes with told rows from which on they are asked
 TAIL = 0.05
@@ -100,7 +100,7 @@ def class_number(task: Task) -> tuple[Tensor, tuple[int, int]]:
       clusters of one half of the rows are those of the other (see `Curves`). The top of
       :math:`S_M \kappa_M (\log M)^{3/2}`, or :math:`S_M \kappa_M^2 (\log M)^{1/2}` below coarse classes, is
       :math:`M^*`; where little comes back it is too high, and the reading is :math:`\log M^* - .9 (1 - \kappa_{M^*})`,
-      with a standard deviation of :math:`.15 + (1 - \kappa_{M^*})`. One coarse class is read badly, many are not: the
+      with a standard deviation of :math:`.2 + (1 - \kappa_{M^*})`. One coarse class is read badly, many are not: the
       reading of each is drawn to the number that its rows would have with classes as large as those of all coarse
       classes, with weight :math:`1 - \kappa^2`; small ones have that number. One that is no more than a Gaussian is
       left whole.
