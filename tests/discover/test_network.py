@@ -164,3 +164,23 @@ def test_cells_find_nearly_all_neighbours_and_never_a_row_itself():
     assert shared > 0.85
     assert not (fast == torch.arange(5000)[:, None]).any()
     assert torch.equal(neighbours(x, 10), exact)
+
+
+def test_an_epoch_of_many_rows_goes_through_some_drawn_anew():
+    x, y = blobs(100)
+    network = ClassNetwork(CosineHead(torch.randn(3, 5)))
+    seen = []
+
+    def loss(rows, moment):
+        seen.append(rows)
+        return -network({"features": x[rows]})[torch.arange(len(rows)), y[rows]].mean(), {}
+
+    history = train(network, loss, 100, Pace(epochs=2, batch_size=10, most_batches=3), seed=0)
+    assert len(history) == 2
+    assert [len(rows) for rows in seen] == [10] * 6
+    first, second = (set(torch.cat(part).tolist()) for part in (seen[:3], seen[3:]))
+    assert len(first) == len(second) == 30
+    assert first != second
+    seen.clear()
+    train(network, loss, 100, Pace(epochs=1, batch_size=10, most_batches=30), seed=0)
+    assert sorted(torch.cat(seen).tolist()) == list(range(100))
