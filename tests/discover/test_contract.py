@@ -34,13 +34,26 @@ TOLD = np.where((Y < 4) & (np.arange(len(Y)) % 3 == 0), Y, -1)
 PARTLY = Exact(torch.from_numpy(TOLD), 4, class_names=["a", "b", "c", "d"])
 
 
+#: settings with which a method learns classes that are far apart in few rows, and is quick
+LIGHT = {
+    "acol": {"epochs": 100},
+    "all-in-one": {"steps": 300},
+    "coding-rate": {"start_epochs": 20, "epochs": 20, "hidden": 64},
+    "gedi": {"start_epochs": 20, "epochs": 20, "steps": 3, "hidden": (64,)},
+    "gpc": {"epochs": 20},
+    "sub-prototypes": {"epochs": 20, "per_item": 8, "kept": 2},
+}
+
+
 def one(name, epochs=None, **settings):
-    """The method with two starts and so many epochs (there are few rows), where it has settings for that."""
+    """The method with light settings, two starts, and so many epochs and steps where it has settings for that."""
     of = method(name)
-    epochs = epochs or (100 if name == "acol" else 40)
     has = inspect.signature(of.__init__).parameters
-    small = {key: epochs for key in has if key.endswith("epochs")} | ({"starts": 2} if "starts" in has else {})
-    return of(**{"bootstrap": 0, "device": "cpu", **small, **settings})
+    light = {key: 40 for key in has if key.endswith("epochs")} | ({"starts": 2} if "starts" in has else {})
+    light |= LIGHT.get(name, {})
+    if epochs is not None:
+        light |= {key: epochs for key in light if key.endswith("epochs") or key == "steps"}
+    return of(**{"bootstrap": 0, "device": "cpu", **light, **settings})
 
 
 @pytest.fixture(scope="module", params=NAMES)
