@@ -19,6 +19,7 @@ from anygrain.labels import LabelError
 
 STARTS = ("mixture", "ss-kmeans", "spectral", "ward")
 PROBE = 2  # epochs by which starts are compared
+CHANCE = 0.01  # nats by which starts differ for no reason
 
 
 class Automatic(Discoverer):
@@ -31,7 +32,8 @@ class Automatic(Discoverer):
 
     with the masses pi, targets t and answers p of the head that `SelfDistillation` learns from a start: a lower bound
     of the mutual information. The second term alone would favour classes of very unlike sizes, which are easy to agree
-    on. Two epochs show which start is the best; the head from it is then learnt anew, at its own pace.
+    on. Two epochs show which start is the best, the earlier of those that differ by less than .01 nats; the
+    head from it is then learnt anew, at its own pace.
 
     With one start, it is `SelfDistillation`. A pretrained encoder that is given and can be trained is adapted to
     the told rows first, where these are enough (see `Adapted`), and the heads learn on its features; a network without
@@ -78,7 +80,8 @@ class Automatic(Discoverer):
                 )
             if callback is not None:
                 callback(place + 1, len(self.starts), {"step": f"start {name}", "information": information.get(name)})
-        start = max(self.starts, key=lambda name: information.get(name, 0.0))
+        least = max(information.values(), default=0.0) - CHANCE
+        start = next(name for name in self.starts if information.get(name, 0.0) >= least)
         head = SelfDistillation(start=start, epochs=self.epochs)
         own = views if task.encoder is None else None
         network, history = head.distilled(task, begun[start], callback, own)

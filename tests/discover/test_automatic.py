@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from anygrain.discover import Discover, SelfDistillation
-from anygrain.discover.automatic import PROBE, Automatic
+from anygrain.discover.automatic import CHANCE, PROBE, Automatic
 from anygrain.discover.self_distillation import class_mass
 from anygrain.encoders import Transformer
 from anygrain.labels import Coarse, Exact
@@ -24,7 +24,8 @@ def test_the_start_whose_classes_say_most_of_the_rows_is_chosen():
         probe = SelfDistillation(start=name, epochs=PROBE, bootstrap=0).fit(x.numpy(), Exact(told, 6), 8)
         entropy = model.information_[name] + probe.history_[-1]["distillation"]
         assert 0.9 * np.log(8) < entropy <= np.log(8) + 1e-6
-    assert model.start_ == max(starts, key=model.information_.get)
+    close = [name for name in starts if model.information_[name] >= max(model.information_.values()) - CHANCE]
+    assert model.start_ == close[0]
     assert model.start_ in model.why_
     alone = SelfDistillation(start=model.start_, epochs=4, bootstrap=0).fit(x.numpy(), Exact(told, 6), 8)
     assert np.array_equal(model.log_probs_, alone.log_probs_)
@@ -68,8 +69,7 @@ def test_classes_are_looked_for_again_from_the_start_that_was_chosen(monkeypatch
     find = SelfDistillation._find
     monkeypatch.setattr(SelfDistillation, "_find", lambda self, task: asked.append(self.start) or find(self, task))
     model = Automatic(starts=["mixture", "ss-kmeans"], epochs=2, bootstrap=3).fit(x.numpy(), Exact(told, 6), 8)
-    best = max(("mixture", "ss-kmeans"), key=model.information_.get)
-    assert asked == [best] * 3
+    assert asked == [model.start_] * 3
     assert model.stability_[:6].min() > 0.75
 
 
