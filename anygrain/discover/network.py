@@ -47,20 +47,26 @@ class Residual(nn.Module):
 
 
 class CosineHead(nn.Module):
-    r"""Logits by the angle to a direction per class, :math:`\langle z, w_k \rangle / (|z| |w_k| \tau)`.
+    r"""Logits by the angle to a direction per class, :math:`\langle z, w_k \rangle / (|z| |w_k| \tau) + b_k`.
 
     Args:
         direction: (K, E), of any length.
         temperature: tau.
+
+    Attributes:
+        offset: b (K,), 0 unless it is set after training.
     """
+
+    offset: Tensor
 
     def __init__(self, direction: Tensor, temperature: float = LOGIT_TEMPERATURE) -> None:
         super().__init__()
         self.direction = nn.Parameter(normalize(direction.clone(), dim=1))
+        self.register_buffer("offset", torch.zeros(len(direction)))
         self.temperature = temperature
 
     def forward(self, embedded: Tensor) -> Tensor:
-        return normalize(embedded, dim=-1) @ normalize(self.direction, dim=1).T / self.temperature
+        return normalize(embedded, dim=-1) @ normalize(self.direction, dim=1).T / self.temperature + self.offset
 
 
 class ClassNetwork(ClassModel):

@@ -32,6 +32,7 @@ EPOCHS = 6
 EPOCH_BATCHES = 10  # that rows are divided in at least, where these have SMALL_BATCH rows
 SMALL_BATCH = 64
 MOST_BATCHES = 200  # of an epoch
+MOST_OFFSET = 2.0  # by which the logits of new classes are raised
 FEW_CLASSES = 3  # of which nobody can say how unlike in size classes are
 
 History = list[dict[str, Any]]
@@ -106,7 +107,8 @@ class SelfDistillation(Discoverer):
         """
         network = self.network(task, start)
         views, said = Views(task) if views is None else views, Said(task, task.node)
-        log_mass = class_mass(task, start).log().to(task.features.device)
+        mass = class_mass(task, start)
+        log_mass = mass.log().to(task.features.device)
         sharper = self.temperature / self.target_temperature
 
         def loss(rows: Tensor, moment: Moment) -> tuple[Tensor, dict[str, Tensor]]:
@@ -130,7 +132,11 @@ class SelfDistillation(Discoverer):
         pace = Pace(self.epochs, size, self.rate, most_batches=MOST_BATCHES)
         if task.encoder is not None and not task.encoder.has_pretrained:
             teach(network, views, start, pace, seed=task.seed)
-        return network, train(network, loss, task.n_rows, pace, seed=task.seed, callback=callback)
+        history = train(network, loss, task.n_rows, pace, seed=task.seed, callback=callback)
+        if history:  # something was learnt
+            assert isinstance(network.head, CosineHead)
+            network.head.offset[task.n_known :] = new_class_offset(network, task, float(mass[task.n_known :].sum()))
+        return network, history
 
     def network(self, task: Task, start: Tensor) -> ClassNetwork:
         """The network before it is trained: the residual layer changes nothing, directions are those of the classes."""
@@ -142,6 +148,29 @@ class SelfDistillation(Discoverer):
         with torch.no_grad():
             head.direction.copy_(normalize(class_sums(embedded, start), dim=1))
         return network
+
+
+def new_class_offset(network: ClassNetwork, task: Task, mass: float) -> float:
+    r"""What to add to the logits of new classes, b between 0 and 2, so that they hold a share of all rows.
+
+    .. math:: \frac{1}{|U|} \sum_{i \in U} \sigma\Big(b + \log \frac{p(\text{new} \mid x_i)}{p(\text{known} \mid x_i)}
+              \Big) = \frac{\text{mass} \cdot N}{|U|}
+
+    with U the rows that are not told to be of a known class. 0 where no class is new or none is told.
+
+    Args:
+        mass: the share.
+    """
+    known, free = task.n_known, (task.evidence.sure_known() < 0).nonzero().flatten()
+    if known in (0, len(task.node)) or not 0 < len(free) < task.n_rows:
+        return 0.0
+    log_probs = in_batches(network, task.rows, AT_ONCE, network, on=free).double()
+    odds = log_probs[:, known:].logsumexp(dim=1) - log_probs[:, :known].logsumexp(dim=1)
+    low, high, wanted = 0.0, MOST_OFFSET, mass * task.n_rows / len(free)
+    for _ in range(40):  # halving the interval: the share grows with b
+        middle = (low + high) / 2
+        low, high = (middle, high) if float((odds + middle).sigmoid().mean()) < wanted else (low, middle)
+    return (low + high) / 2
 
 
 def class_mass(task: Task, start: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from torch.nn.functional import normalize
 
 from anygrain.discover import SelfDistillation, SemiSupervisedKMeans
 from anygrain.discover.network import ClassNetwork, CosineHead
+from anygrain.discover.self_distillation import MOST_OFFSET, new_class_offset
 from anygrain.discover.start import class_sums, found_by, given_said
 from anygrain.encoders import Transformer
 from anygrain.labels import Coarse, Exact
@@ -41,6 +42,28 @@ def test_with_every_row_told_and_alpha_1_it_is_a_supervised_cosine_head():
     before, after = (-net({"features": x})[torch.arange(90), y].mean() for net in (head, found))
     assert after < before < 1
     assert (found({"features": x}).argmax(1) == y).all()
+
+
+def test_new_classes_are_raised_until_they_hold_their_share_of_all_rows_and_never_lowered():
+    x, y = blobs(90, 3)
+    told = torch.where(torch.arange(90) % 4 == 0, y, -1)
+    told[told == 2] = -1  # the class that is new
+    task = task_of(x, Exact(told, 2), 3)
+    network = ClassNetwork(CosineHead(torch.randn(3, x.shape[1], generator=torch.Generator().manual_seed(0)), 1.0))
+    free = told < 0
+
+    def share(offset: float) -> float:
+        logits = network.logits({"features": x}).detach() + torch.tensor([0.0, 0.0, offset])
+        return logits.softmax(dim=1)[free, 2].sum().item() / 90
+
+    wanted = (share(0) + share(MOST_OFFSET)) / 2
+    assert share(new_class_offset(network, task, wanted)) == pytest.approx(wanted, abs=1e-5)
+    assert new_class_offset(network, task, share(-1)) == pytest.approx(0, abs=1e-6)
+    assert new_class_offset(network, task, 1.0) == pytest.approx(MOST_OFFSET)
+    assert new_class_offset(network, task_of(x, None, 3), 0.5) == 0  # no class is known
+    fitted, _ = SelfDistillation(start=SemiSupervisedKMeans()).distilled(task, torch.eye(3)[y])
+    assert (fitted.head.offset[:2] == 0).all()
+    assert fitted.head.offset[2] >= 0
 
 
 def test_balance_is_0_where_the_mean_answer_is_the_class_mass_and_pulls_towards_it():
