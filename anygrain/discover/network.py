@@ -106,7 +106,7 @@ class Views:
     second, by `kind`,
 
     - "mix": :math:`\lambda x_i + (1 - \lambda) x_j`, j one of the ten nearest neighbours,
-      :math:`\lambda \sim U(0, 1)`;
+      :math:`\lambda \sim U(\tfrac12, 1)`;
     - "neighbour": one of the ten nearest neighbours itself;
     - "jitter": :math:`x_i + s\, \epsilon`, noise of a share s of the standard deviation of every dimension.
 
@@ -150,7 +150,7 @@ class Views:
         other = self.task.features[self.near[rows, chosen].to(self.device)]
         if self.kind == "neighbour":
             return other
-        share = torch.rand(len(rows), 1, generator=generator, dtype=x.dtype).to(x.device)
+        share = (0.5 + torch.rand(len(rows), 1, generator=generator, dtype=x.dtype) / 2).to(x.device)
         return share * x + (1 - share) * other
 
 

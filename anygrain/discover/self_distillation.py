@@ -33,7 +33,8 @@ EPOCH_BATCHES = 10  # that rows are divided in at least, where these have SMALL_
 SMALL_BATCH = 64
 MOST_BATCHES = 200  # of an epoch
 MOST_OFFSET = 2.0  # by which the logits of new classes are raised
-FEW_CLASSES = 3  # of which nobody can say how unlike in size classes are
+FEW_CLASSES = 3  # known or coarse ones: of fewer nobody can say how unlike in size classes are
+UNKNOWN = 0.25  # weight of the masses of the start there
 
 History = list[dict[str, Any]]
 
@@ -176,28 +177,52 @@ def new_class_offset(network: ClassNetwork, task: Task, mass: float) -> float:
 def class_mass(task: Task, start: Tensor) -> Tensor:
     r"""How much of the rows every class is taken to hold, (K,): the masses of the start, shrunk towards equal ones.
 
-    .. math:: \pi_k = w m_k + (1 - w) / K, \qquad w = \min(1, v_{told} / v_{start})
+    .. math:: \pi_k = w\, m_k + (1 - w) \frac{M_c}{K_c}, \qquad w = \min(1, v / v_{start})
 
-    with m the shares of the start and v the variance of class sizes, relative to their mean: by the start, and by rows
-    that were told, less what chance gives and plus its standard error. Clusters differ in size for two reasons: classes
-    do, and rows are in the wrong one. Told rows show how much is the first. Most errors of a start go from new classes
-    to known ones, and equal masses bring those rows back. Nothing is shrunk (w = 1) where fewer than three classes are
-    told, and half (w = .5) where told rows are equally many in all classes: somebody chose so.
+    with m the shares of the start, M_c their sum over the K_c classes of the same coarse class, v the variance of class
+    sizes relative to their mean, and v_start that of the start. Clusters differ in size for two reasons: classes do,
+    and rows are in the wrong one. Most errors of a start go from new classes to known ones, and equal masses bring
+    those rows back. How unlike classes are, told rows show, or the rows of coarse classes (see `size_variance`); where
+    neither does, w is a quarter.
 
     Args:
         start: (N, K) probabilities of the rows' classes.
     """
     mass = (start.double().sum(dim=0) + 1) / (len(start) + start.shape[1])
+    node = task.node
+    per_node = torch.bincount(node).double()
+    equal = (torch.zeros_like(per_node).index_add(0, node, mass) / per_node)[node]
+    found = (mass.var() / mass.mean().square()).clamp(min=1e-12)
+    v = size_variance(task)
+    weight = UNKNOWN if v is None else float((v / found).clamp(max=1))
+    return (weight * mass + (1 - weight) * equal).float()
+
+
+def size_variance(task: Task) -> Tensor | None:
+    r"""Variance of the sizes of classes relative to their mean, plus its standard error, as far as labels show it.
+
+    Of told rows, where three known classes or more have some: the variance of their numbers, less what chance gives.
+    Else of the rows n_c of coarse classes, where these are three or more,
+
+    .. math:: v = \frac{1}{C - 1} \sum_c K_c \Big(\frac{n_c / K_c}{n / K} - 1\Big)^2 .
+
+    Returns:
+        None where nobody can say, also where told rows are equally many in all classes: somebody chose so.
+    """
     told = task.evidence.sure_known()
     count = torch.bincount(told[told >= 0], minlength=max(task.n_known, 1)).double()
     count = count[count > 0]
-    if len(count) < FEW_CLASSES:
-        weight = 1.0
-    elif len(count.unique()) == 1:
-        weight = 0.5
-    else:
+    if len(count) >= FEW_CLASSES:
+        if len(count.unique()) == 1:
+            return None
         mean = count.mean()
         spread = count.var() / mean.square()
-        differ = (spread - 1 / mean).clamp(min=0) + spread * (2 / len(count)) ** 0.5
-        weight = float((differ / (mass.var() / mass.mean().square()).clamp(min=1e-12)).clamp(max=1))
-    return (weight * mass + (1 - weight) / len(mass)).float()
+        shown: Tensor = (spread - 1 / mean).clamp(min=0) + spread * (2 / len(count)) ** 0.5
+        return shown
+    where, inside = task.evidence.sure_node(), torch.bincount(task.node).double()
+    held = torch.bincount(where[where >= 0], minlength=len(inside)).double()
+    if len(inside) < FEW_CLASSES or float(held.sum()) == 0:
+        return None
+    differ = held / inside / (held.sum() / inside.sum()) - 1
+    v: Tensor = (inside * differ.square()).sum() / (len(inside) - 1)
+    return v * (1 + (2 / (len(inside) - 1)) ** 0.5)

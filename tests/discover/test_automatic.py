@@ -1,11 +1,12 @@
 """The default method."""
 
 import numpy as np
+import pytest
 import torch
 
 from anygrain.discover import Discover, SelfDistillation
 from anygrain.discover.automatic import CHANCE, PROBE, Automatic
-from anygrain.discover.self_distillation import class_mass
+from anygrain.discover.self_distillation import class_mass, size_variance
 from anygrain.encoders import Transformer
 from anygrain.labels import Coarse, Exact
 from tests.discover.test_network import blobs, task_of
@@ -58,9 +59,28 @@ def test_masses_are_shrunk_as_far_as_told_rows_are_equally_many():
     for k, many in enumerate((80, 10, 2)):
         unlike[(y == k).nonzero().flatten()[:many]] = k
     assert torch.allclose(class_mass(task_of(x, Exact(unlike, 3), 4), start), raw.float())
-    assert torch.allclose(class_mass(task_of(x, None, 4), start), raw.float())
+    quarter = 0.25 * raw.float() + 0.75 / 4
+    assert torch.allclose(class_mass(task_of(x, None, 4), start), quarter)  # nobody can say
     equal = torch.where((y < 3) & (torch.arange(400) < 120), y, -1)
-    assert torch.allclose(class_mass(task_of(x, Exact(equal, 3), 4), start), 0.5 * raw.float() + 0.125)
+    assert torch.allclose(class_mass(task_of(x, Exact(equal, 3), 4), start), quarter)
+
+
+@pytest.mark.parametrize("sizes", [(120, 120, 120), (240, 60, 60), (300, 55, 5)])
+def test_sizes_of_coarse_classes_show_how_unlike_classes_are(sizes):
+    x, _ = blobs(360, 6)
+    coarse = torch.arange(3).repeat_interleave(torch.tensor(sizes))
+    half = torch.rand(360, generator=torch.Generator().manual_seed(0)) < 0.7
+    start = torch.eye(6)[2 * coarse + half]
+    task = task_of(x, Coarse(coarse, torch.eye(3)), {0: 2, 1: 2, 2: 2})
+    differ = torch.tensor(sizes).double() / 120 - 1
+    by_hand = float((2 * differ.square()).sum() / 2) * 2  # plus the standard error, (2 / 2)^.5 of it
+    assert float(size_variance(task)) == pytest.approx(by_hand)
+    raw = (start.double().sum(0) + 1) / 366
+    weight = min(1.0, by_hand / float(raw.var() / raw.mean() ** 2))
+    above = raw.view(3, 2).sum(1, keepdim=True) / 2
+    expected = weight * raw + (1 - weight) * above.expand(3, 2).flatten()
+    assert torch.allclose(class_mass(task, start), expected.float())
+    assert (weight == 0) == (sizes[0] == sizes[1])
 
 
 def test_classes_are_looked_for_again_from_the_start_that_was_chosen(monkeypatch):
