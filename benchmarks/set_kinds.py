@@ -657,9 +657,8 @@ TEXT_AFTER = (
     "  differ within a source. What is lost there, full supervision loses as well: sources whose classes differ",
     "  teach their difference.",
     "- **Any-of.** One yes or no per bag about one of ten classes is little, and far more than what the highest",
-    "  probability or copies make of it. Of tags, one linear model of all is ranked below the highest probability",
-    "  of a network (its log loss is better); a model per tag, which is a committee of networks, ranks as well",
-    "  and has the best log loss.",
+    "  probability or copies make of it. Tags are ranked above the highest probability of a network, by one model",
+    "  of all, with a log loss like that of full supervision; a model per tag is worse.",
     "- **Set labels.** The highest digit of four says little of low digits, and alone does not settle them:",
     "  probabilities are too sure. Odd and even beside three exact labels of a class raise",
     "  accuracy, not the log loss.",
@@ -669,10 +668,10 @@ TEXT_AFTER = (
     "- **Means.** All models of the means of bags are alike, and far above means that are copied.",
 )
 TEXT_RATES = (
-    "Any-of alone leaves open how many instances make a positive bag, and settles for about two of fifty:",
+    "Any-of alone leaves open how many instances make a positive bag: of 20 % positives it believes in half, and",
     "`trusted` is False from 10 % on. A rate (`Proportions.about`), a range (`Between`) or counts close most of",
-    "the way to all instances labelled; a rate that is wrong by half still helps. Bags of 50 digits, 200 for",
-    "training, half of them positive. Measured before the networks of any-of were fitted side by side.",
+    "the way to all instances labelled; a rate that is wrong by half helps at 20 % and hurts at 10 %. Bags of 50",
+    "digits, 200 for training, half of them positive.",
 )
 
 

@@ -225,4 +225,5 @@ def size_variance(task: Task) -> Tensor | None:
         return None
     differ = held / inside / (held.sum() / inside.sum()) - 1
     v: Tensor = (inside * differ.square()).sum() / (len(inside) - 1)
-    return v * (1 + (2 / (len(inside) - 1)) ** 0.5)
+    v = v * (1 + (2 / (len(inside) - 1)) ** 0.5)
+    return v
