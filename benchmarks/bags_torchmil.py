@@ -8,7 +8,7 @@ a plain loop without a data loader, which would only cost it time. Ours is `Lear
 without cross-fitting: the tenth of the bags that is held out, the average of the weights, the temperature and the
 posteriors of all bags are included. Every training has its own process and one thread, the two take turns; both have
 fitted a few tiny bags before the clock runs. "ragged" are 150 bags of 10 to 10,000 instances (sizes even on a log
-scale) of 64 features, trained for two fifths of the epochs; a twentieth of the instances of every second bag is shifted.
+scale) of 64 features, trained for two fifths of the epochs; a twentieth of the instances of every second bag is moved.
 """
 
 from __future__ import annotations
