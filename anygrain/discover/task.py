@@ -219,10 +219,13 @@ def check_finite(data: Any) -> None:
         return
     if isinstance(data, np.ndarray) and data.dtype.kind != "f":
         return
-    parts = torch.as_tensor(data).view(len(data), -1).split(AT_ONCE)
-    finite = torch.cat([torch.isfinite(part).all(dim=1) for part in parts])
-    if not bool(finite.all()):
-        row = int((~finite).nonzero()[0])
+    for begin in range(0, len(data), AT_ONCE):
+        part = data[begin : begin + AT_ONCE]
+        rows = part.cpu().numpy() if isinstance(part, Tensor) else part
+        finite = np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
+        if finite.all():
+            continue
+        row = begin + int(finite.argmin())
         raise LabelError(f"row {row} of the data has a number that is not finite; remove the row or fill it in")
 
 

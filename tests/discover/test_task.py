@@ -7,7 +7,7 @@ import torch
 
 from anygrain.discover import ConstrainedMixture
 from anygrain.discover.evidence import Evidence
-from anygrain.discover.task import MOST, chosen_encoder, read_number
+from anygrain.discover.task import MOST, check_finite, chosen_encoder, read_number
 from anygrain.labels import Coarse, Exact, LabelError
 
 COARSE = Coarse(torch.tensor([0] * 6 + [1] * 4), torch.eye(2), class_names=["low", "high"])
@@ -98,3 +98,13 @@ def test_half_known_half_coarse_missing():
     node = torch.from_numpy(np.where(np.arange(120) % 2, y // 2, -1))
     found = ConstrainedMixture(bootstrap=0).fit(x, Coarse(node, torch.eye(2)), {0: 2, 1: 2})
     assert (found.node_[found.labels_] == y // 2).mean() > 0.95
+
+
+def test_rows_that_lie_apart_in_memory_or_may_not_be_written_are_looked_at_as_well():
+    x = np.ones((6, 4), dtype=np.float32)
+    x[3, 2] = np.inf
+    x.flags.writeable = False
+    for rows in (np.asfortranarray(x), x[:, ::-1], x):
+        with pytest.raises(LabelError, match="row 3"):
+            check_finite(rows)
+    check_finite(x[:3])
