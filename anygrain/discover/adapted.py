@@ -16,7 +16,7 @@ from anygrain.discover.exemplars import class_means
 from anygrain.discover.found import ClassModel, Found
 from anygrain.discover.methods import method
 from anygrain.discover.network import ClassNetwork, CosineHead, Moment, Pace, Views, train
-from anygrain.discover.start import Start, on_features
+from anygrain.discover.start import Start, given_said, on_features
 from anygrain.discover.task import Chosen, Task
 from anygrain.encoders.encoder import Encoder
 from anygrain.encoders.trainable import Arrays, TrainableEncoder, in_batches
@@ -25,6 +25,7 @@ from anygrain.labels import LabelError
 FEWEST = 5  # known classes, and
 PER_CLASS = 3  # told rows of each on average, from which an encoder is adapted
 MOST_BATCHES = 20  # of an epoch
+SURE = 0.5  # of the rows of every class that teach the encoder in later rounds
 
 
 class Adapted(Discoverer):
@@ -36,8 +37,10 @@ class Adapted(Discoverer):
               p(k \mid x) \propto e^{\langle z(x), w_k \rangle / .1},
 
     w at first the mean directions of the classes. What tells known classes apart tends to tell new ones apart too, and
-    what does not, is lost: all methods then do better, also on new classes. After it features are fixed, and the method
-    takes as long as on fixed ones. Coarse classes adapt nothing: what tells finer ones apart would be lost.
+    what does not, is lost: all methods then do better, also on new classes. In the second round the encoder learns from
+    the surer half of the rows of every class that the method finds, new ones too, as if they were told. After it
+    features are fixed, and the method takes as long as on fixed ones. Coarse classes adapt nothing: what tells finer
+    ones apart would be lost.
 
     Nothing is adapted, and `why_` says so, where features are fixed from the start, the encoder has no pretrained
     weights (told rows alone would not teach it enough), fewer than five classes are known, or fewer than three rows of
@@ -47,6 +50,7 @@ class Adapted(Discoverer):
         method: by name, or one, that finds the classes.
         epochs: times that every told row is seen, in two views; of many rows, some of them: an epoch has 20 batches at
             most.
+        rounds: how often the encoder is trained; 1 is on told rows alone.
         encoder_rate: highest learning rate of the encoder; its own default where None.
         rate: of the head.
         batch_size: told rows at once.
@@ -63,6 +67,7 @@ class Adapted(Discoverer):
         *,
         method: Start = "self-distillation",
         epochs: int = 10,
+        rounds: int = 2,
         encoder_rate: float | None = None,
         rate: float = 1e-3,
         batch_size: int = 64,
@@ -72,8 +77,8 @@ class Adapted(Discoverer):
         bootstrap: int = 5,
     ) -> None:
         super().__init__(seed=seed, encoder=encoder, device=device, bootstrap=bootstrap)
-        self.method, self.epochs, self.encoder_rate, self.rate = method, epochs, encoder_rate, rate
-        self.batch_size = batch_size
+        self.method, self.epochs, self.rounds = method, epochs, rounds
+        self.encoder_rate, self.rate, self.batch_size = encoder_rate, rate, batch_size
 
     def _find(self, task: Task, callback: Callback | None = None) -> Found:
         one = method(self.method)(seed=task.seed) if isinstance(self.method, str) else self.method
@@ -81,6 +86,11 @@ class Adapted(Discoverer):
         encoder, history = task.encoder, list[dict[str, Any]]()
         if not reason:
             encoder, history = self.adapted(task, callback)
+            for _ in range(1, self.rounds):
+                counted, _ = numbered(one, read_by(encoder, task))
+                history += self.taught(
+                    encoder, counted, *surest(found_in_features(one, counted, None), counted), callback
+                )
         if encoder is None:
             found = found_in_features(one, task, callback)
         elif encoder.has_pretrained:
@@ -102,27 +112,43 @@ class Adapted(Discoverer):
         """A copy of the encoder of a task, trained on its told rows, and the history of that."""
         assert task.encoder is not None
         encoder = copy.deepcopy(task.encoder)
-        evidence, views, device = task.evidence, Views(task), task.features.device
-        known = evidence.known
-        assert known is not None
-        told = evidence.told.nonzero().flatten()
-        said = known[told]  # log evidence, (T, G)
-        network = ClassNetwork(CosineHead(torch.zeros(evidence.n_known, encoder.feature_dim)), None, encoder).to(device)
-        sure = evidence.sure_known()[told]
-        embedded = in_batches(network.embed, Chosen(task.rows, told[sure >= 0]), AT_ONCE, network)
+        told = task.evidence.told.nonzero().flatten()
+        assert task.evidence.known is not None
+        return encoder, self.taught(encoder, task, told, task.evidence.known[told], callback)
+
+    def taught(
+        self, encoder: TrainableEncoder, task: Task, rows: Tensor, said: Tensor, callback: Callback | None = None
+    ) -> list[dict[str, Any]]:
+        """Trains an encoder on some rows (R,), of which log evidence (R, G) is given; the history of that."""
+        views, device = Views(task), task.features.device
+        network = ClassNetwork(CosineHead(torch.zeros(said.shape[1], encoder.feature_dim)), None, encoder).to(device)
+        sure = (said > -torch.inf).sum(dim=1) == 1
+        embedded = in_batches(network.embed, Chosen(task.rows, rows[sure]), AT_ONCE, network)
         assert isinstance(network.head, CosineHead)
         with torch.no_grad():
-            mean, _ = class_means(embedded, sure[sure >= 0], evidence.n_known)
+            mean, _ = class_means(embedded, said[sure].argmax(dim=1), said.shape[1])
             network.head.direction.copy_(normalize(mean, dim=1))
         said = said.to(device)
 
-        def loss(rows: Tensor, moment: Moment) -> tuple[Tensor, dict[str, Tensor]]:
-            seen = [network(view) for view in views(told[rows], moment.generator)]
-            values = [-torch.logsumexp(one + said[rows.to(device)], dim=1).mean() for one in seen]
+        def loss(chosen: Tensor, moment: Moment) -> tuple[Tensor, dict[str, Tensor]]:
+            seen = [network(view) for view in views(rows[chosen], moment.generator)]
+            values = [-torch.logsumexp(one + said[chosen.to(device)], dim=1).mean() for one in seen]
             return torch.stack(values).mean(), {}
 
         pace = Pace(self.epochs, self.batch_size, self.rate, self.encoder_rate, most_batches=MOST_BATCHES)
-        return encoder, train(network, loss, len(told), pace, seed=task.seed, callback=callback)
+        return train(network, loss, len(rows), pace, seed=task.seed, callback=callback)
+
+
+def surest(found: Found, task: Task) -> tuple[Tensor, Tensor]:
+    """The surer half of the rows of every class, told or found, (R,), and log evidence (R, K) that they are of it."""
+    share = given_said(found, on_features(task))
+    sure, label = share.max(dim=1)
+    order = sure.argsort(descending=True, stable=True)
+    order = order[label[order].argsort(stable=True)]
+    size = torch.bincount(label, minlength=share.shape[1])
+    place = torch.arange(len(label)) - (size.cumsum(0) - size)[label[order]]
+    rows = order[place < (SURE * size[label[order]]).ceil()].sort().values
+    return rows, torch.where(torch.nn.functional.one_hot(label[rows], share.shape[1]).bool(), 0.0, -torch.inf)
 
 
 def why_not(task: Task) -> str:

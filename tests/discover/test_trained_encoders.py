@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from anygrain.discover import Adapted, ConstrainedMixture, LabelExpansion, SelfDistillation, Ward
-from anygrain.discover.adapted import FEWEST
+from anygrain.discover.adapted import FEWEST, surest
+from anygrain.discover.found import Found
 from anygrain.discover.methods import METHODS, method
 from anygrain.encoders import Columns, Convolutional, HuggingFace, Text, Transformer
 from anygrain.labels import Coarse, Exact, LabelError
+from tests.discover.test_network import blobs, task_of
 
 NAMES = [name for name, one in METHODS.items() if one.load().trains_encoder and name != "adapted"]
 NODE = np.array([0, 0, 0, 1, 1, 2])  # of every class
@@ -191,3 +193,25 @@ def test_too_little_is_said_or_nothing_can_be_trained(tiny_encoder):
     assert moved(trained(scratch.fit(X, PARTLY, 6)), X)
     with pytest.raises(LabelError, match="expected a method with gradients"):
         Adapted(method="ward", encoder=Columns(dim=8, layers=1)).fit(X, PARTLY, 6)
+
+
+def test_the_surer_half_of_every_class_teaches_the_next_round():
+    x, _ = blobs(61, 3)
+    task = task_of(x, None, 3)
+    log_probs = torch.randn(61, 3, generator=torch.Generator().manual_seed(0)).log_softmax(dim=1)
+    rows, said = surest(Found(task.node, None, log_probs), task)
+    sure, label = log_probs.max(dim=1)
+    for k in range(3):
+        own = (label == k).nonzero().flatten()
+        best = own[sure[own].argsort(descending=True)][: -(-len(own) // 2)]
+        assert set(rows[label[rows] == k].tolist()) == set(best.tolist())
+    assert torch.equal(said.exp(), torch.nn.functional.one_hot(label[rows], 3).float())
+
+
+def test_classes_that_were_found_teach_the_encoder_as_well(tiny_encoder):
+    texts, _, told = several()
+    labels, given = Exact(torch.from_numpy(told), 6), HuggingFace(tiny_encoder(), tune="last", last=1)
+    how = {"method": Ward(), "encoder": given, "encoder_rate": 1e-2, "epochs": 3, "batch_size": 12, "bootstrap": 0}
+    once, twice = (Adapted(rounds=rounds, **how).fit(texts, labels, 7) for rounds in (1, 2))
+    assert len(twice.history_) == len(once.history_) + 3  # epochs
+    assert np.abs(once.predict_log_proba(texts) - twice.predict_log_proba(texts)).max() > 1e-3
