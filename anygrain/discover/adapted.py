@@ -83,6 +83,7 @@ class Adapted(Discoverer):
     def _find(self, task: Task, callback: Callback | None = None) -> Found:
         one = method(self.method)(seed=task.seed) if isinstance(self.method, str) else self.method
         reason, told = why_not(task), int(task.evidence.told.sum())
+        again = ", then to the surer half of what was found" if self.rounds > 1 else ""
         encoder, history = task.encoder, list[dict[str, Any]]()
         if not reason:
             encoder, history = self.adapted(task, callback)
@@ -103,7 +104,7 @@ class Adapted(Discoverer):
             raise LabelError(f"{reason}, and {type(one).__name__} trains none; expected a method with gradients")
         return replace(
             found,
-            why=f"{reason or f'the encoder was adapted to {told} told rows'}; {found.why}",
+            why=f"{reason or f'the encoder was adapted to {told} told rows{again}'}; {found.why}",
             history=history + found.history,
             facts=found.facts | {"adapted": 0 if reason else told},
         )

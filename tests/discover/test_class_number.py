@@ -31,7 +31,7 @@ def found(x, labels, n_classes=None, seed=0):
 def test_plain_classes_are_counted(k):
     x, _ = blobs([60] * k)
     (number,), (low, high) = found(x, None)
-    assert abs(number - k) <= max(0, 0.15 * k)
+    assert abs(number - k) <= 0.15 * k
     assert low <= k <= high
     assert high < 3 * k
 

@@ -214,4 +214,5 @@ def test_classes_that_were_found_teach_the_encoder_as_well(tiny_encoder):
     how = {"method": Ward(), "encoder": given, "encoder_rate": 1e-2, "epochs": 3, "batch_size": 12, "bootstrap": 0}
     once, twice = (Adapted(rounds=rounds, **how).fit(texts, labels, 7) for rounds in (1, 2))
     assert len(twice.history_) == len(once.history_) + 3  # epochs
+    assert ("surer half" in once.why_, "surer half" in twice.why_) == (False, True)
     assert np.abs(once.predict_log_proba(texts) - twice.predict_log_proba(texts)).max() > 1e-3
