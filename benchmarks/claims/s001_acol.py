@@ -3,7 +3,10 @@
     python benchmarks/claims/s001_acol.py
 
 1,200 rows to learn from, accuracy on the other 597 under the best matching of fine classes. Beside the network: that
-with one output per coarse class and k-means(5) below each on its hidden layer; k-means(5) below each on pixels.
+with one output per coarse class and k-means(5) below each on its hidden layer; k-means(5) below each on pixels; and
+the clustering that holds the outputs at the start, alone.
+
+The weights are the published ones, 1 and 1. Start and epochs were chosen on seeds from 100 on.
 """
 
 import numpy as np
@@ -12,10 +15,14 @@ from results import arguments, interval, record, shown
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 
-from anygrain.discover import ACOL
+from anygrain.discover import ACOL, Ward
 from anygrain.discover.task import fixed_features
 from anygrain.labels import Coarse
 from anygrain.metrics import hungarian_accuracy
+
+SETTINGS = {"epochs": 60, "bootstrap": 0}
+PUBLISHED = {"affinity": 1.0, "balance": 1.0}
+STARTS = {"outputs": "ward", "outputs, mixture": "mixture", "outputs, random start": None}
 
 
 def below(train: np.ndarray, coarse: np.ndarray, test: np.ndarray, said: np.ndarray, seed: int) -> np.ndarray:
@@ -30,7 +37,7 @@ def below(train: np.ndarray, coarse: np.ndarray, test: np.ndarray, said: np.ndar
 
 
 def main() -> None:
-    chosen = arguments(__doc__, seeds=5)
+    chosen = arguments(__doc__, seeds=10)
     pixels, y = load_digits(return_X_y=True)
     x = torch.tensor(pixels / 16).float()
     table: dict[str, list[tuple[float, float]]] = {}
@@ -39,12 +46,12 @@ def main() -> None:
         train, test = order[:1200], order[1200:]
         coarse = (y >= 5).astype(int)
         labels = Coarse(torch.tensor(coarse[train]), torch.eye(2))
-        for way, start in (("outputs", "mixture"), ("outputs, random start", None)):
-            model = ACOL(start=start, seed=seed, bootstrap=0).fit(x[train], labels, {0: 5, 1: 5})
-            found = model.predict(x[test])
+        models = {way: ACOL(start=start, seed=seed, **SETTINGS, **PUBLISHED) for way, start in STARTS.items()}
+        for way, model in (models | {"start alone": Ward(seed=seed, bootstrap=0)}).items():
+            found = model.fit(x[train], labels, {0: 5, 1: 5}).predict(x[test])
             right = float((model.node_[found] == coarse[test]).mean())
             table.setdefault(way, []).append((hungarian_accuracy(found, y[test]).all, right))
-        plain = ACOL(start=None, affinity=0, balance=0, seed=seed, bootstrap=0).fit(x[train], labels, {0: 1, 1: 1})
+        plain = ACOL(start=None, affinity=0, balance=0, seed=seed, **SETTINGS).fit(x[train], labels, {0: 1, 1: 1})
         with torch.no_grad():
             hidden = plain.model_.embed({"features": fixed_features(plain.encoder_, x)}).numpy().astype(float)
         said = plain.predict(x[test])
@@ -59,16 +66,18 @@ def main() -> None:
     ours, hidden, pixel = found["outputs"], found["hidden layer"], found["pixels"]
     gain, over = ours[:, 0] - hidden[:, 0], ours[:, 0] - pixel[:, 0]
     coarse = ours[:, 1] - hidden[:, 1]
-    random = found["outputs, random start"]
+    others = {way: f"{shown(found[way][:, 0])}, coarse {shown(found[way][:, 1])}" for way in (*STARTS, "start alone")}
     record(
         "S001",
-        ours=f"digits {shown(ours[:, 0])}, coarse {shown(ours[:, 1])}; from a random start, as published, "
-        f"{shown(random[:, 0])}, coarse {shown(random[:, 1])}",
+        ours=f"digits {others['outputs']}; held by a mixture at the start {others['outputs, mixture']}; from a random "
+        f"start, as published, {others['outputs, random start']}",
         baseline=f"k-means on the hidden layer {shown(hidden[:, 0])}, coarse {shown(hidden[:, 1])}; on pixels, told "
-        f"the coarse class of test rows, {shown(pixel[:, 0])}",
+        f"the coarse class of test rows, {shown(pixel[:, 0])}; the clustering of the start alone, by classes' means, "
+        f"{others['start alone']}",
         interval=f"over the hidden layer {shown(gain)}, over pixels {shown(over)}, coarse {shown(coarse)}",
         came_out=interval(gain)[0] >= 5 and interval(over)[0] >= 0 and interval(coarse)[0] >= -1,
-        note="held by a mixture at the start",
+        note="held at the start by Ward's clustering, which alone is as good; from a random start, as published, no; "
+        f"{chosen.seeds} seeds",
         dry=chosen.dry,
     )
 
