@@ -219,7 +219,7 @@ def test_novel_queries_are_spread_over_new_classes() -> None:
     log_probs = random_log_probs(11, 400, 6)
     novel = torch.tensor([False, False, True, True, True, False])
     predicted, unsure = log_probs.argmax(dim=1), margin(log_probs)
-    for t, wanted in ((0, 1 - unsure), (5, unsure)):
+    for t, wanted in ((0, 1 - unsure), (1, unsure), (5, unsure)):
         rows = novel_queries(log_probs, novel, 9, round=t)
         assert len(rows.unique()) == 9
         assert torch.bincount(predicted[rows], minlength=6).tolist() == [0, 0, 3, 3, 3, 0]

@@ -12,11 +12,11 @@ from anygrain.audit.ask.uncertainty import margin
 from anygrain.labels import LabelError
 
 
-def novel_queries(log_probs: Tensor, novel: Tensor, n: int, *, round: int, sure_rounds: int = 2) -> Tensor:
+def novel_queries(log_probs: Tensor, novel: Tensor, n: int, *, round: int, sure_rounds: int = 1) -> Tensor:
     r"""Rows predicted to be of new classes, as many of each as can be, (n,).
 
     :math:`\lfloor n / C_\mathrm{new} \rfloor` rows of every predicted new class, those with the largest
-    :math:`p_{(1)} - p_{(2)}` in the first rounds (clear members give clusters reliable names), the smallest later
+    :math:`p_{(1)} - p_{(2)}` in the first round (clear members give clusters reliable names), the smallest later
     (boundaries). Places that are left, because classes are small or do not divide n, go to other rows predicted to be
     new, in the same order; where these run out, to the least certain rows of any class.
 
@@ -25,7 +25,7 @@ def novel_queries(log_probs: Tensor, novel: Tensor, n: int, *, round: int, sure_
         novel: which classes are new, bool (K,).
         n: rows to choose.
         round: of labelling, from 0.
-        sure_rounds: rounds in which clear rows are asked for.
+        sure_rounds: rounds in which clear rows are asked for, as published one.
 
     Raises:
         LabelError: no new class, or n above N.
