@@ -34,10 +34,12 @@ class ClassRelationDistillation(Discoverer):
               r = \mathrm{softmax}(l^{teacher}_{known} / T), \quad s = \mathrm{softmax}(l_{known} / T)
 
     and :math:`w_i \propto \sum_{k\ known} \mathrm{softmax}(l_{joint} / T)_k` of mean 1 over the batch: a row that looks
-    like known classes is tied more to what the teacher says of them.
+    like known classes is tied more to what the teacher says of them. Where w has a gradient, the loss also falls as
+    weight goes to rows of which the teacher is surest: these are drawn to known classes, the more the larger a is.
 
     Args:
         relation: a; 0 for the swapped heads alone.
+        weight_gradient: whether w has a gradient, as published.
         only_new: whether rows of which no class is told are all of new classes, as in the published setting; else they
             may be of any.
         heads: joint heads, of which that with the smallest loss is kept.
@@ -59,6 +61,7 @@ class ClassRelationDistillation(Discoverer):
         self,
         *,
         relation: float = 0.1,
+        weight_gradient: bool = True,
         only_new: bool = False,
         heads: int = 2,
         projection: tuple[int, ...] = (256, 64),
@@ -74,7 +77,8 @@ class ClassRelationDistillation(Discoverer):
         bootstrap: int = 5,
     ) -> None:
         super().__init__(seed=seed, encoder=encoder, device=device, bootstrap=bootstrap)
-        self.relation, self.only_new, self.heads, self.projection = relation, only_new, heads, projection
+        self.relation, self.weight_gradient, self.only_new = relation, weight_gradient, only_new
+        self.heads, self.projection = heads, projection
         self.hidden, self.teacher_epochs, self.epochs = hidden, teacher_epochs, epochs
         self.rate, self.batch_size, self.relation_temperature = rate, batch_size, relation_temperature
 
@@ -112,7 +116,8 @@ class ClassRelationDistillation(Discoverer):
                     with torch.no_grad():
                         before = teacher.logits(view)[~told]
                     for head_logits in one:
-                        relations.append(relation_loss(before, head_logits[~told], self.relation_temperature))
+                        free = head_logits[~told]
+                        relations.append(relation_loss(before, free, self.relation_temperature, self.weight_gradient))
                 facts["relation"] = torch.stack(relations).mean()
                 value = value + self.relation * facts["relation"]
             return value, facts
@@ -245,17 +250,18 @@ def relation_weight(joint: Tensor, n_known: int, temperature: float) -> Tensor:
     return weight / weight.mean()
 
 
-def relation_loss(teacher: Tensor, joint: Tensor, temperature: float) -> Tensor:
+def relation_loss(teacher: Tensor, joint: Tensor, temperature: float, weight_gradient: bool = True) -> Tensor:
     r"""Distance of what is said of known classes from what a teacher said, a scalar.
 
     .. math:: T^2\, \frac1B \sum_i w_i \sum_{k \le G} -r_{ik} \log s_{ik}
 
     Args:
         teacher: (B, G) logits, cosines over tau.
-        joint: (B, K) logits of known and new classes; the weight has gradient too.
+        joint: (B, K) logits of known and new classes.
+        weight_gradient: whether w has a gradient.
     """
     known = teacher.shape[1]
-    weight = relation_weight(joint, known, temperature)
+    weight = relation_weight(joint if weight_gradient else joint.detach(), known, temperature)
     relation = (teacher / temperature).softmax(dim=1)
     now = (joint[:, :known] / temperature).log_softmax(dim=1)
     return temperature**2 * (weight * -(relation * now).sum(dim=1)).mean()

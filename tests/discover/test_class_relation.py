@@ -44,6 +44,21 @@ def test_gradient_through_the_weight() -> None:
     assert torch.autograd.gradcheck(lambda x: relation_loss(teacher, x, T), joint)
 
 
+def test_a_weight_with_gradient_draws_the_surest_rows_to_known_classes() -> None:
+    teacher = torch.tensor([[9.0, 0, 0], [1.0, 0, 0]], dtype=torch.float64)  # sure of the first row
+    joint = torch.cat([teacher, torch.zeros(2, 2, dtype=torch.float64)], dim=1)
+    slopes = {}
+    for gradient in (True, False):
+        student = joint.clone().requires_grad_()
+        relation_loss(teacher, student, T, gradient).backward()
+        assert student.grad is not None
+        slopes[gradient] = student.grad
+    assert float(slopes[False].abs().max()) < 1e-12  # at the teacher it rests
+    new = slopes[True][:, 3:]
+    assert bool((new[0] > 1e-3).all())  # down go the logits of new classes of the surer row,
+    assert bool((new[1] < -1e-3).all())  # up those of the other
+
+
 def test_targets() -> None:
     logits = 10 * torch.randn(2, 30, 5, generator=G).clamp(-1, 1)
     told = torch.arange(30) < 6
