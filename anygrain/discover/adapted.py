@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from anygrain.discover.methods import method
 from anygrain.discover.network import ClassNetwork, CosineHead, Moment, Pace, Views, train
 from anygrain.discover.start import Start, given_said, on_features
 from anygrain.discover.task import Chosen, Task
+from anygrain.discover.whitening import Whitened, Whitening, whitened, whitening
 from anygrain.encoders.encoder import Encoder
 from anygrain.encoders.trainable import Arrays, TrainableEncoder, in_batches
 from anygrain.labels import LabelError
@@ -29,33 +31,33 @@ SURE = 0.5  # of the rows of every class that teach the encoder in later rounds
 
 
 class Adapted(Discoverer):
-    r"""An encoder is trained on the told rows of known classes; then another method finds all classes in its features.
+    r"""Features are adapted to what is told, then to what is found; another method finds all classes in them.
 
-    With two views :math:`x, x'` of a told row and a cosine head over the G known classes,
+    Fixed features are whitened (see `Whitening`): directions in which rows of one class differ count less. An encoder
+    with pretrained weights is trained: with two views :math:`x, x'` of a told row and a cosine head over the G known
+    classes,
 
     .. math:: L = -\tfrac12 \big[\log p(y \mid x) + \log p(y \mid x')\big], \qquad
               p(k \mid x) \propto e^{\langle z(x), w_k \rangle / .1},
 
     w at first the mean directions of the classes. What tells known classes apart tends to tell new ones apart too, and
-    what does not, is lost: all methods then do better, also on new classes. In the second round the encoder learns from
-    the surer half of the rows of every class that the method finds, new ones too, as if they were told. After it
-    features are fixed, and the method takes as long as on fixed ones. Coarse classes adapt nothing: what tells finer
-    ones apart would be lost.
+    what does not, is lost: all methods then do better, also on new classes. In the second round the surer half of the
+    rows of every class that the method finds, new ones too, count as told. Features are whitened by them even where
+    nothing was told before; an encoder is not trained then: what tells finer classes apart would be lost.
 
-    Nothing is adapted, and `why_` says so, where features are fixed from the start, the encoder has no pretrained
-    weights (told rows alone would not teach it enough), fewer than five classes are known, or fewer than three rows of
-    each are told. Then the method goes on with the task as it is.
+    An encoder is left as it is, and `why_` says so, where it has no pretrained weights (told rows alone would not teach
+    it enough), fewer than five classes are known, or fewer than three rows of each are told.
 
     Args:
         method: by name, or one, that finds the classes.
-        epochs: times that every told row is seen, in two views; of many rows, some of them: an epoch has 20 batches at
-            most.
-        rounds: how often the encoder is trained; 1 is on told rows alone.
+        rounds: how often features are adapted; 1 is to told rows alone.
+        epochs: times that an encoder sees every told row, in two views; of many rows, some of them: an epoch has 20
+            batches at most.
         encoder_rate: highest learning rate of the encoder; its own default where None.
         rate: of the head.
         batch_size: told rows at once.
 
-    Facts: those of the method; `adapted_`, how many told rows the encoder was adapted to, 0 where it was not.
+    Facts: those of the method; `adapted_`, how many told rows features were adapted to.
     """
 
     trains_encoder = True
@@ -66,8 +68,8 @@ class Adapted(Discoverer):
         self,
         *,
         method: Start = "self-distillation",
-        epochs: int = 10,
         rounds: int = 2,
+        epochs: int = 10,
         encoder_rate: float | None = None,
         rate: float = 1e-3,
         batch_size: int = 64,
@@ -77,14 +79,64 @@ class Adapted(Discoverer):
         bootstrap: int = 5,
     ) -> None:
         super().__init__(seed=seed, encoder=encoder, device=device, bootstrap=bootstrap)
-        self.method, self.epochs, self.rounds = method, epochs, rounds
+        self.method, self.rounds, self.epochs = method, rounds, epochs
         self.encoder_rate, self.rate, self.batch_size = encoder_rate, rate, batch_size
 
     def _find(self, task: Task, callback: Callback | None = None) -> Found:
         one = method(self.method)(seed=task.seed) if isinstance(self.method, str) else self.method
+        if task.encoder is None:
+            return self._in_whitened(one, task, callback)
+        if task.encoder.has_pretrained:
+            return self._in_trained(one, task, callback)
+        reason = why_not(task)
+        if not one.trains_encoder:
+            raise LabelError(f"{reason}, and {type(one).__name__} trains none; expected a method with gradients")
+        counted, interval = numbered(one, task)
+        found = one._find(one._some(counted), callback)
+        return replace(
+            found,
+            interval=found.interval or interval,
+            why=f"{reason}; {found.why}",
+            facts=found.facts | {"adapted": 0},
+        )
+
+    def _in_whitened(self, one: Discoverer, task: Task, callback: Callback | None = None) -> Found:
+        """What a method finds in fixed features that are whitened by told rows, then by what was found before."""
+        counted, interval = numbered(one, task)
+        part = one._some(counted)
+        label, steps = part.evidence.sure_known(), list[Found]()
+        find: Callable[[Task], Found] = one._find
+        told, by = int((label >= 0).sum()), list[str]()
+        for number in range(self.rounds):
+            white = whitening(part, label)
+            seen = part if white is None else whitened(part, white)
+            if callback is not None:
+                callback(number, self.rounds, {"step": f"features, round {number + 1} of {self.rounds}"})
+            found = one._find(seen, callback) if number == 0 else find(seen)
+            steps.append(found)
+            find = found.again or find
+            if white is not None:
+                by.append(
+                    "the surer half of what was found" if number else "told rows" if told else "pairs of one class"
+                )
+            if number + 1 < self.rounds:
+                rows, said = surest(found, seen)
+                label = torch.full((part.n_rows,), -1).index_put((rows,), said.argmax(dim=1))
+        why = steps[0].why if steps[0].again else found.why
+        return replace(
+            found if white is None else read_white(found, white, find),
+            interval=found.interval or interval,
+            why=f"features were whitened by {', then by '.join(by)}; {why}" if by else why,
+            history=[moment for step in steps for moment in step.history],
+            facts=steps[0].facts | found.facts | {"adapted": told},
+        )
+
+    def _in_trained(self, one: Discoverer, task: Task, callback: Callback | None = None) -> Found:
+        """What a method finds in the features of an encoder that is trained on told rows, then on what was found."""
         reason, told = why_not(task), int(task.evidence.told.sum())
         again = ", then to the surer half of what was found" if self.rounds > 1 else ""
         encoder, history = task.encoder, list[dict[str, Any]]()
+        assert encoder is not None
         if not reason:
             encoder, history = self.adapted(task, callback)
             for _ in range(1, self.rounds):
@@ -92,16 +144,7 @@ class Adapted(Discoverer):
                 history += self.taught(
                     encoder, counted, *surest(found_in_features(one, counted, None), counted), callback
                 )
-        if encoder is None:
-            found = found_in_features(one, task, callback)
-        elif encoder.has_pretrained:
-            found = read_through(encoder, one, task, callback)
-        elif one.trains_encoder:
-            counted, interval = numbered(one, task)
-            found = one._find(one._some(counted), callback)
-            found = replace(found, interval=found.interval or interval)
-        else:
-            raise LabelError(f"{reason}, and {type(one).__name__} trains none; expected a method with gradients")
+        found = read_through(encoder, one, task, callback)
         return replace(
             found,
             why=f"{reason or f'the encoder was adapted to {told} told rows{again}'}; {found.why}",
@@ -155,9 +198,7 @@ def surest(found: Found, task: Task) -> tuple[Tensor, Tensor]:
 def why_not(task: Task) -> str:
     """Why the encoder of a task is not adapted to what is said; empty where it is."""
     told = int(task.evidence.told.sum())
-    if task.encoder is None:
-        return "features are fixed"
-    if not task.encoder.has_pretrained:
+    if task.encoder is None or not task.encoder.has_pretrained:
         return "the encoder has no pretrained weights that could be adapted"
     if task.n_known < FEWEST:
         return f"{task.n_known} known classes are too few to adapt the encoder to"
@@ -191,6 +232,20 @@ def read_through(encoder: TrainableEncoder, one: Discoverer, task: Task, callbac
         return replace(refound, model=Encoded(encoder, refound.model))
 
     return replace(found, model=Encoded(encoder, found.model), again=look_again)
+
+
+def read_white(found: Found, white: Whitening, find: Callable[[Task], Found]) -> Found:
+    """What was found in whitened features, with a model that reads features as they were.
+
+    Args:
+        find: looks for classes again in other rows that were whitened.
+    """
+
+    def look_again(part: Task) -> Found:
+        refound = find(whitened(part, white))
+        return replace(refound, model=Whitened(white, refound.model))
+
+    return replace(found, model=Whitened(white, found.model), again=look_again)
 
 
 def read_by(encoder: TrainableEncoder, task: Task) -> Task:

@@ -4,47 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor
-
 from anygrain.discover.adapted import Adapted
+from anygrain.discover.best_start import STARTS, BestStart
 from anygrain.discover.discoverer import Callback, Discoverer
 from anygrain.discover.found import Found
-from anygrain.discover.network import Views
-from anygrain.discover.self_distillation import EPOCHS, SelfDistillation, class_mass
-from anygrain.discover.start import found_by, given_said, on_features
+from anygrain.discover.self_distillation import EPOCHS
 from anygrain.discover.task import Task
 from anygrain.encoders.encoder import Encoder
-from anygrain.labels import LabelError
-
-STARTS = ("mixture", "ss-kmeans", "spectral", "ward")
-PROBE = 2  # epochs by which starts are compared
-CHANCE = 0.01  # nats by which starts differ for no reason
 
 
 class Automatic(Discoverer):
-    r"""A cosine head from that of several starts whose classes say most of the rows.
+    """Features adapted to what is told, as far as that helps, and a cosine head from the best of several starts.
 
-    No method finds the best classes in all data, and labels that could judge new classes are not there. But two views
-    of a row are of one class, and classes are worth what one view tells of the other,
-
-    .. math:: I = H(\pi) - \tfrac12 \big[H(t(x), p(x')) + H(t(x'), p(x))\big],
-
-    with the masses pi, targets t and answers p of the head that `SelfDistillation` learns from a start: a lower bound
-    of the mutual information. The second term alone would favour classes of very unlike sizes, which are easy to agree
-    on. Two epochs show which start is the best, the earlier of those that differ by less than .01 nats; the
-    head from it is then learnt anew, at its own pace.
-
-    With one start, it is `SelfDistillation`. A pretrained encoder that is given and can be trained is adapted to
-    the told rows first, where these are enough (see `Adapted`), and the heads learn on its features; a network without
-    pretrained weights is trained from the chosen start alone.
+    `Adapted` around `BestStart`: fixed features are whitened by told rows, a pretrained encoder that is given and can
+    be trained is trained on them; where nothing is told or it is too little, rows are read as they are.
 
     Args:
         starts: methods from which heads may start, by name.
         epochs: of the head that is kept.
 
     Attributes:
-        start_: where the head started; `information_`: of every start, I in nats after two epochs.
+        start_, information_: see `BestStart`; `adapted_`: see `Adapted`.
     """
 
     trains_encoder = True
@@ -63,29 +43,4 @@ class Automatic(Discoverer):
         self.starts, self.epochs = starts, epochs
 
     def _find(self, task: Task, callback: Callback | None = None) -> Found:
-        if self.epochs < 1:
-            raise LabelError(f'epochs is {self.epochs}; expected 1 or more, or a method without a head, as "mixture"')
-        if task.encoder is not None and task.encoder.has_pretrained:
-            return Adapted(method=self)._find(task, callback)
-        fixed = on_features(task)
-        views, probe = Views(fixed), SelfDistillation(epochs=min(PROBE, self.epochs))
-        begun: dict[str, Tensor] = {}
-        information: dict[str, float] = {}
-        for place, name in enumerate(self.starts):
-            begun[name] = given_said(found_by(name, fixed), fixed)
-            if len(self.starts) > 1:
-                last = probe.distilled(fixed, begun[name], views=views)[1][-1]
-                information[name] = (
-                    float(torch.special.entr(class_mass(fixed, begun[name])).sum()) - last["distillation"]
-                )
-            if callback is not None:
-                callback(place + 1, len(self.starts), {"step": f"start {name}", "information": information.get(name)})
-        least = max(information.values(), default=0.0) - CHANCE
-        start = next(name for name in self.starts if information.get(name, 0.0) >= least)
-        head = SelfDistillation(start=start, epochs=self.epochs)
-        own = views if task.encoder is None else None
-        network, history = head.distilled(task, begun[start], callback, own)
-        told = ", ".join(f"{name} {value:.3g}" for name, value in information.items())
-        why = f"a cosine head from {start}" + (f", whose classes say most of the rows (nats: {told})" if told else "")
-        facts = {"start": start, "information": information}
-        return Found(task.node, network, why=why, history=history, facts=facts, again=head._find)
+        return Adapted(method=BestStart(starts=self.starts, epochs=self.epochs))._find(task, callback)

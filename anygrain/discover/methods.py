@@ -70,7 +70,7 @@ METHODS: dict[str, Method] = {
     "adapted": Method(
         "adapted",
         "Adapted",
-        "a pretrained encoder that learns what is told, then another method; some known classes labelled",
+        "features or an encoder that learn what is told and found, then another method; any labels, or none",
     ),
     "sub-prototypes": Method(
         "sub_prototype_memory",

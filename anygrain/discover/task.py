@@ -200,13 +200,16 @@ def chosen_encoder(data: Any) -> Encoder:
     Columns of an embedding may differ a lot, as principal components do; brought to one scale, noise would weigh as
     much as what tells classes apart.
     """
-    if isinstance(data, np.ndarray) and data.ndim == 2 and data.dtype.kind == "f" and len(data):
-        length = np.concatenate(
-            [np.linalg.norm(data[begin : begin + AT_ONCE], axis=1) for begin in range(0, len(data), AT_ONCE)]
-        )
-        if length.min() > 0 and length.max() - length.min() < SAME_LENGTH * length.max():
-            return Table(alike=1 / SAME_LENGTH)
+    numbers = isinstance(data, np.ndarray) and data.ndim == 2 and data.dtype.kind == "f" and len(data) > 0
+    if numbers and of_one_length(torch.from_numpy(data)):
+        return Table(alike=1 / SAME_LENGTH)
     return encoder_for(data)
+
+
+def of_one_length(x: Tensor) -> bool:
+    """Whether rows (N, D) all have the same length, as those of an embedding."""
+    length = torch.cat([part.norm(dim=1) for part in x.split(AT_ONCE)])
+    return bool(length.min() > 0 and length.max() - length.min() < SAME_LENGTH * length.max())
 
 
 def check_finite(data: Any) -> None:

@@ -187,8 +187,6 @@ def test_too_little_is_said_or_nothing_can_be_trained(tiny_encoder):
     coarse = Adapted(method="ward", encoder=HuggingFace(tiny_encoder()), bootstrap=1)
     coarse.fit(texts, Coarse(torch.from_numpy(truth // 4), torch.eye(2)), {0: 4, 1: 3})
     assert coarse.adapted_ == 0
-    fixed = Adapted(method="ward", bootstrap=0).fit(X.to_numpy(), PARTLY, 6)
-    assert fixed.why_.startswith("features are fixed")
     scratch = Adapted(method=SelfDistillation(epochs=1), encoder=Columns(dim=8, layers=1), bootstrap=0)
     assert moved(trained(scratch.fit(X, PARTLY, 6)), X)
     with pytest.raises(LabelError, match="expected a method with gradients"):

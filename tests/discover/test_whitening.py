@@ -1,0 +1,142 @@
+"""Features in which classes are round."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from anygrain.discover import Adapted, ConstrainedMixture, Discover, Ward
+from anygrain.discover import whitening as module
+from anygrain.discover.whitening import whitened, whitening
+from anygrain.labels import Coarse, Exact, Pairs
+from tests.discover.test_network import blobs, task_of
+
+STRETCH = torch.tensor([9.0, 1.0, 1.0, 1.0, 1.0, 1.0])  # of rows of one class, along the columns
+
+
+def long_classes(n=600, classes=6, seed=0):
+    """Classes that are long in a direction which says nothing of them."""
+    generator = torch.Generator().manual_seed(seed)
+    y = torch.arange(n) % classes
+    place = 4 * torch.randn(classes, 6, generator=generator)
+    place[:, 0] = 0
+    return place[y] + STRETCH * torch.randn(n, 6, generator=generator), y
+
+
+def told(y, known, share=3):
+    return torch.where((y < known) & (torch.arange(len(y)) // int(y.max() + 1) % share == 0), y, -1)
+
+
+def by_hand(x, label, pairs=()):
+    """The matrix of the docstring, from sums over rows one by one."""
+    x, d = x.double(), x.shape[1]
+    total, free = torch.zeros(d, d, dtype=torch.float64), 0
+    for k in label[label >= 0].unique():
+        own = x[label == k]
+        for row in own:
+            total += torch.outer(row - own.mean(0), row - own.mean(0))
+        free += len(own) - 1
+    for i, j in pairs:
+        middle = (x[i] + x[j]) / 2
+        for row in (x[i], x[j]):
+            total += torch.outer(row - middle, row - middle)
+        free += 1
+    mean = total.trace() / free / d
+    values, vectors = torch.linalg.eigh((total / mean + d * torch.eye(d)) / (free + d))
+    return vectors @ (values**-0.5).diag() @ vectors.T
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_it_is_the_inverse_root_of_what_is_believed_of_the_spread(seed):
+    x, y = blobs(60, 4, dim=6, seed=seed)
+    label = told(y, 3)
+    assert torch.allclose(whitening(task_of(x, None, 4), label)(x).double(), x.double() @ by_hand(x, label), atol=1e-4)
+    i, j = torch.tensor([0, 4, 9]), torch.tensor([4, 12, 1])
+    task = task_of(x, Pairs(i, j, torch.tensor([1, 1, 1]), 60, 4), 4)
+    for classes in (label, torch.full((60,), -1)):
+        matrix = by_hand(x, classes, zip(i.tolist(), j.tolist(), strict=True))
+        assert torch.allclose(whitening(task, classes)(x).double(), x.double() @ matrix, atol=1e-4)
+
+
+def test_few_rows_in_many_columns_and_few_directions(monkeypatch):
+    x, y = blobs(24, 4, dim=40)  # the spread of twelve rows has nine directions
+    label = told(y, 4, share=2)
+    assert torch.allclose(whitening(task_of(x, None, 4), label)(x).double(), x.double() @ by_hand(x, label), atol=1e-4)
+    full, y = long_classes()
+    monkeypatch.setattr(module, "DIRECTIONS", 1)
+    one = whitening(task_of(full, None, 6), y)
+    values = torch.linalg.svdvals(one(torch.eye(6)))  # of columns 1 to 5 the mean is taken
+    assert one.directions.shape == (6, 1)
+    assert torch.allclose(values[:5], values[:5].mean().expand(5), atol=1e-5)
+    assert float(values[0] / values[5]) == pytest.approx(float(STRETCH[0]), rel=0.1)
+
+
+def test_classes_become_round_and_nothing_told_changes_nothing():
+    x, y = long_classes(6000)
+    task = task_of(x, None, 6)
+    z = whitened(task, whitening(task, y)).features
+    spread = torch.cat([z[y == k] - z[y == k].mean(0) for k in range(6)]).std(dim=0)
+    assert float(spread.max() / spread.min()) < 1.05
+    assert whitening(task, torch.full((6000,), -1)) is None
+    alone = torch.full((6000,), -1)
+    alone[:3] = torch.arange(3)
+    assert whitening(task, alone) is None  # of one row nobody sees a spread
+    same = task_of(x[y], None, 6)
+    assert whitening(same, y) is None
+    few = torch.where(torch.arange(6000) < 12, y, -1)  # 6 degrees of freedom, as many as columns
+    values = torch.linalg.svdvals(whitening(task, few)(torch.eye(6)))
+    whole = torch.linalg.svdvals(whitening(task, y)(torch.eye(6)))
+    assert 1 < float(values[0] / values[-1]) < float(whole[0] / whole[-1])
+
+
+def test_rows_of_length_one_stay_so_and_others_do_not():
+    x, y = long_classes()
+    unit = normalize(x, dim=1)
+    assert torch.allclose(whitening(task_of(unit, None, 6), y)(unit).norm(dim=1), torch.ones(len(x)), atol=1e-5)
+    length = whitening(task_of(x, None, 6), y)(x).norm(dim=1)
+    assert float(length.max() / length.min()) > 2
+
+
+def test_told_rows_help_to_find_the_classes_that_are_new():
+    x, y = long_classes()
+    labels = Exact(told(y, 4), 4)
+    raw, adapted = (one.fit(x.numpy(), labels, 6) for one in (Ward(bootstrap=0), Adapted(method="ward", bootstrap=1)))
+    right = [(one.labels_[y < 4] == y[y < 4].numpy()).mean() for one in (raw, adapted)]
+    assert right[1] > max(0.95, right[0] + 0.1)
+    new = adapted.labels_[y >= 4]
+    assert max((new == 4 + (y[y >= 4] % 2).numpy()).mean(), (new == 5 - (y[y >= 4] % 2).numpy()).mean()) > 0.95
+    assert adapted.adapted_ == int((told(y, 4) >= 0).sum())
+    assert adapted.why_.startswith("features were whitened by told rows, then by the surer half of what was found")
+    assert np.array_equal(adapted.predict(x.numpy()), adapted.predict_log_proba(x.numpy()).argmax(axis=1))
+    assert (adapted.predict(x.numpy()) == adapted.labels_).mean() > 0.95
+    assert adapted.stability_[:4].min() > 0.75
+
+
+def test_the_model_reads_rows_as_the_method_does():
+    x, y = long_classes()
+    labels = Exact(told(y, 4), 4)
+    once = Adapted(method="mixture", rounds=1, bootstrap=0).fit(x.numpy(), labels, 6)
+    task = task_of(once.encoder_(x.numpy()), labels, 6)
+    z = whitened(task, whitening(task, told(y, 4))).features
+    alone = ConstrainedMixture(bootstrap=0)._find(task_of(z, labels, 6))
+    assert np.allclose(once.predict_log_proba(x.numpy()), alone.model({"features": z}).numpy(), atol=1e-4)
+    assert once.why_.startswith("features were whitened by told rows; ")
+
+
+def test_what_was_found_whitens_below_coarse_classes():
+    x, y = long_classes()
+    coarse = Coarse(y // 2, torch.eye(3))
+    found = Discover(seed=0, bootstrap=0).fit(x.numpy(), coarse, {0: 2, 1: 2, 2: 2})
+    assert found.why_.startswith("features were whitened by the surer half of what was found; a cosine head from ")
+    assert np.array_equal(found.node_[found.labels_], (y // 2).numpy())
+    once = Adapted(method="ward", rounds=1, bootstrap=0).fit(x.numpy(), coarse, {0: 2, 1: 2, 2: 2})
+    assert once.why_ == Ward(bootstrap=0).fit(x.numpy(), coarse, {0: 2, 1: 2, 2: 2}).why_
+
+
+def test_pairs_alone_whiten_as_well():
+    x, _ = long_classes()
+    i, j = torch.arange(0, 300), torch.arange(300, 600)  # rows 300 apart are of one class
+    pairs = Pairs(i, j, torch.ones(300, dtype=torch.long), 600, 6)
+    found = Adapted(method="ss-kmeans", rounds=1, bootstrap=0).fit(x.numpy(), pairs, 6)
+    assert found.why_.startswith("features were whitened by pairs of one class; ")
+    assert found.adapted_ == 0
