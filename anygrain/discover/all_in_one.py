@@ -23,22 +23,24 @@ from anygrain.encoders.trainable import Arrays, TrainableEncoder, in_batches, se
 NEAR = 1e4  # how much closer than its nearest neighbour the second view of a row is taken to be
 EPS = 1e-6
 HELD = 0.5  # share of the training over which the start holds
-SHARP = 0.05  # temperature of the cosines in the classifier
+SHARP = 0.05  # temperature of the first layer of the classifier
+NARROW = 0.05  # width of the kernel between rows, as a share of their median squared distance
 
 
 class AllInOne(Discoverer):
     r"""One softmax over "is class c" and "is not class c" of all known classes; what is rejected is divided.
 
     A network gives 2G outputs o, which sum to one: accepting a class lowers what rejects any. Rows whose class is told
-    are the source, the others the target, which may look different and hold new classes. With
-    :math:`\hat o_c = o_{1c} / (o_{0c} + o_{1c})`,
+    are the source, the others the target, which may look different and hold new classes: each of both is normalised by
+    itself, by the statistics of its batches. With :math:`\hat o_c = o_{1c} / (o_{0c} + o_{1c})`,
 
     .. math:: L = CE + \alpha \tfrac13 \big[-\log o_{1y} + \max_{c \ne y} -\log o_{0c}
                   - \beta \log \sigma(\max_c o_{1c} - \max_c o_{0c})\big] + \gamma L_{scl}
                   + \delta \tfrac1G \sum_c H(\hat o_c),
 
-    the first two terms over the source, where CE is that of a softmax over "is" alone, the others over the target; the
-    soft contrast is that of `soft_contrast`. A row is of a new class where :math:`\max_c o_{0c} \ge \max_c o_{1c}`, and
+    the first two terms over the source, little changed (of a source that is changed much the classifier accepts too
+    much), where CE is that of a softmax over "is" alone, the others over the target; the soft contrast is that of
+    `soft_contrast`, between both views. A row is of a new class where :math:`\max_c o_{0c} \ge \max_c o_{1c}`, and
     the new classes are found among these rows by k-means, of features where these are fixed, else in the space of the
     network. Where no class is known, the soft contrast and the k-means remain. What is said of coarse classes, and
     pairs, holds in the decision and in the k-means.
@@ -54,7 +56,7 @@ class AllInOne(Discoverer):
         top: known classes that enter the first bracket, those with the highest outputs; the true one always does.
         through: whether the distances that say how alike two rows are, carry gradient, as published; then the contrast
             draws rows together unless much holds them apart.
-        hidden: width of the residual layer on fixed features, and of the layers of contrast.
+        hidden: width of the residual layer on fixed features, and of the space of contrast and classifier.
         steps: batches in all.
         rate: highest learning rate.
         batch_size: rows of the target at once, and as many of the source, drawn with known classes alike.
@@ -62,7 +64,7 @@ class AllInOne(Discoverer):
     Facts: `unknown_`, bool (N,), rows that every known class rejects.
 
     Source: Zang et al., Boosting Novel Category Discovery Over Domains with Soft Contrastive Learning and All-in-One
-    Classifier, 2023. Layer normalisation takes the place of batch normalisation.
+    Classifier, 2023.
     """
 
     trains_encoder = True
@@ -98,39 +100,34 @@ class AllInOne(Discoverer):
         source, target = (told >= 0).nonzero().flatten(), (told < 0).nonzero().flatten()
         target = target if len(target) else source
         network = self._network(task)
-        projection = self._projection(network)
         new = self._new_at_first(task) if len(source) else None
         weight = source.new_zeros(len(source)).float()
         if len(source):
             weight = 1 / torch.bincount(told[source])[told[source]].float()
 
         def loss(rows: Tensor, moment: Moment) -> tuple[Tensor, dict[str, Tensor]]:
-            own, other = (network.embed(view) for view in views(target[rows], moment.generator))
-            facts = {"contrast": torch.zeros((), device=device)}
-            if len(rows) > 1:
-                alike = own if self.through else own.detach()
-                facts["contrast"] = soft_contrast(alike, projection(own), projection(other))
+            rows = rows.repeat(2) if len(rows) == 1 else rows  # statistics of a batch need two
+            row, other = (network.embed(view) for view in views(target[rows], moment.generator))
+            first, second = network.project(row), network.project(other)
+            facts = {"contrast": soft_contrast(row if self.through else row.detach(), first, second)}
             value = self.contrast * facts["contrast"]
             if len(source):
                 drawn = source[torch.multinomial(weight, len(rows), replacement=True, generator=moment.generator)]
                 y = told[drawn].to(device)
-                for view in views(drawn, moment.generator):
-                    out = network.pairs(network.embed(view))
-                    facts["known"] = facts.get("known", 0) + cross_entropy(out[:, 1], y) / 2
-                    facts["open"] = facts.get("open", 0) + all_in_one_loss(out, y, self.rank, self.top) / 2
-                facts["entropy"] = pair_entropy(torch.cat([network.pairs(own), network.pairs(other)]))
+                out = network.pairs(network.project(network.embed(views(drawn, moment.generator)[0])))
+                facts["known"] = cross_entropy(out[:, 1], y)
+                facts["open"] = all_in_one_loss(out, y, self.rank, self.top)
+                facts["entropy"] = pair_entropy(network.pairs(first))
                 if new is not None:
                     held = max(0.0, 1 - moment.share / HELD)
-                    facts["start"] = held * decision_loss(network.pairs(other), new[target[rows]].to(device))
+                    facts["start"] = held * decision_loss(network.pairs(second), new[target[rows]].to(device))
                     value = value + facts["start"]
                 value = value + facts["known"] + self.open_weight * facts["open"] + self.entropy * facts["entropy"]
             return value, facts
 
         batches = max(1, -(-len(target) // self.batch_size))
         pace = Pace(max(1, -(-self.steps // batches)), self.batch_size, self.rate)
-        network.projection = projection
         history = train(network, loss, len(target), pace, seed=task.seed, callback=callback)
-        network.projection = None
         unknown = self._divide(task, network)
         why = f"{int(unknown.sum())} rows are rejected by all known classes" if task.n_known else "no class is known"
         return Found(task.node, network, why=why, history=history, facts={"unknown": unknown.numpy()})
@@ -150,17 +147,7 @@ class AllInOne(Discoverer):
             dim, encoder, body = task.encoder.feature_dim, copy.deepcopy(task.encoder), None
         with seeded(task.seed):
             network = AllInOneNetwork(dim, task.n_known, self.hidden, body, encoder)
-            network.projection = nn.Sequential(
-                nn.Linear(dim, 2 * self.hidden),
-                nn.LayerNorm(2 * self.hidden),
-                nn.LeakyReLU(),
-                nn.Linear(2 * self.hidden, self.hidden),
-            )
         return network.to(task.features.device)
-
-    def _projection(self, network: AllInOneNetwork) -> nn.Module:
-        assert network.projection is not None
-        return network.projection
 
     def _divide(self, task: Task, network: AllInOneNetwork) -> Tensor:
         """Give the network its new classes; which rows are of none that is known."""
@@ -174,12 +161,17 @@ class AllInOne(Discoverer):
 
 
 class AllInOneNetwork(ClassNetwork):
-    """Embedded rows, two outputs for every known class, and centres of new ones.
+    r"""Embedded rows, their projection, two outputs for every known class of that, and centres of new ones.
+
+    .. math:: z = A_2\, \mathrm{relu}(\mathrm{norm}(A_1 x)), \qquad o = C\, \sigma(\langle w, z \rangle / .05)
+
+    with unit w. The normalisation takes mean and variance of a batch in training, so that rows of two domains, in
+    batches of their own, come to lie in one place, and running means of these afterwards.
 
     Args:
         dim: E of embedded rows.
         n_known: G.
-        hidden: directions that embedded rows are compared with first.
+        hidden: H, of projected rows, and directions w that they are compared with.
         body, encoder: as of `ClassNetwork`.
     """
 
@@ -187,21 +179,23 @@ class AllInOneNetwork(ClassNetwork):
         self, dim: int, n_known: int, hidden: int, body: nn.Module | None, encoder: TrainableEncoder | None = None
     ) -> None:
         super().__init__(nn.Linear(hidden, 2 * n_known, bias=False) if n_known else nn.Identity(), body, encoder)
-        self.direction = nn.Parameter(normalize(torch.randn(hidden, dim), dim=1))
-        self.projection: nn.Module | None = None
+        self.project = nn.Sequential(
+            nn.Linear(dim, 2 * hidden), nn.BatchNorm1d(2 * hidden), nn.LeakyReLU(), nn.Linear(2 * hidden, hidden)
+        )
+        self.direction = nn.Parameter(normalize(torch.randn(hidden, hidden), dim=1))
         self.new: Centres | None = None
 
-    def pairs(self, embedded: Tensor) -> Tensor:
-        """Outputs (B, 2, G) before their softmax; row 1 is "is", row 0 "is not"."""
-        cosine = embedded @ normalize(self.direction, dim=1).T
-        out: Tensor = self.head((cosine / SHARP).sigmoid())
-        return out.view(len(embedded), 2, -1)
+    def pairs(self, projected: Tensor) -> Tensor:
+        """Outputs (B, 2, G) before their softmax of projected rows (B, H); row 1 is "is", row 0 "is not"."""
+        along = projected @ normalize(self.direction, dim=1).T
+        out: Tensor = self.head((along / SHARP).sigmoid())
+        return out.view(len(projected), 2, -1)
 
     def scores(self, embedded: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-scores of known classes (B, G), and of being of none, (B,)."""
+        """Log-scores of known classes (B, G), and of being of none, (B,), of embedded rows (B, E)."""
         if isinstance(self.head, nn.Identity):
             return embedded[:, :0], embedded.new_zeros(len(embedded))
-        log_o = log_all_in_one(self.pairs(embedded))
+        log_o = log_all_in_one(self.pairs(self.project(embedded)))
         return log_o[:, 1], log_o[:, 0].max(dim=1).values
 
     def logits(self, arrays: Arrays) -> Tensor:
@@ -311,7 +305,9 @@ def soft_contrast(
     Args:
         x: (B, E) the rows, where the distances are taken from.
         first, second: (B, H) both views, projected.
-        sigma: width of the kernel of P; the median squared distance where None.
+        sigma: width of the kernel of P; a twentieth of the median squared distance where None. With the median itself
+            half of all pairs would be taken to be alike to more than .6, and be drawn to one place; published are
+            widths far below the distances among the features of the networks there.
         input_nu, output_nu: degrees of freedom of the kernels of P and Q.
 
     Source: Zang et al., 2023.
@@ -319,7 +315,7 @@ def soft_contrast(
     distance = squares(x)
     width = distance.detach()
     upper = width[torch.triu(torch.ones_like(width, dtype=torch.bool), 1)]
-    p = either(student_kernel(two_views(distance), input_nu, sigma or upper.median().clamp(min=1e-12)))
+    p = either(student_kernel(two_views(distance), input_nu, sigma or NARROW * upper.median().clamp(min=1e-9)))
     q = either(student_kernel(squares(torch.cat([first, second])), output_nu, 1.0))
     p, q = p.clamp(0, 1), q.clamp(EPS, 1 - EPS)
     value = -(p * q.log() + (1 - p) * (1 - q).log())

@@ -108,6 +108,44 @@ def test_soft_contrast_is_least_where_both_similarities_agree():
     assert like < other
 
 
+def test_unlike_rows_are_kept_apart_by_the_contrast():
+    # with a wide kernel most pairs are taken to be alike, and one place for all rows has the lower loss
+    x = torch.randn(24, 30, generator=GENERATOR, dtype=torch.float64)
+    one_place = 0.1 * torch.randn(24, 8, generator=GENERATOR, dtype=torch.float64)
+    apart = 5 * torch.randn(24, 8, generator=GENERATOR, dtype=torch.float64)
+    assert soft_contrast(x, apart, apart) < 0.5 * soft_contrast(x, one_place, one_place)
+
+
+def test_every_domain_is_normalised_by_itself_in_training():
+    network = AllInOneNetwork(6, 3, 16, None).train()
+    x = torch.nn.functional.normalize(torch.randn(40, 6, generator=GENERATOR), dim=1)
+    moved = 0.3 * x + torch.linspace(-1, 1, 6)
+    together = network.project(torch.cat([x, moved]))
+    assert torch.allclose(network.project(x), network.project(moved), atol=1e-2)
+    assert not torch.allclose(together[:40], together[40:], atol=1e-1)
+
+
+def test_the_classifier_sees_the_space_of_the_contrast():
+    network = AllInOneNetwork(6, 3, 16, None).eval()
+    x = torch.randn(5, 6, generator=GENERATOR)
+    z = network.project(x)
+    known, none = network.scores(x)
+    log_o = log_all_in_one(network.pairs(z))
+    assert torch.allclose(known, log_o[:, 1])
+    assert torch.allclose(none, log_o[:, 0].max(dim=1).values)
+    z.retain_grad()
+    network.pairs(z)[:, 1].sum().backward()
+    assert bool((z.grad != 0).any())
+
+
+def test_one_row_of_the_target_is_enough():
+    x, y = blobs(60, 3)
+    told = torch.where(torch.arange(60) == int((y == 2).nonzero()[0]), -1, y)
+    kept = (y < 2) | (told < 0)
+    found = AllInOne(device="cpu", bootstrap=0, steps=3, start=None).fit(x[kept], Exact(told[kept], 2), 3)
+    assert np.isfinite(found.history_[-1]["loss"])
+
+
 def test_a_new_class_wins_where_no_known_one_accepts():
     known, unknown = torch.tensor([[-1.0, -2.0], [-1.0, -2.0]]), torch.tensor([-1.5, -0.5])
     found = joined(known, unknown, torch.tensor([[0.0, 3.0], [-9.0, -8.0]]))
