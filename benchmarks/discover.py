@@ -184,8 +184,8 @@ def demands(cache: Cache) -> list[str]:
         "## The default against what is asked of it",
         "",
         "Asked: `all` of the best that was measured before the library, less a standard deviation, where features are"
-        " the same (texts); for pictures, whose features are others, of the best baseline here, less a standard deviation"
-        " too. `new` within 3 points of the best baseline's here. Published: encoders fine-tuned on the set.",
+        " the same (texts); for pictures, whose features are others, of the best baseline here, less the same. `new`"
+        " within 3 points of the best baseline's here. Published: encoders fine-tuned on the set.",
         "",
         "| set | setting | seeds | all | asked | best baseline all | new | best baseline new | met | published |",
         "|---" * 10 + "|",
