@@ -1,4 +1,4 @@
-"""Features in which directions count less where rows of one class differ much."""
+"""Features in which rows of one class spread alike in all directions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ AT_ONCE = 65536
 
 
 class Whitening(nn.Module):
-    r"""Rows (B, D) made rounder: :math:`c x + V \mathrm{diag}(w - c) V^T x`, and of length one where all were.
+    r"""Rows (B, D) made round: :math:`c x + V \mathrm{diag}(w - c) V^T x`, and of length one where all were.
 
     Args:
         directions: V (D, d), orthonormal.
@@ -48,17 +48,16 @@ class Whitening(nn.Module):
 
 
 def whitening(task: Task, label: Tensor) -> Whitening | None:
-    r"""What makes classes rounder, or None where no two rows are known to be of one class.
+    r"""What makes classes round, or None where no two rows are known to be of one class.
 
     With S the covariance of rows around the means of their classes (of a pair of one class: around its middle), of n
     degrees of freedom, and m the mean variance of a column,
 
-    .. math:: x \mapsto \min\Big(I, \Big(\frac{n S / m + D I}{n + D}\Big)^{-1/2}\Big)\, x,
+    .. math:: x \mapsto \Big(\frac{n S / m + D I}{n + D}\Big)^{-1/2} x .
 
-    the minimum taken of eigenvalues. Directions in which rows of one class differ much say little of classes, of those
-    that are known and as a rule of all others; all methods do better where they count less. Directions in which rows
-    differ little are not stretched: often nothing is there. The identity counts as much as D rows: few rows change
-    little. S is never D x D where D is large: 512 directions are told apart.
+    Directions in which rows of one class differ say little of classes, of those that are known and as a rule of all
+    others; all methods do better where they count less. The identity counts as much as D rows: few rows change little.
+    S is never D x D where D is large: 512 directions are told apart.
 
     Args:
         task: rows, and must-link pairs among them.
@@ -75,7 +74,7 @@ def whitening(task: Task, label: Tensor) -> Whitening | None:
     held = (around @ directions).square().sum(dim=0)
     across = held.new_tensor(max(total - float(held.sum()), 0.0) / max(dim - len(held), 1))
     mean = total / free / dim
-    stretch, rest = (((found / mean + dim) / (free + dim)).clamp(min=1) ** -0.5 for found in (held, across))
+    stretch, rest = (((found / mean + dim) / (free + dim)) ** -0.5 for found in (held, across))
     return Whitening(directions, stretch, rest, of_one_length(task.features))
 
 
@@ -92,13 +91,13 @@ def _around(task: Task, label: Tensor) -> tuple[Tensor, int]:
 
 
 def whitened(task: Task, white: Whitening) -> Task:
-    """The same task with features that were made rounder."""
+    """The same task with features that were made round."""
     features = torch.cat([white(part) for part in task.features.split(AT_ONCE)])
     return replace(task, features=features, rows=FeatureRows(features))
 
 
 class Whitened(ClassModel):
-    """A model of features that were made rounder, which reads them as they were."""
+    """A model of features that were made round, which reads them as they were."""
 
     def __init__(self, white: Whitening, model: ClassModel) -> None:
         super().__init__()
