@@ -83,6 +83,8 @@ class Adapted(Discoverer):
         self.encoder_rate, self.rate, self.batch_size = encoder_rate, rate, batch_size
 
     def _find(self, task: Task, callback: Callback | None = None) -> Found:
+        if self.rounds < 1:
+            raise LabelError(f"rounds is {self.rounds}; expected 1 or more, or the method by itself")
         one = method(self.method)(seed=task.seed) if isinstance(self.method, str) else self.method
         if task.encoder is None:
             return self._in_whitened(one, task, callback)

@@ -33,6 +33,18 @@ def test_discover_divides_coarse_classes_by_default():
     assert np.array_equal(model.node_[model.labels_], (y // 4).numpy())
 
 
+def test_features_may_stay_as_they_are():
+    x, _, told = partly()
+    how = {"starts": ["ward", "ss-kmeans"], "epochs": 2, "bootstrap": 0}
+    raw = Automatic(adapt=False, **how).fit(x.numpy(), Exact(told, 6), 8)
+    head = BestStart(**how).fit(x.numpy(), Exact(told, 6), 8)
+    assert np.array_equal(raw.log_probs_, head.log_probs_)
+    assert not hasattr(raw, "adapted_")
+    assert not np.array_equal(raw.log_probs_, Automatic(**how).fit(x.numpy(), Exact(told, 6), 8).log_probs_)
+    with pytest.raises(LabelError, match="rounds is 0; expected 1 or more"):
+        Adapted(method="ward", rounds=0).fit(x.numpy(), Exact(told, 6), 8)
+
+
 def test_a_head_is_learnt():
     x, _, told = partly()
     with pytest.raises(LabelError, match="epochs is 0"):
