@@ -81,6 +81,8 @@ class BestStart(Discoverer):
         own = views if task.encoder is None else None
         network, history = head.distilled(task, begun[start], callback, own)
         told = ", ".join(f"{name} {value:.3g}" for name, value in information.items())
-        why = f"a cosine head from {start}" + (f", of those whose classes say most of the rows (nats: {told})" if told else "")
+        why = f"a cosine head from {start}"
+        if told:
+            why += f", of those whose classes say most of the rows (nats: {told})"
         facts = {"start": start, "information": information}
         return Found(task.node, network, why=why, history=history, facts=facts, again=head._find)
