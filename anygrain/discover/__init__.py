@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from anygrain.discover.all_in_one import AllInOne
     from anygrain.discover.class_relation import ClassRelationDistillation
     from anygrain.discover.coding_rate import MLC
+    from anygrain.discover.consensus import Consensus
     from anygrain.discover.constrained_k_means import ConstrainedKMeans
     from anygrain.discover.constrained_mixture import ConstrainedMixture
     from anygrain.discover.discover import Discover
@@ -41,6 +42,7 @@ __all__ = [
     "Adapted",
     "AllInOne",
     "ClassRelationDistillation",
+    "Consensus",
     "ConstrainedKMeans",
     "ConstrainedMixture",
     "Discover",
@@ -62,6 +64,7 @@ _FILES = {
     "Adapted": "adapted",
     "AllInOne": "all_in_one",
     "ClassRelationDistillation": "class_relation",
+    "Consensus": "consensus",
     "ConstrainedKMeans": "constrained_k_means",
     "ConstrainedMixture": "constrained_mixture",
     "Discover": "discover",

@@ -5,28 +5,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from anygrain.discover.adapted import Adapted
-from anygrain.discover.best_start import STARTS, BestStart
+from anygrain.discover.consensus import MEMBERS, Consensus
 from anygrain.discover.discoverer import Callback, Discoverer
 from anygrain.discover.found import Found
-from anygrain.discover.self_distillation import EPOCHS
+from anygrain.discover.self_distillation import EPOCHS, SelfDistillation
+from anygrain.discover.start import Start
 from anygrain.discover.task import Task
 from anygrain.encoders.encoder import Encoder
+from anygrain.labels import LabelError
 
 
 class Automatic(Discoverer):
-    """Features adapted to what is told, as far as that helps, and a cosine head from the best of several starts.
+    """Features adapted to what is told, as far as that helps, and a cosine head from what several methods agree on.
 
-    `Adapted` around `BestStart`: fixed features are whitened by told rows, a pretrained encoder that is given and can
-    be trained is trained on them; where nothing is told or it is too little, rows are read as they are.
+    `Adapted` around `SelfDistillation` from a `Consensus`: fixed features are whitened by told rows, a pretrained
+    encoder that is given and can be trained is trained on them; where nothing is told or it is too little, rows are
+    read as they are.
 
     Args:
         adapt: whether features are adapted first; without it rows are read as they are. On made-up rows whose noise
             fills hundreds of directions that hold no classes, whitening finds less.
-        starts: methods from which heads may start, by name.
-        epochs: of the head that is kept.
+        members: methods that are to agree, by name; of one alone, the head starts there.
+        epochs: of the head.
 
     Attributes:
-        start_, information_: see `BestStart`; `adapted_`: see `Adapted`.
+        agreement_: see `Consensus`; `adapted_`: see `Adapted`.
     """
 
     trains_encoder = True
@@ -35,7 +38,7 @@ class Automatic(Discoverer):
         self,
         *,
         adapt: bool = True,
-        starts: Sequence[str] = STARTS,
+        members: Sequence[Start] = MEMBERS,
         epochs: int = EPOCHS,
         seed: int = 0,
         encoder: Encoder | None = None,
@@ -43,8 +46,10 @@ class Automatic(Discoverer):
         bootstrap: int = 5,
     ) -> None:
         super().__init__(seed=seed, encoder=encoder, device=device, bootstrap=bootstrap)
-        self.adapt, self.starts, self.epochs = adapt, starts, epochs
+        self.adapt, self.members, self.epochs = adapt, members, epochs
 
     def _find(self, task: Task, callback: Callback | None = None) -> Found:
-        head = BestStart(starts=self.starts, epochs=self.epochs)
+        if self.epochs < 1:
+            raise LabelError(f'epochs is {self.epochs}; expected 1 or more, or a method without a head, as "consensus"')
+        head = SelfDistillation(start=Consensus(members=self.members), epochs=self.epochs)
         return Adapted(method=head)._find(task, callback) if self.adapt else head._find(task, callback)

@@ -48,6 +48,7 @@ METHODS: dict[str, Method] = {
     "spectral": Method(
         "spectral_clustering", "SpectralClustering", "parts of a graph of neighbours; any shape, told rows stay"
     ),
+    "consensus": Method("consensus", "Consensus", "classes on which several methods agree; any labels, or none"),
     "hdbscan": Method("hdbscan", "HDBSCAN", "dense places that stay apart; finds the number and says what is noise"),
     "gpc": Method(
         "gpc", "GPC", "Gaussians that split and merge; finds the number; any labels, best with some known classes"

@@ -28,11 +28,12 @@ from anygrain.encoders.encoder import Encoder
 from anygrain.encoders.trainable import in_batches
 
 AT_ONCE = 8192
-EPOCHS = 6
+EPOCHS = 10
 EPOCH_BATCHES = 10  # that rows are divided in at least, where these have SMALL_BATCH rows
 SMALL_BATCH = 64
 MOST_BATCHES = 200  # of an epoch
 MOST_OFFSET = 2.0  # by which the logits of new classes are raised
+MEMORY = 0.9  # weight of the batches before in the mean answer
 FEW_CLASSES = 3  # known or coarse ones: of fewer nobody can say how unlike in size classes are
 UNKNOWN = 0.25  # weight of the masses of the start there
 
@@ -46,14 +47,17 @@ class SelfDistillation(Discoverer):
         z = \frac{x + W_2\, \mathrm{relu}(W_1 x)}{|\cdot|}, \quad p(k \mid x) \propto e^{\langle z, w_k \rangle / .1},
         \quad t(k \mid x) \propto e^{\langle z, w_k \rangle / .07} P(o \mid k),
 
-    .. math:: (1 - \alpha)\, \tfrac12 \big[H(t(x), p(x')) + H(t(x'), p(x))\big] + \beta\, KL(\bar p \,\|\, \pi)
-              - \alpha \log \textstyle\sum_k p(k \mid x) P(o \mid k)
+    .. math:: (1 - \alpha)\, \tfrac12 \big[H(t(x), p(x')) + H(t(x'), p(x))\big]
+              + \beta \sum_k \bar p_k \log \frac{m_k}{\pi_k} - \alpha \log \textstyle\sum_k p(k \mid x) P(o \mid k)
 
     with x' a second view of row x (of fixed features its mix with one of ten neighbours), :math:`\bar p` the mean
-    answer of a batch, pi the class masses (see `class_mass`), and the last term over rows of which something is said.
-    W2 is 0 at the start, and w the mean directions of the classes that `start` found. Targets obey what is said of
-    their row, and have no gradient. An encoder that can be trained is trained too, on its own changes of rows;
-    one without pretrained weights learns what the start says of them first, for as many epochs.
+    answer of a batch, m its running mean, at first pi, then :math:`m \leftarrow .9\, m + .1\, \bar p`, pi the class
+    masses (see `class_mass`), and the last term over rows of which something is said. Targets, which obey what is said
+    of their row, and m have no gradient. Where m is :math:`\bar p` the second term has the gradient of
+    :math:`KL(\bar p \| \pi)`; but 512 rows hold three of each of 150 classes, and to bring every batch to the masses
+    would move rows out of classes of which it happens to hold five. W2 is 0 at the start, and w the mean directions of
+    the classes that `start` found. An encoder that can be trained is trained too, on its own changes of rows; one
+    without pretrained weights learns what the start says of them first, for as many epochs.
 
     Args:
         start: a method by name, or one; what it finds is where the classes are at first.
@@ -73,7 +77,7 @@ class SelfDistillation(Discoverer):
     def __init__(
         self,
         *,
-        start: Start = "mixture",
+        start: Start = "consensus",
         epochs: int = EPOCHS,
         hidden: int = 256,
         supervised: float = 0.35,
@@ -94,23 +98,18 @@ class SelfDistillation(Discoverer):
 
     def _find(self, task: Task, callback: Callback | None = None) -> Found:
         fixed = on_features(task)
-        network, history = self.distilled(task, given_said(found_by(self.start, fixed), fixed), callback)
-        name = self.start if isinstance(self.start, str) else type(self.start).__name__
-        return Found(task.node, network, why=f"started from {name}", history=history)
+        begun = found_by(self.start, fixed, callback)
+        network, history = self.distilled(task, given_said(begun, fixed), callback)
+        return Found(task.node, network, why=f"a cosine head from {begun.why}", history=history, facts=begun.facts)
 
-    def distilled(
-        self, task: Task, start: Tensor, callback: Callback | None = None, views: Views | None = None
-    ) -> tuple[ClassNetwork, History]:
-        """The network that starts from probabilities (N, K) of the rows' classes, trained, and its history.
-
-        Args:
-            views: of the task, where they are there already: to find neighbours takes time.
-        """
+    def distilled(self, task: Task, start: Tensor, callback: Callback | None = None) -> tuple[ClassNetwork, History]:
+        """The network that starts from probabilities (N, K) of the rows' classes, trained, and its history."""
         network = self.network(task, start)
-        views, said = Views(task) if views is None else views, Said(task, task.node)
+        views, said = Views(task), Said(task, task.node)
         mass = class_mass(task, start)
         log_mass = mass.log().to(task.features.device)
         sharper = self.temperature / self.target_temperature
+        running = log_mass.exp()
 
         def loss(rows: Tensor, moment: Moment) -> tuple[Tensor, dict[str, Tensor]]:
             logits = [network.logits(view) for view in views(rows, moment.generator)]
@@ -119,9 +118,10 @@ class SelfDistillation(Discoverer):
             targets = [(one.detach() * sharper + table).softmax(dim=1) for one in logits]
             first, second = (-(t * p).sum(dim=1).mean() for t, p in zip(targets, reversed(log_probs), strict=True))
             mean = torch.cat(log_probs).exp().mean(dim=0)
+            running.lerp_(mean.detach(), 1 - MEMORY)
             facts = {
                 "distillation": (first + second) / 2,
-                "balance": (mean * (mean.clamp(min=1e-12).log() - log_mass)).sum(),
+                "balance": (mean * (running.clamp(min=1e-12).log() - log_mass)).sum(),
                 "told": (said.loss(log_probs[0], rows) + said.loss(log_probs[1], rows)) / 2
                 + said.pair_loss(network, len(rows), moment.generator),
             }
