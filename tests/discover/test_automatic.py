@@ -4,23 +4,22 @@ import numpy as np
 import pytest
 import torch
 
-from anygrain.discover import Discover
+from anygrain.discover import Consensus, Discover, SelfDistillation
 from anygrain.discover.adapted import Adapted
 from anygrain.discover.automatic import Automatic
-from anygrain.discover.best_start import BestStart
 from anygrain.labels import Coarse, Exact, LabelError
-from tests.discover.test_best_start import partly
+from tests.discover.test_consensus import partly
 
 
-def test_it_is_the_best_start_in_adapted_features():
+def test_it_is_a_head_from_a_consensus_in_adapted_features():
     x, y, told = partly()
-    how = {"starts": ["ward", "ss-kmeans"], "epochs": 4}
-    model = Automatic(**how, bootstrap=0).fit(x.numpy(), Exact(told, 6), 8)
-    parts = Adapted(method=BestStart(**how), bootstrap=0).fit(x.numpy(), Exact(told, 6), 8)
+    members = ["ward", "ss-kmeans"]
+    model = Automatic(members=members, epochs=4, bootstrap=0).fit(x.numpy(), Exact(told, 6), 8)
+    head = SelfDistillation(start=Consensus(members=members), epochs=4)
+    parts = Adapted(method=head, bootstrap=0).fit(x.numpy(), Exact(told, 6), 8)
     assert np.array_equal(model.log_probs_, parts.log_probs_)
     assert model.why_.startswith("features were whitened by told rows, then by the surer half of what was found; a")
-    assert model.start_ in how["starts"]
-    assert set(model.information_) == set(how["starts"])
+    assert list(model.agreement_) == members
     assert model.adapted_ == int((told >= 0).sum())
     assert len(model.history_) == 8  # epochs of the heads of both rounds
     assert (model.labels_[y < 6] == y[y < 6].numpy()).mean() > 0.95
@@ -35,9 +34,11 @@ def test_discover_divides_coarse_classes_by_default():
 
 def test_features_may_stay_as_they_are():
     x, _, told = partly()
-    how = {"starts": ["ward", "ss-kmeans"], "epochs": 2, "bootstrap": 0}
+    how = {"members": ["ward", "ss-kmeans"], "epochs": 2, "bootstrap": 0}
     raw = Automatic(adapt=False, **how).fit(x.numpy(), Exact(told, 6), 8)
-    head = BestStart(**how).fit(x.numpy(), Exact(told, 6), 8)
+    head = SelfDistillation(start=Consensus(members=how["members"]), epochs=2, bootstrap=0).fit(
+        x.numpy(), Exact(told, 6), 8
+    )
     assert np.array_equal(raw.log_probs_, head.log_probs_)
     assert not hasattr(raw, "adapted_")
     assert not np.array_equal(raw.log_probs_, Automatic(**how).fit(x.numpy(), Exact(told, 6), 8).log_probs_)

@@ -7,7 +7,7 @@ from torch.nn.functional import normalize
 
 from anygrain.discover import SelfDistillation, SemiSupervisedKMeans
 from anygrain.discover.network import ClassNetwork, CosineHead
-from anygrain.discover.self_distillation import MOST_OFFSET, class_mass, new_class_offset
+from anygrain.discover.self_distillation import EPOCHS, MOST_OFFSET, class_mass, new_class_offset, size_variance
 from anygrain.discover.start import class_sums, found_by, given_said
 from anygrain.encoders import Transformer
 from anygrain.labels import Coarse, Exact
@@ -83,6 +83,51 @@ def test_balance_is_0_where_the_mean_answer_is_the_class_mass_and_pulls_towards_
     assert apart(strong) < apart(weak)
 
 
+def test_a_batch_that_happens_to_hold_few_rows_of_a_class_is_not_held_against_it():
+    x, y = blobs(600, 60, dim=30)
+    task = task_of(x, None, 60)
+    head = SelfDistillation(epochs=1, batch_size=60, rate=1e-8)
+    _, history = head.distilled(task, torch.eye(60)[y])
+    by_chance = 59 / 2 / 60  # expected divergence of the shares of 60 rows from equal ones
+    assert history[0]["balance"] < by_chance / 5
+
+
+def test_masses_are_shrunk_as_far_as_told_rows_are_equally_many():
+    x, y = blobs(400, 4)
+    start = torch.eye(4)[torch.arange(400) % 10 // 3]  # 120, 120, 120, 40
+    raw = (start.sum(0) + 1) / 404
+    alike = torch.where((y < 3) & (torch.arange(400) < 120), y, -1)
+    alike[0] = -1  # 29, 30, 30
+    almost = class_mass(task_of(x, Exact(alike, 3), 4), start)
+    assert (almost - 0.25).abs().max() < 0.25 * (raw - 0.25).abs().max()
+    unlike = torch.full((400,), -1)
+    for k, many in enumerate((80, 10, 2)):
+        unlike[(y == k).nonzero().flatten()[:many]] = k
+    assert torch.allclose(class_mass(task_of(x, Exact(unlike, 3), 4), start), raw.float())
+    quarter = 0.25 * raw.float() + 0.75 / 4
+    assert torch.allclose(class_mass(task_of(x, None, 4), start), quarter)  # nobody can say
+    equal = torch.where((y < 3) & (torch.arange(400) < 120), y, -1)
+    assert torch.allclose(class_mass(task_of(x, Exact(equal, 3), 4), start), quarter)
+
+
+@pytest.mark.parametrize("sizes", [(120, 120, 120), (240, 60, 60), (300, 55, 5)])
+def test_sizes_of_coarse_classes_show_how_unlike_classes_are(sizes):
+    x, _ = blobs(360, 6)
+    coarse = torch.arange(3).repeat_interleave(torch.tensor(sizes))
+    half = torch.rand(360, generator=torch.Generator().manual_seed(0)) < 0.7
+    start = torch.eye(6)[2 * coarse + half]
+    task = task_of(x, Coarse(coarse, torch.eye(3)), {0: 2, 1: 2, 2: 2})
+    differ = torch.tensor(sizes).double() / 120 - 1
+    by_hand = float((2 * differ.square()).sum() / 2) * 2  # plus the standard error, (2 / 2)^.5 of it
+    assert float(size_variance(task)) == pytest.approx(by_hand)
+    raw = (start.double().sum(0) + 1) / 366
+    weight = min(1.0, by_hand / float(raw.var() / raw.mean() ** 2))
+    above = raw.view(3, 2).sum(1, keepdim=True) / 2
+    expected = weight * raw + (1 - weight) * above.expand(3, 2).flatten()
+    assert torch.allclose(class_mass(task, start), expected.float())
+    assert (weight == 0) == (sizes[0] == sizes[1])
+
+
 @pytest.mark.parametrize("coarse", [False, True])
 def test_it_finds_classes_keeps_known_ones_and_is_deterministic(coarse):
     x, y = blobs(240, 4, dim=8, seed=1)
@@ -101,7 +146,7 @@ def test_it_finds_classes_keeps_known_ones_and_is_deterministic(coarse):
     else:
         assert (first.labels_[truth < 2] == truth[truth < 2]).mean() > 0.95
         assert first.class_names_[:2] == ("0", "1")
-    assert len(first.history_) == 6
+    assert len(first.history_) == EPOCHS
 
 
 def test_an_encoder_is_trained_with_the_head():

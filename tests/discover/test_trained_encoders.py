@@ -37,7 +37,7 @@ def one(name, **settings):
     """The method, short, with a small network over columns."""
     of = method(name)
     has = inspect.signature(of.__init__).parameters
-    few = {"starts": ["ward"]} if name == "auto" else {"starts": 1} if "starts" in has else {}
+    few = {"members": ["ward"]} if name == "auto" else {"starts": 1} if "starts" in has else {}
     short = {key: 2 for key in has if key.endswith("epochs")} | ({"steps": 20} if name == "all-in-one" else few)
     return of(**{"encoder": Columns(dim=8, layers=1), "device": "cpu", "bootstrap": 0, **short, **settings})
 
