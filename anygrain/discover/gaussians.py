@@ -28,6 +28,7 @@ FINISHED = 3  # of the starts, on
 FINISHED_ROWS = 50_000  # rows at most; the best goes on with all
 SETTLED = 1e-4  # gain of the mean log-likelihood per row at which EM stops
 FLOOR = 1e-3  # share of the mean variance that every direction has at least
+ROUNDING = 1e-6  # least variance relative to that of all rows: what is left where every row is its class
 PRIOR = 2.0  # rows of the shared variance that each class's own is mixed with, for diagonal and spherical
 
 
@@ -215,9 +216,9 @@ def _update(
     if gram is not None:
         within = (gram - (mean * size[:, None]).T @ mean) / n
         within = (within + within.T) / 2
-        level = (within.diagonal().mean()).clamp(min=1e-12)
-        floor = FLOOR * level * torch.eye(len(within), dtype=within.dtype, device=within.device)
-        return Mixture(mean, share, within + floor, None, covariance, value, steps)
+        floor = torch.maximum(FLOOR * within.diagonal().mean(), ROUNDING * gram.trace() / n).clamp(min=1e-12)
+        eye = torch.eye(len(within), dtype=within.dtype, device=within.device)
+        return Mixture(mean, share, within + floor * eye, None, covariance, value, steps)
     assert square is not None
     own = (square - mean.square() * size[:, None]).clamp(min=0)  # (K, d) sums of squares about the means
     shared = own.sum(dim=0) / n

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -31,6 +32,7 @@ AT_ONCE = 8192
 EPOCHS = 10
 EPOCH_BATCHES = 10  # that rows are divided in at least, where these have SMALL_BATCH rows
 SMALL_BATCH = 64
+TAUGHT = 3  # epochs in which the head learns the start first, at most
 MOST_BATCHES = 200  # of an epoch
 MOST_OFFSET = 2.0  # by which the logits of new classes are raised
 MEMORY = 0.9  # weight of the batches before in the mean answer
@@ -56,8 +58,9 @@ class SelfDistillation(Discoverer):
     of their row, and m have no gradient. Where m is :math:`\bar p` the second term has the gradient of
     :math:`KL(\bar p \| \pi)`; but 512 rows hold three of each of 150 classes, and to bring every batch to the masses
     would move rows out of classes of which it happens to hold five. W2 is 0 at the start, and w the mean directions of
-    the classes that `start` found. An encoder that can be trained is trained too, on its own changes of rows; one
-    without pretrained weights learns what the start says of them first, for as many epochs.
+    the classes that `start` found. Both views then learn what it says of their rows, for three epochs: directions alone
+    would forget what a start knows of the spread of its classes. An encoder that can be trained is trained too, on its
+    own changes of rows; one without pretrained weights learns what the start says for as many epochs as there are.
 
     Args:
         start: a method by name, or one; what it finds is where the classes are at first.
@@ -131,7 +134,9 @@ class SelfDistillation(Discoverer):
 
         size = min(self.batch_size, max(SMALL_BATCH, task.n_rows // EPOCH_BATCHES))
         pace = Pace(self.epochs, size, self.rate, most_batches=MOST_BATCHES)
-        if task.encoder is not None and not task.encoder.has_pretrained:
+        if task.encoder is None or task.encoder.has_pretrained:
+            teach(network, views, start, replace(pace, epochs=min(TAUGHT, self.epochs)), seed=task.seed)
+        else:
             teach(network, views, start, pace, seed=task.seed)
         history = train(network, loss, task.n_rows, pace, seed=task.seed, callback=callback)
         if history:  # something was learnt

@@ -109,3 +109,13 @@ def test_components_are_those_of_the_library(wide):
     np.testing.assert_allclose(np.abs(library.components_ @ basis.numpy()), np.eye(3), atol=1e-6)
     np.testing.assert_allclose(mean, library.mean_)
     assert components(torch.from_numpy(x), 64)[1].shape[1] == 5  # no directions without spread
+
+
+def test_rows_that_are_nearly_a_class_each_far_from_the_middle_have_a_covariance():
+    generator = torch.Generator().manual_seed(0)
+    near = torch.randn(6, 12, generator=generator) * 1e-4 + 3.0
+    far = torch.randn(40, 12, generator=generator) - 1.0
+    x, side = torch.cat([near, far]), torch.tensor([0] * 6 + [1] * 40)
+    found = GaussianMixture(bootstrap=0).fit(x.numpy(), Coarse(side, torch.eye(2)))
+    assert np.isfinite(found.log_probs_).all()
+    assert np.array_equal(found.node_[found.labels_], side.numpy())

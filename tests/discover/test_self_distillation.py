@@ -72,7 +72,7 @@ def test_balance_is_0_where_the_mean_answer_is_the_class_mass_and_pulls_towards_
     start = torch.tensor([[0.6, 0.3, 0.1]]).expand(90, 3)
     generator = torch.Generator().manual_seed(0)
     start = torch.eye(3)[torch.multinomial(start, 1, generator=generator)[:, 0]]
-    weak, strong = (SelfDistillation(balance=b, epochs=15, rate=3e-3).distilled(task, start)[0] for b in (0.0, 50.0))
+    weak, strong = (SelfDistillation(balance=b, epochs=30, rate=3e-3).distilled(task, start)[0] for b in (0.0, 50.0))
     mass = class_mass(task, start)
 
     def apart(net):
