@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from anygrain.discover.class_number import FEWEST
 from anygrain.discover.components import components, projected
 from anygrain.discover.discoverer import Callback, Discoverer
 from anygrain.discover.found import Found
@@ -30,8 +31,8 @@ class GaussianMixture(Discoverer):
               + p \log N
 
     with p free parameters. Where the number of classes is not given, it is the one with the least BIC among eight from
-    the lowest to the highest, and then between its neighbours; below every coarse class by itself. BIC takes classes to
-    be Gaussian: where they are not it finds too many, often the highest number allowed.
+    the lowest to the highest, at most an eighth of the rows, and then between its neighbours; below every coarse class
+    by itself. BIC takes classes to be Gaussian: where they are not it finds too many, often the highest number allowed.
 
     Args:
         covariance: "tied", "diagonal", "spherical", or None: the one with the least BIC.
@@ -114,7 +115,8 @@ def search(task: Task, shape: Covariance, history: list[dict[str, Any]], group: 
                 found[number] = -2 * mixture.value * task.n_rows + mixture.n_parameters() * math.log(task.n_rows)
                 history.append({"step": f"group {group + 1}", "classes": number, "bic": found[number]})
 
-    least, most = max(task.least, 1), min(task.most, max(task.n_rows, 1))
+    least = max(task.least, 1)
+    most = min(task.most, max(task.n_rows // FEWEST, least))  # with fewer rows a class, likelihood has no bound
     ratio = most / least
     read(sorted({round(least * ratio ** (i / (GRID - 1))) for i in range(GRID)}))
     for _ in range(2):

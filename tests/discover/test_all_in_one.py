@@ -20,6 +20,7 @@ from anygrain.discover.all_in_one import (
     student_kernel,
     two_views,
 )
+from anygrain.discover.network import Views
 from anygrain.discover.task import fixed_features
 from anygrain.encoders import Transformer
 from anygrain.labels import Coarse, Exact
@@ -136,6 +137,24 @@ def test_the_classifier_sees_the_space_of_the_contrast():
     z.retain_grad()
     network.pairs(z)[:, 1].sum().backward()
     assert bool((z.grad != 0).any())
+
+
+def test_rows_of_the_source_are_little_changed(monkeypatch):
+    x, y = blobs(90, 3)
+    told = torch.where((y < 2) & (torch.arange(90) % 2 == 0), y, -1)
+    look, of_source = Views.__call__, []
+
+    def lost(self, rows, generator):
+        weak, strong = look(self, rows, generator)
+        if bool((told[rows] >= 0).all()):
+            of_source.append(len(rows))
+            strong = {"features": torch.full_like(strong["features"], torch.nan)}
+        return weak, strong
+
+    monkeypatch.setattr(Views, "__call__", lost)
+    found = AllInOne(device="cpu", bootstrap=0, steps=5).fit(x.numpy(), Exact(told, 2), 3)
+    assert len(of_source) >= 5
+    assert np.isfinite([moment["loss"] for moment in found.history_]).all()
 
 
 def test_one_row_of_the_target_is_enough():
