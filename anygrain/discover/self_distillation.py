@@ -58,9 +58,10 @@ class SelfDistillation(Discoverer):
     of their row, and m have no gradient. Where m is :math:`\bar p` the second term has the gradient of
     :math:`KL(\bar p \| \pi)`; but 512 rows hold three of each of 150 classes, and to bring every batch to the masses
     would move rows out of classes of which it happens to hold five. W2 is 0 at the start, and w the mean directions of
-    the classes that `start` found. Both views then learn what it says of their rows, for three epochs: directions alone
-    would forget what a start knows of the spread of its classes. An encoder that can be trained is trained too, on its
-    own changes of rows; one without pretrained weights learns what the start says for as many epochs as there are.
+    the classes that `start` found. Where classes are known both views then learn what it says of their
+    rows, for three epochs: directions alone would forget what a start knows of the spread of its classes. Below coarse
+    classes, where a start has less to go by, they do better. An encoder that can be trained is trained too, on its own
+    changes of rows; one without pretrained weights learns what the start says for as many epochs as there are.
 
     Args:
         start: a method by name, or one; what it finds is where the classes are at first.
@@ -134,10 +135,10 @@ class SelfDistillation(Discoverer):
 
         size = min(self.batch_size, max(SMALL_BATCH, task.n_rows // EPOCH_BATCHES))
         pace = Pace(self.epochs, size, self.rate, most_batches=MOST_BATCHES)
-        if task.encoder is None or task.encoder.has_pretrained:
-            teach(network, views, start, replace(pace, epochs=min(TAUGHT, self.epochs)), seed=task.seed)
-        else:
+        if task.encoder is not None and not task.encoder.has_pretrained:
             teach(network, views, start, pace, seed=task.seed)
+        elif task.n_known:
+            teach(network, views, start, replace(pace, epochs=min(TAUGHT, self.epochs)), seed=task.seed)
         history = train(network, loss, task.n_rows, pace, seed=task.seed, callback=callback)
         if history:  # something was learnt
             assert isinstance(network.head, CosineHead)
