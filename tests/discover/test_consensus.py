@@ -84,5 +84,5 @@ def test_classes_are_found_and_known_ones_stay():
     assert (model.labels_[told >= 0] == told[told >= 0].numpy()).all()
     assert list(model.agreement_) == ["ward", "mixture", "SemiSupervisedKMeans"]
     assert min(model.agreement_.values()) > 0.8
-    assert "ward 1" in model.why_ or "ward 9" in model.why_ or "ward 8" in model.why_
+    assert f"ward {model.agreement_['ward']:.0%}" in model.why_
     assert model.stability_[:6].min() > 0.75
