@@ -11,7 +11,8 @@ small sets as methods do that find their own; below coarse classes also one by o
 `discover_features.py`; with --adapted methods get texts and the sentence encoder itself, a folder, of which the last
 two layers learn what is told (see `Adapted`; a method that is not "auto" finds the classes afterwards). Seeds are
 those from --first on. Every finished run is a line in FOLDER/runs.jsonl, so that a stopped run goes on where it was.
-One thread. The tables go to DISCOVER_RESULTS.md, ± is half an interval of 95 % over seeds.
+One thread. The tables go to DISCOVER_RESULTS.md, ± is half an interval of 95 % over seeds. Lines of which
+FOLDER holds no run stay as they stand on that page.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import numpy as np
 import torch
 from bags import Cache, shown
 from discover_features import ENCODER, LOADERS, TEXTS, features, sentences
+from scipy import stats
 
 from anygrain.discover import Discover
 from anygrain.discover.class_number import class_number
@@ -158,28 +160,59 @@ def counted(data: Arrays, name: str, setting: str, seed: int) -> dict[str, Any]:
 # -- tables ------------------------------------------------------------------------------------------------------------
 
 
-def values(cache: Cache, name: str, setting: str, method: str, column: str, given: bool = True) -> list[float]:
-    found = [cache.found[key] for key in sorted(cache.found) if key[:4] == (name, setting, method, given)]
-    return [one[column] for one in found if column in one]
+class Results:
+    """What the page says: finished runs, and where there are none, what it said before."""
+
+    def __init__(self, cache: Cache, path: Path) -> None:
+        self.cache, self.before = cache, dict[tuple[str, ...], str]()
+        heading = ""
+        for line in path.read_text().splitlines() if path.exists() else []:
+            heading = line.removeprefix("## ") if line.startswith("## ") else heading
+            if line.startswith("| "):
+                first, second = (cell.strip("* ") for cell in line.split("|")[1:3])
+                self.before[heading, first, second] = line
+            elif line.startswith("- "):
+                self.before[heading, line.split(":")[0]] = line
+
+    def values(self, name: str, setting: str, method: str, column: str, given: bool = True) -> list[float]:
+        found = self.cache.found
+        rows = [found[key] for key in sorted(found) if key[:4] == (name, setting, method, given)]
+        return [one[column] for one in rows if column in one]
+
+    def row(self, name: str, setting: str, method: str) -> list[str]:
+        """Cells of a line of the tables of methods, from the number of seeds on; none where nothing was run."""
+        held = {column: self.values(name, setting, method, column) for column in COLUMNS}
+        if held["all"]:
+            return [str(len(held["all"])), *(number(held[column]) for column in COLUMNS)]
+        before = self.before.get((WORDS[setting], name, method))
+        return [cell.strip() for cell in before.split("|")[3:-1]] if before else []
+
+    def score(self, name: str, setting: str, method: str, column: str) -> tuple[float, float]:
+        """Mean and standard deviation over seeds, as a line of the tables gives them; NaN where there are none."""
+        cells = self.row(name, setting, method)
+        if not cells or cells[1 + COLUMNS.index(column)] == "-":
+            return np.nan, np.nan
+        mean, *half = cells[1 + COLUMNS.index(column)].split(" ± ")
+        n = int(cells[0])
+        return float(mean), float(half[0]) * n**0.5 / float(stats.t.ppf(0.975, n - 1)) if half else np.nan
 
 
 def number(held: list[float]) -> str:
     return "-" if not held or np.isnan(held).any() else shown(held, 1)
 
 
-def table(cache: Cache, setting: str) -> list[str]:
+def table(results: Results, setting: str) -> list[str]:
     lines = [f"## {WORDS[setting]}", "", f"| set | method | seeds | {' | '.join(COLUMNS)} |", "|---" * 9 + "|"]
     for name in LOADERS:
         for method in (*METHODS, *(f"{one}{ADAPTED}" for one in METHODS)):
-            held = {column: values(cache, name, setting, method, column) for column in COLUMNS}
-            if held["all"]:
+            cells = results.row(name, setting, method)
+            if cells:
                 title = f"**{method}**" if method.startswith("auto") else method
-                cells = " | ".join(number(held[column]) for column in COLUMNS)
-                lines.append(f"| {name} | {title} | {len(held['all'])} | {cells} |")
+                lines.append(f"| {' | '.join([name, title, *cells])} |")
     return [*lines, ""]
 
 
-def demands(cache: Cache) -> list[str]:
+def demands(results: Results) -> list[str]:
     lines = [
         "## The default against what is asked of it",
         "",
@@ -192,29 +225,29 @@ def demands(cache: Cache) -> list[str]:
     ]
     for name in LOADERS:
         for (at, setting), how in product(enumerate(SETTINGS), ("", ADAPTED)):
-            mine = {c: values(cache, name, setting, f"auto{how}", c) for c in ("all", "new")}
-            best: dict[str, tuple[float, str]] = {}
+            mine = results.row(name, setting, f"auto{how}")
+            best: dict[str, tuple[float, float, str]] = {}
             for column in ("all", "new"):
-                means = [(np.mean(values(cache, name, setting, m, column) or [np.nan]), m) for m in BASELINES]
-                best[column] = max(((v, m) for v, m in means if not np.isnan(v)), default=(np.nan, ""))
-            if not mine["all"] or np.isnan(best["all"][0]):
+                scores = [(*results.score(name, setting, m, column), m) for m in BASELINES]
+                best[column] = max((one for one in scores if not np.isnan(one[0])), default=(np.nan, np.nan, ""))
+            if not mine or np.isnan(best["all"][0]):
                 continue
-            spread = float(np.std(values(cache, name, setting, best["all"][1], "all"), ddof=1))
-            asked = DEMANDS[name][at] if name in SAME_FEATURES else best["all"][0] - spread
-            parts = [] if asked is None else [("all", float(np.mean(mine["all"])) >= asked)]
+            asked = DEMANDS[name][at] if name in SAME_FEATURES else best["all"][0] - best["all"][1]
+            reached = {column: results.score(name, setting, f"auto{how}", column)[0] for column in ("all", "new")}
+            parts = [] if asked is None else [("all", reached["all"] >= round(asked, 1))]
             if setting != "coarse":
-                parts.append(("new", float(np.mean(mine["new"])) >= best["new"][0] - NEAR))
+                parts.append(("new", reached["new"] >= round(best["new"][0] - NEAR, 1)))
             missed = [part for part, met in parts if not met]
             said = PUBLISHED.get(name) if setting == "k75" else None
             cells = [
                 f"{name}{how}",
                 setting,
-                str(len(mine["all"])),
-                number(mine["all"]),
+                mine[0],
+                mine[1 + COLUMNS.index("all")],
                 "-" if asked is None else f"{asked:.1f}",
-                f"{best['all'][0]:.1f} {best['all'][1]}",
-                number(mine["new"]),
-                "-" if setting == "coarse" else f"{best['new'][0]:.1f} {best['new'][1]}",
+                f"{best['all'][0]:.1f} {best['all'][2]}",
+                mine[1 + COLUMNS.index("new")],
+                "-" if setting == "coarse" else f"{best['new'][0]:.1f} {best['new'][2]}",
                 f"{' and '.join(missed)} missed" if missed else "yes",
                 f"{said[1]} {said[0]}" if said else "",
             ]
@@ -222,9 +255,10 @@ def demands(cache: Cache) -> list[str]:
     return [*lines, ""]
 
 
-def numbers(cache: Cache) -> list[str]:
+def numbers(results: Results) -> list[str]:
+    heading = "The class number, where it is not given"
     lines = [
-        "## The class number, where it is not given",
+        f"## {heading}",
         "",
         "Error: of the number, in per cent; held: seeds whose interval (nine tenths) holds the truth; width: its upper"
         " end over its lower; per parent: mean absolute error below one coarse class.",
@@ -233,33 +267,44 @@ def numbers(cache: Cache) -> list[str]:
         "|---" * (7 + len(FINDERS)) + "|",
     ]
     for name, setting in product(LOADERS, SETTINGS):
-        held = values(cache, name, setting, READ, "held", given=False)
+        held = results.values(name, setting, READ, "held", given=False)
+        before = results.before.get((heading, name, setting), "")
+        cells = [cell.strip() for cell in before.split("|")[1:-1]] or ["-"] * (7 + len(FINDERS))
         if held:
             columns = ("width", "parent", "s") if setting == "coarse" else ("width", "", "s")
-            rest = [number(values(cache, name, setting, READ, c, given=False)) if c else "" for c in columns]
-            others = [number(values(cache, name, setting, m, "number", given=False)) for m in FINDERS]
-            error = number(values(cache, name, setting, READ, "number", given=False))
-            cells = [name, setting, error, f"{sum(held):.0f} of {len(held)}", *rest, *others]
+            rest = [number(results.values(name, setting, READ, c, given=False)) if c else "" for c in columns]
+            error = number(results.values(name, setting, READ, "number", given=False))
+            cells[:7] = [name, setting, error, f"{sum(held):.0f} of {len(held)}", *rest]
+        for place, finder in enumerate(FINDERS):
+            errors = results.values(name, setting, finder, "number", given=False)
+            cells[7 + place] = number(errors) if errors else cells[7 + place]
+        if held or before:
             lines.append(f"| {' | '.join(cells)} |")
-    return [*lines, ""] if len(lines) > 6 else []
-
-
-def chosen(cache: Cache) -> list[str]:
-    lines = ["## What the default chose", ""]
-    for key in sorted(cache.found):
-        if key[2].startswith("auto") and key[3] and "why" in cache.found[key]:
-            lines.append(
-                f"- {key[0]}{key[2].removeprefix('auto')}, {key[1]}, seed {key[4]}: {cache.found[key]['why']}."
-            )
     return [*lines, ""]
 
 
-def refused(cache: Cache) -> list[str]:
-    found = {(key[2], value["refused"]) for key, value in cache.found.items() if "refused" in value}
-    return ["## Refused", "", *(f"- {method}: {why}" for method, why in sorted(found)), ""] if found else []
+def listed(results: Results, heading: str, lines: dict[str, str]) -> list[str]:
+    """A list under its heading: lines by how they begin, and those that stood there before."""
+    before = {key[1]: line for key, line in results.before.items() if key[0] == heading and len(key) == 2}
+    found = before | lines
+    return [f"## {heading}", "", *(found[key] for key in sorted(found)), ""] if found else []
 
 
-def page(cache: Cache) -> str:
+def chosen(results: Results) -> list[str]:
+    lines = {}
+    for (name, setting, method, given, seed), value in results.cache.found.items():
+        if method.startswith("auto") and given and "why" in value:
+            begins = f"- {name}{method.removeprefix('auto')}, {setting}, seed {seed}"
+            lines[begins] = f"{begins}: {value['why']}."
+    return listed(results, "What the default chose", lines)
+
+
+def refused(results: Results) -> list[str]:
+    found = {(key[2], value["refused"]) for key, value in results.cache.found.items() if "refused" in value}
+    return listed(results, "Refused", {f"- {method}": f"- {method}: {why}" for method, why in found})
+
+
+def page(results: Results) -> str:
     about = [
         "# Methods that find classes",
         "",
@@ -268,8 +313,8 @@ def page(cache: Cache) -> str:
         "seeds; s are CPU seconds of fitting, predictions left out.",
         "",
     ]
-    parts = [demands(cache), *(table(cache, setting) for setting in SETTINGS), numbers(cache), chosen(cache)]
-    return "\n".join([*about, *(line for part in [*parts, refused(cache)] for line in part)])
+    parts = [demands(results), *(table(results, setting) for setting in SETTINGS), numbers(results), chosen(results)]
+    return "\n".join([*about, *(line for part in [*parts, refused(results)] for line in part)])
 
 
 def main() -> None:
@@ -317,7 +362,8 @@ def main() -> None:
                         except ValueError as error:
                             cache.keep(key, {"refused": str(error)})
                         print(key, {c: cache.found[key].get(c) for c in SHOWN if c in cache.found[key]}, flush=True)
-    (Path(__file__).parent / "DISCOVER_RESULTS.md").write_text(page(cache))
+    path = Path(__file__).parent / "DISCOVER_RESULTS.md"
+    path.write_text(page(Results(cache, path)))
 
 
 if __name__ == "__main__":
