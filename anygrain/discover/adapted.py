@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from anygrain.discover.class_number import class_number
+from anygrain.discover.consensus import MeanOf, mean_of
 from anygrain.discover.discoverer import AT_ONCE, Callback, Discoverer
 from anygrain.discover.exemplars import class_means
 from anygrain.discover.found import ClassModel, Found
@@ -33,17 +34,19 @@ SURE = 0.5  # of the rows of every class that teach the encoder in later rounds
 class Adapted(Discoverer):
     r"""Features are adapted to what is told, then to what is found; another method finds all classes in them.
 
-    Fixed features are whitened (see `Whitening`): directions in which rows of one class differ count less. An encoder
-    with pretrained weights is trained: with two views :math:`x, x'` of a told row and a cosine head over the G known
-    classes,
+    Fixed features are whitened (see `whitening`): directions in which rows of one class differ count less. Whether that
+    helps differs from set to set, and methods err in other rows where features are others: what the method finds in
+    features as they are, whitened by told rows and whitened by what was found last is matched and averaged (see
+    `mean_of`). An encoder with pretrained weights is trained: with two views :math:`x, x'` of a told row and a cosine
+    head over the G known classes,
 
     .. math:: L = -\tfrac12 \big[\log p(y \mid x) + \log p(y \mid x')\big], \qquad
               p(k \mid x) \propto e^{\langle z(x), w_k \rangle / .1},
 
     w at first the mean directions of the classes. What tells known classes apart tends to tell new ones apart too, and
     what does not, is lost: all methods then do better, also on new classes. In the second round the surer half of the
-    rows of every class that the method finds, new ones too, count as told. Features are whitened by them even where
-    nothing was told before; an encoder is not trained then: what tells finer classes apart would be lost.
+    rows of every class that the method finds, new ones too, count as told. Features are whitened by them in both rounds
+    where nothing was told; an encoder is not trained then: what tells finer classes apart would be lost.
 
     An encoder is left as it is, and `why_` says so, where it has no pretrained weights (told rows alone would not teach
     it enough), fewer than five classes are known, or fewer than three rows of each are told.
@@ -103,32 +106,40 @@ class Adapted(Discoverer):
         )
 
     def _in_whitened(self, one: Discoverer, task: Task, callback: Callback | None = None) -> Found:
-        """What a method finds in fixed features that are whitened by told rows, then by what was found before."""
+        """The mean of what a method finds in fixed features as they are and whitened, by what is told and was found."""
         counted, interval = numbered(one, task)
         part = one._some(counted)
-        label, steps = part.evidence.sure_known(), list[Found]()
-        find: Callable[[Task], Found] = one._find
-        told, by = int((label >= 0).sum()), list[str]()
+        label = part.evidence.sure_known()
+        told = int((label >= 0).sum())
+        seen, found = part, one._find(part, callback)
+        again = found.again
+        steps, read = [found], [(found, "as they are")]
         for number in range(self.rounds):
-            white = whitening(part, label)
-            seen = part if white is None else whitened(part, white)
-            if callback is not None:
-                callback(number, self.rounds, {"step": f"features, round {number + 1} of {self.rounds}"})
-            found = one._find(seen, callback) if number == 0 else find(seen)
-            steps.append(found)
-            find = found.again or find
-            if white is not None:
-                by.append(
-                    "the surer half of what was found" if number else "told rows" if told else "pairs of one class"
-                )
-            if number + 1 < self.rounds:
+            white = None if number else whitening(part, label)
+            by = "told rows" if told else "pairs of one class"
+            if white is None:
                 rows, said = surest(found, seen)
                 label = torch.full((part.n_rows,), -1).index_put((rows,), said.argmax(dim=1))
-        why = steps[0].why if steps[0].again else found.why
+                white, by = whitening(part, label), "the surer half of what was found"
+            if white is None:  # rows of a class are all the same
+                break
+            if callback is not None:
+                callback(number, self.rounds, {"step": f"features, round {number + 1} of {self.rounds}"})
+            seen = whitened(part, white)
+            found = again(seen) if again else one._find(seen, callback)
+            steps.append(found)
+            how = f"whitened by {by}"
+            read.append((read_white(found, white, again or one._find), "so again" if how == read[-1][1] else how))
+        alike = [(one, how) for one, how in read if torch.equal(one.node, found.node)]  # where each finds its number
+        seen = part.with_number(torch.bincount(found.node, minlength=part.evidence.n_nodes))
+        log_probs, model, _ = mean_of([one for one, _ in alike], seen)
+        why = steps[0].why if again else found.why
         return replace(
-            found if white is None else read_white(found, white, find),
+            read[-1][0],
+            model=MeanOfReadings(model),
+            log_probs=log_probs if part.n_rows == task.n_rows else None,
             interval=found.interval or interval,
-            why=f"features were whitened by {', then by '.join(by)}; {why}" if by else why,
+            why=why if len(read) == 1 else f"in features {' and '.join(how for _, how in alike)}: {why}",
             history=[moment for step in steps for moment in step.history],
             facts=steps[0].facts | found.facts | {"adapted": told},
         )
@@ -189,6 +200,7 @@ def surest(found: Found, task: Task) -> tuple[Tensor, Tensor]:
     """The surer half of the rows of every class, told or found, (R,), and log evidence (R, K) that they are of it."""
     share = given_said(found, on_features(task))
     sure, label = share.max(dim=1)
+    sure = sure + task.evidence.told  # before those that are as sure only by rounding
     order = sure.argsort(descending=True, stable=True)
     order = order[label[order].argsort(stable=True)]
     size = torch.bincount(label, minlength=share.shape[1])
@@ -248,6 +260,23 @@ def read_white(found: Found, white: Whitening, find: Callable[[Task], Found]) ->
         return replace(refound, model=Whitened(white, refound.model))
 
     return replace(found, model=Whitened(white, found.model), again=look_again)
+
+
+class MeanOfReadings(ClassModel):
+    """The mean over readings of the same features, which sees rows as the last does."""
+
+    def __init__(self, mean: MeanOf) -> None:
+        super().__init__()
+        self.mean = mean
+
+    def embed(self, arrays: Arrays) -> Tensor:
+        last = self.mean.models[-1]
+        assert isinstance(last, ClassModel)
+        return last.embed(arrays)
+
+    def forward(self, arrays: Arrays) -> Tensor:
+        found: Tensor = self.mean(arrays)
+        return found
 
 
 def read_by(encoder: TrainableEncoder, task: Task) -> Task:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from anygrain.discover.discoverer import Callback, Discoverer
 from anygrain.discover.evidence import believed
 from anygrain.discover.found import ClassModel, Found
-from anygrain.discover.start import Start, class_sums, found_by, given_said, log_probs_of
+from anygrain.discover.start import Start, class_sums, found_by, log_probs_of
 from anygrain.discover.task import Task
 from anygrain.encoders.encoder import Encoder
 from anygrain.encoders.trainable import Arrays
@@ -57,31 +57,43 @@ class Consensus(Discoverer):
     def _find(self, task: Task, callback: Callback | None = None) -> Found:
         if not self.members:
             raise LabelError("members are none; expected methods, by name, that are to agree")
-        models, matches, labels = list[ClassModel](), list[Tensor](), list[Tensor]()
-        total = torch.zeros(task.n_rows, len(task.node))
 
-        def by_all() -> Tensor:
-            return believed(total.clamp(min=1e-12).log(), task.evidence, task.node)
+        def by_each() -> Iterator[Found]:
+            for place, member in enumerate(self.members):
+                yield found_by(member, task)
+                if callback is not None:
+                    callback(place + 1, len(self.members), {"step": f"classes by {named(member)}"})
 
-        for place, member in enumerate(self.members):
-            found = found_by(member, task)
-            said = given_said(found, task)
-            match = matched(by_all(), said, task) if place else torch.arange(len(task.node))
-            total += log_probs_of(found, task).exp()[:, match]
-            models.append(found.model)
-            matches.append(match)
-            labels.append(said[:, match].argmax(dim=1))
-            if callback is not None:
-                callback(place + 1, len(self.members), {"step": f"classes by {named(member)}"})
-        label = by_all().argmax(dim=1)
-        agreement = {
-            named(member): float((own == label).float().mean())
-            for member, own in zip(self.members, labels, strict=True)
-        }
-        told = ", ".join(f"{name} {share:.0%}" for name, share in agreement.items())
+        log_probs, model, agreement = mean_of(by_each(), task)
+        shares = dict(zip(map(named, self.members), agreement, strict=True))
+        told = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
         why = f"classes on which methods agree (of the rows: {told})"
-        log_probs = total.div_(len(self.members)).clamp_(min=1e-12).log_()
-        return Found(task.node, MeanOf(models, matches), log_probs, why=why, facts={"agreement": agreement})
+        return Found(task.node, model, log_probs, why=why, facts={"agreement": shares})
+
+
+def mean_of(found: Iterable[Found], task: Task) -> tuple[Tensor, MeanOf, list[float]]:
+    """Log-probabilities (N, K) of the rows and a model by the mean of what was found in a task, see `Consensus`.
+
+    Returns:
+        Beside them, for each the share of rows whose class it is that the mean says.
+    """
+    models, matches, labels = list[ClassModel](), list[Tensor](), list[Tensor]()
+    total = torch.zeros(task.n_rows, len(task.node))
+
+    def by_all() -> Tensor:
+        return believed(total.clamp(min=1e-12).log(), task.evidence, task.node)
+
+    for one in found:
+        said = log_probs_of(one, task)
+        own = believed(said, task.evidence, task.node)
+        match = matched(by_all(), own, task) if models else torch.arange(len(task.node))
+        total += said.exp()[:, match]
+        models.append(one.model)
+        matches.append(match)
+        labels.append(own[:, match].argmax(dim=1))
+    label = by_all().argmax(dim=1)
+    log_probs = total.div_(len(models)).clamp_(min=1e-12).log_()
+    return log_probs, MeanOf(models, matches), [float((own == label).float().mean()) for own in labels]
 
 
 def matched(first: Tensor, second: Tensor, task: Task) -> Tensor:

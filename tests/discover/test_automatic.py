@@ -18,10 +18,10 @@ def test_it_is_a_head_from_a_consensus_in_adapted_features():
     head = SelfDistillation(start=Consensus(members=members), epochs=4)
     parts = Adapted(method=head, bootstrap=0).fit(x.numpy(), Exact(told, 6), 8)
     assert np.array_equal(model.log_probs_, parts.log_probs_)
-    assert model.why_.startswith("features were whitened by told rows, then by the surer half of what was found; a")
+    assert model.why_.startswith("in features as they are and whitened by told rows and whitened by the surer half of")
     assert list(model.agreement_) == members
     assert model.adapted_ == int((told >= 0).sum())
-    assert len(model.history_) == 8  # epochs of the heads of both rounds
+    assert len(model.history_) == 12  # epochs of three heads
     assert (model.labels_[y < 6] == y[y < 6].numpy()).mean() > 0.95
 
 

@@ -36,7 +36,7 @@ PARTLY = Exact(torch.from_numpy(TOLD), 4, class_names=["a", "b", "c", "d"])
 
 #: settings with which a method learns classes that are far apart in few rows, and is quick
 LIGHT = {
-    "acol": {"epochs": 100},
+    "acol": {"epochs": 200},
     "all-in-one": {"steps": 300},
     "coding-rate": {"start_epochs": 20, "epochs": 20, "hidden": 64},
     "gedi": {"start_epochs": 20, "epochs": 20, "steps": 3, "hidden": (64,)},

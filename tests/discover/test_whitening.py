@@ -5,10 +5,12 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from anygrain.discover import Adapted, ConstrainedMixture, Discover, Ward
+from anygrain.discover import GPC, Adapted, ConstrainedMixture, Discover, Ward
 from anygrain.discover import whitening as module
+from anygrain.discover.adapted import surest
 from anygrain.discover.whitening import whitened, whitening
 from anygrain.labels import Coarse, Exact, Pairs
+from anygrain.metrics import hungarian_accuracy
 from tests.discover.test_network import blobs, task_of
 
 STRETCH = torch.tensor([9.0, 1.0, 1.0, 1.0, 1.0, 1.0])  # of rows of one class, along the columns
@@ -106,31 +108,75 @@ def test_told_rows_help_to_find_the_classes_that_are_new():
     new = adapted.labels_[y >= 4]
     assert max((new == 4 + (y[y >= 4] % 2).numpy()).mean(), (new == 5 - (y[y >= 4] % 2).numpy()).mean()) > 0.95
     assert adapted.adapted_ == int((told(y, 4) >= 0).sum())
-    assert adapted.why_.startswith("features were whitened by told rows, then by the surer half of what was found")
+    assert adapted.why_.startswith(
+        "in features as they are and whitened by told rows and whitened by the surer half of what was found: "
+    )
     assert np.array_equal(adapted.predict(x.numpy()), adapted.predict_log_proba(x.numpy()).argmax(axis=1))
     assert (adapted.predict(x.numpy()) == adapted.labels_).mean() > 0.95
     assert adapted.stability_[:4].min() > 0.75
 
 
-def test_the_model_reads_rows_as_the_method_does():
+def test_it_is_the_mean_over_features_as_they_are_and_whitened():
+    x, y = long_classes()
+    labels, of = Exact(told(y, 4), 4), ConstrainedMixture(bootstrap=0)
+    found = Adapted(method="mixture", rounds=1, bootstrap=0).fit(x.numpy(), labels, 6)
+    raw = task_of(found.encoder_(x.numpy()), labels, 6)
+    white = whitened(raw, whitening(raw, told(y, 4)))
+    by = [of._find(task).model({"features": task.features}).exp() for task in (raw, white)]
+    means = [(by[0] + by[1][:, match]) / 2 for match in ([0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 5, 4])]
+    apart = [np.abs(found.predict_proba(x.numpy()) - mean.numpy()).max() for mean in means]
+    assert min(apart) < 1e-4 < max(apart)
+    assert found.why_.startswith("in features as they are and whitened by told rows: ")
+
+
+def test_the_second_round_whitens_by_the_surer_half_of_what_the_first_found():
     x, y = long_classes()
     labels = Exact(told(y, 4), 4)
-    once = Adapted(method="mixture", rounds=1, bootstrap=0).fit(x.numpy(), labels, 6)
-    task = task_of(once.encoder_(x.numpy()), labels, 6)
-    z = whitened(task, whitening(task, told(y, 4))).features
-    alone = ConstrainedMixture(bootstrap=0)._find(task_of(z, labels, 6))
-    assert np.allclose(once.predict_log_proba(x.numpy()), alone.model({"features": z}).numpy(), atol=1e-4)
-    assert once.why_.startswith("features were whitened by told rows; ")
+    seen = []
+
+    class Watched(ConstrainedMixture):
+        def _find(self, task, callback=None):
+            seen.append((task, super()._find(task, callback)))
+            return seen[-1][1]
+
+    Adapted(method=Watched(bootstrap=0), bootstrap=0).fit(x.numpy(), labels, 6)
+    raw, first, second = (task for task, _ in seen)
+    rows, said = surest(seen[1][1], first)
+    label = torch.full((600,), -1).index_put((rows,), said.argmax(dim=1))
+    assert torch.allclose(second.features, whitened(raw, whitening(raw, label)).features)
+    assert 300 <= len(rows) <= 306
+    assert torch.isin((told(y, 4) >= 0).nonzero().flatten(), rows).all()
 
 
 def test_what_was_found_whitens_below_coarse_classes():
     x, y = long_classes()
     coarse = Coarse(y // 2, torch.eye(3))
     found = Discover(seed=0, bootstrap=0).fit(x.numpy(), coarse, {0: 2, 1: 2, 2: 2})
-    assert found.why_.startswith("features were whitened by the surer half of what was found; a cosine head from ")
+    assert found.why_.startswith(
+        "in features as they are and whitened by the surer half of what was found and so again: a cosine head from "
+    )
     assert np.array_equal(found.node_[found.labels_], (y // 2).numpy())
-    once = Adapted(method="ward", rounds=1, bootstrap=0).fit(x.numpy(), coarse, {0: 2, 1: 2, 2: 2})
-    assert once.why_ == Ward(bootstrap=0).fit(x.numpy(), coarse, {0: 2, 1: 2, 2: 2}).why_
+    right = [
+        hungarian_accuracy(one.fit(x.numpy(), coarse, {0: 2, 1: 2, 2: 2}).labels_, y.numpy()).all
+        for one in (Ward(bootstrap=0), Adapted(method="ward", bootstrap=0))
+    ]
+    assert right[1] > right[0]
+
+
+def test_a_method_that_finds_the_number_is_averaged_where_it_found_the_same():
+    x, y = long_classes()
+    numbers = []
+
+    class Watched(GPC):
+        def _find(self, task, callback=None):
+            found = super()._find(task, callback)
+            numbers.append(len(found.node))
+            return found
+
+    one = Adapted(method=Watched(turns=0, bootstrap=0), bootstrap=0).fit(x.numpy(), Exact(told(y, 4), 4))
+    assert len(numbers) == 3
+    assert one.n_classes_ == numbers[-1]
+    assert len(one.model_.mean.models) == numbers.count(numbers[-1])
 
 
 def test_pairs_alone_whiten_as_well():
@@ -138,5 +184,5 @@ def test_pairs_alone_whiten_as_well():
     i, j = torch.arange(0, 300), torch.arange(300, 600)  # rows 300 apart are of one class
     pairs = Pairs(i, j, torch.ones(300, dtype=torch.long), 600, 6)
     found = Adapted(method="ss-kmeans", rounds=1, bootstrap=0).fit(x.numpy(), pairs, 6)
-    assert found.why_.startswith("features were whitened by pairs of one class; ")
+    assert found.why_.startswith("in features as they are and whitened by pairs of one class: ")
     assert found.adapted_ == 0
