@@ -16,15 +16,14 @@ from anygrain.labels import LabelError
 
 
 class Automatic(Discoverer):
-    """Features adapted to what is told, as far as that helps, and a cosine head from what several methods agree on.
+    """Features adapted to what is told and found, and a cosine head from what several methods agree on.
 
-    `Adapted` around `SelfDistillation` from a `Consensus`: fixed features are whitened by told rows, a pretrained
-    encoder that is given and can be trained is trained on them; where nothing is told or it is too little, rows are
-    read as they are.
+    `Adapted` around `SelfDistillation` from a `Consensus`: fixed features are read as they are and whitened, and what
+    is found is averaged; a pretrained encoder that is given and can be trained is trained on told rows, where these are
+    enough.
 
     Args:
-        adapt: whether features are adapted first; without it rows are read as they are. On made-up rows whose noise
-            fills hundreds of directions that hold no classes, whitening finds less.
+        adapt: whether features are adapted; without it rows are read as they are alone, in a third of the time.
         members: methods that are to agree, by name; of one alone, the head starts there.
         epochs: of the head.
 

@@ -6,8 +6,16 @@ import torch
 from torch.nn.functional import normalize
 
 from anygrain.discover import SelfDistillation, SemiSupervisedKMeans
+from anygrain.discover import self_distillation as module
 from anygrain.discover.network import ClassNetwork, CosineHead
-from anygrain.discover.self_distillation import EPOCHS, MOST_OFFSET, class_mass, new_class_offset, size_variance
+from anygrain.discover.self_distillation import (
+    EPOCHS,
+    MOST_OFFSET,
+    TAUGHT,
+    class_mass,
+    new_class_offset,
+    size_variance,
+)
 from anygrain.discover.start import class_sums, found_by, given_said
 from anygrain.encoders import Transformer
 from anygrain.labels import Coarse, Exact
@@ -90,6 +98,20 @@ def test_a_batch_that_happens_to_hold_few_rows_of_a_class_is_not_held_against_it
     _, history = head.distilled(task, torch.eye(60)[y])
     by_chance = 59 / 2 / 60  # expected divergence of the shares of 60 rows from equal ones
     assert history[0]["balance"] < by_chance / 5
+
+
+@pytest.mark.parametrize("epochs", [2, 8])
+def test_where_classes_are_known_the_head_first_learns_what_the_start_says(monkeypatch, epochs):
+    x, y = blobs(120, 4)
+    taught = []
+    monkeypatch.setattr(module, "teach", lambda net, views, wanted, pace, seed: taught.append((wanted, pace.epochs)))
+    start, head = torch.eye(4)[y] * 0.8 + 0.05, SelfDistillation(epochs=epochs)
+    partly = Exact(torch.where((y < 3) & (torch.arange(120) < 40), y, -1), 3)
+    head.distilled(task_of(x, partly, 4), start)
+    assert [(torch.equal(wanted, start), number) for wanted, number in taught] == [(True, min(TAUGHT, epochs))]
+    head.distilled(task_of(x, Coarse(y // 2, torch.eye(2)), {0: 2, 1: 2}), start)
+    head.distilled(task_of(x, None, 4), start)
+    assert len(taught) == 1  # directions alone
 
 
 def test_masses_are_shrunk_as_far_as_told_rows_are_equally_many():
