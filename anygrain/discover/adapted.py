@@ -48,8 +48,9 @@ class Adapted(Discoverer):
     rows of every class that the method finds, new ones too, count as told. Features are whitened by them in both rounds
     where nothing was told; an encoder is not trained then: what tells finer classes apart would be lost.
 
-    An encoder is left as it is, and `why_` says so, where it has no pretrained weights (told rows alone would not teach
-    it enough), fewer than five classes are known, or fewer than three rows of each are told.
+    An encoder is not trained so, and `why_` says so, where it has no pretrained weights (told rows alone would not teach
+    it enough; the method trains it), fewer than five classes are known, or fewer than three rows of each are told (its
+    features are whitened then).
 
     Args:
         method: by name, or one, that finds the classes.
@@ -145,7 +146,10 @@ class Adapted(Discoverer):
         )
 
     def _in_trained(self, one: Discoverer, task: Task, callback: Callback | None = None) -> Found:
-        """What a method finds in the features of an encoder that is trained on told rows, then on what was found."""
+        """What a method finds in the features of an encoder that is trained on told rows, then on what was found.
+
+        Where too little is told for that, the features that it has are whitened.
+        """
         reason, told = why_not(task), int(task.evidence.told.sum())
         again = ", then to the surer half of what was found" if self.rounds > 1 else ""
         encoder, history = task.encoder, list[dict[str, Any]]()
@@ -157,12 +161,12 @@ class Adapted(Discoverer):
                 history += self.taught(
                     encoder, counted, *surest(found_in_features(one, counted, None), counted), callback
                 )
-        found = read_through(encoder, one, task, callback)
+        found = read_through(encoder, self if reason else one, task, callback)
         return replace(
             found,
             why=f"{reason or f'the encoder was adapted to {told} told rows{again}'}; {found.why}",
             history=history + found.history,
-            facts=found.facts | {"adapted": 0 if reason else told},
+            facts={"adapted": told} | found.facts,
         )
 
     def adapted(self, task: Task, callback: Callback | None = None) -> tuple[TrainableEncoder, list[dict[str, Any]]]:

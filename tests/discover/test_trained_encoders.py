@@ -180,9 +180,12 @@ def test_too_little_is_said_or_nothing_can_be_trained(tiny_encoder):
     few = np.where(told < FEWEST - 1, told, -1)
     found = Adapted(method="ward", encoder=HuggingFace(tiny_encoder()), bootstrap=0)
     found.fit(texts, Exact(torch.from_numpy(few), FEWEST - 1), 7)
-    assert found.adapted_ == 0
-    assert "too few to adapt" in found.why_
+    assert "too few to adapt the encoder to; in features as they are and whitened by told rows and" in found.why_
     assert not moved(trained(found), texts)
+    assert found.adapted_ == (few >= 0).sum()
+    features = trained(found).eval()(texts).detach().numpy()
+    whitened = Adapted(method="ward", bootstrap=0).fit(features, Exact(torch.from_numpy(few), FEWEST - 1), 7)
+    assert (whitened.labels_ == found.labels_).all()
     assert found.predict(texts[:3]).shape == (3,)
     coarse = Adapted(method="ward", encoder=HuggingFace(tiny_encoder()), bootstrap=1)
     coarse.fit(texts, Coarse(torch.from_numpy(truth // 4), torch.eye(2)), {0: 4, 1: 3})
