@@ -28,6 +28,7 @@ from anygrain.labels import LabelError
 FEWEST = 5  # known classes, and
 PER_CLASS = 3  # told rows of each on average, from which an encoder is adapted
 MOST_BATCHES = 20  # of an epoch
+ROUNDING = 1e-5  # beyond equal log-probabilities
 SURE = 0.5  # of the rows of every class that teach the encoder in later rounds
 
 
@@ -37,8 +38,8 @@ class Adapted(Discoverer):
     Fixed features are whitened (see `whitening`): directions in which rows of one class differ count less. Whether that
     helps differs from set to set, and methods err in other rows where features are others: what the method finds in
     features as they are, whitened by told rows and whitened by what was found last is matched and averaged (see
-    `mean_of`). An encoder with pretrained weights is trained: with two views :math:`x, x'` of a told row and a cosine
-    head over the G known classes,
+    `Consensus`, and `offset_of_new`). An encoder with pretrained weights is trained: with two views :math:`x, x'` of a
+    told row and a cosine head over the G known classes,
 
     .. math:: L = -\tfrac12 \big[\log p(y \mid x) + \log p(y \mid x')\big], \qquad
               p(k \mid x) \propto e^{\langle z(x), w_k \rangle / .1},
@@ -48,9 +49,9 @@ class Adapted(Discoverer):
     rows of every class that the method finds, new ones too, count as told. Features are whitened by them in both rounds
     where nothing was told; an encoder is not trained then: what tells finer classes apart would be lost.
 
-    An encoder is not trained so, and `why_` says so, where it has no pretrained weights (told rows alone would not teach
-    it enough; the method trains it), fewer than five classes are known, or fewer than three rows of each are told (its
-    features are whitened then).
+    An encoder is not trained so, and `why_` says so, where it has no pretrained weights (told rows alone would not
+    teach it enough; the method trains it), fewer than five classes are known, or fewer than three rows of each are told
+    (its features are whitened then).
 
     Args:
         method: by name, or one, that finds the classes.
@@ -133,12 +134,13 @@ class Adapted(Discoverer):
             read.append((read_white(found, white, again or one._find), "so again" if how == read[-1][1] else how))
         alike = [(one, how) for one, how in read if torch.equal(one.node, found.node)]  # where each finds its number
         seen = part.with_number(torch.bincount(found.node, minlength=part.evidence.n_nodes))
-        log_probs, model, _ = mean_of([one for one, _ in alike], seen)
+        log_probs, mean, labels = mean_of([one for one, _ in alike], seen)
+        offset = offset_of_new(log_probs, labels, seen)
         why = steps[0].why if again else found.why
         return replace(
             read[-1][0],
-            model=MeanOfReadings(model),
-            log_probs=log_probs if part.n_rows == task.n_rows else None,
+            model=MeanOfReadings(mean, offset),
+            log_probs=log_probs.add_(offset).log_softmax(dim=1) if part.n_rows == task.n_rows else None,
             interval=found.interval or interval,
             why=why if len(read) == 1 else f"in features {' and '.join(how for _, how in alike)}: {why}",
             history=[moment for step in steps for moment in step.history],
@@ -267,11 +269,19 @@ def read_white(found: Found, white: Whitening, find: Callable[[Task], Found]) ->
 
 
 class MeanOfReadings(ClassModel):
-    """The mean over readings of the same features, which sees rows as the last does."""
+    """The mean over readings of the same features, which sees rows as the last does.
 
-    def __init__(self, mean: MeanOf) -> None:
+    Args:
+        mean: over all.
+        offset: added to its log-probabilities, (K,).
+    """
+
+    offset: Tensor
+
+    def __init__(self, mean: MeanOf, offset: Tensor) -> None:
         super().__init__()
         self.mean = mean
+        self.register_buffer("offset", offset)
 
     def embed(self, arrays: Arrays) -> Tensor:
         last = self.mean.models[-1]
@@ -279,8 +289,28 @@ class MeanOfReadings(ClassModel):
         return last.embed(arrays)
 
     def forward(self, arrays: Arrays) -> Tensor:
-        found: Tensor = self.mean(arrays)
+        found: Tensor = (self.mean(arrays) + self.offset).log_softmax(dim=1)
         return found
+
+
+def offset_of_new(log_probs: Tensor, labels: Tensor, task: Task) -> Tensor:
+    """What to add to the log-probabilities (N, K) of a mean, (K,): b of new classes, 0 or more, and 0 of known ones.
+
+    A known class is itself in all that is averaged, a new one is matched, so that a mean answers new classes less often
+    than its parts. With b as many of the rows that are not told to be of a known class are of new ones as by the parts
+    on average.
+
+    Args:
+        labels: (M, N) class of every row by the parts.
+    """
+    known, free = task.n_known, task.evidence.sure_known() < 0
+    offset = torch.zeros(log_probs.shape[1])
+    wanted = round(float((labels[:, free] >= known).double().sum()) / len(labels))
+    if known in (0, len(offset)) or wanted == 0:
+        return offset
+    behind = log_probs[free, :known].amax(dim=1) - log_probs[free, known:].amax(dim=1)
+    offset[known:] = (behind.kthvalue(wanted).values + ROUNDING).clamp(min=0)
+    return offset
 
 
 def read_by(encoder: TrainableEncoder, task: Task) -> Task:

@@ -64,18 +64,19 @@ class Consensus(Discoverer):
                 if callback is not None:
                     callback(place + 1, len(self.members), {"step": f"classes by {named(member)}"})
 
-        log_probs, model, agreement = mean_of(by_each(), task)
-        shares = dict(zip(map(named, self.members), agreement, strict=True))
+        log_probs, model, labels = mean_of(by_each(), task)
+        same = labels == believed(log_probs, task.evidence, task.node).argmax(dim=1)
+        shares = dict(zip(map(named, self.members), same.double().mean(dim=1).tolist(), strict=True))
         told = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
         why = f"classes on which methods agree (of the rows: {told})"
         return Found(task.node, model, log_probs, why=why, facts={"agreement": shares})
 
 
-def mean_of(found: Iterable[Found], task: Task) -> tuple[Tensor, MeanOf, list[float]]:
+def mean_of(found: Iterable[Found], task: Task) -> tuple[Tensor, MeanOf, Tensor]:
     """Log-probabilities (N, K) of the rows and a model by the mean of what was found in a task, see `Consensus`.
 
     Returns:
-        Beside them, for each the share of rows whose class it is that the mean says.
+        Beside them, the class of every row by each of what was found, as the mean numbers them, (M, N).
     """
     models, matches, labels = list[ClassModel](), list[Tensor](), list[Tensor]()
     total = torch.zeros(task.n_rows, len(task.node))
@@ -91,9 +92,8 @@ def mean_of(found: Iterable[Found], task: Task) -> tuple[Tensor, MeanOf, list[fl
         models.append(one.model)
         matches.append(match)
         labels.append(own[:, match].argmax(dim=1))
-    label = by_all().argmax(dim=1)
     log_probs = total.div_(len(models)).clamp_(min=1e-12).log_()
-    return log_probs, MeanOf(models, matches), [float((own == label).float().mean()) for own in labels]
+    return log_probs, MeanOf(models, matches), torch.stack(labels)
 
 
 def matched(first: Tensor, second: Tensor, task: Task) -> Tensor:

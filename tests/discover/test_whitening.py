@@ -7,7 +7,7 @@ from torch.nn.functional import normalize
 
 from anygrain.discover import GPC, Adapted, ConstrainedMixture, Discover, Ward
 from anygrain.discover import whitening as module
-from anygrain.discover.adapted import surest
+from anygrain.discover.adapted import offset_of_new, surest
 from anygrain.discover.whitening import whitened, whitening
 from anygrain.labels import Coarse, Exact, Pairs
 from anygrain.metrics import hungarian_accuracy
@@ -127,6 +127,27 @@ def test_it_is_the_mean_over_features_as_they_are_and_whitened():
     apart = [np.abs(found.predict_proba(x.numpy()) - mean.numpy()).max() for mean in means]
     assert min(apart) < 1e-4 < max(apart)
     assert found.why_.startswith("in features as they are and whitened by told rows: ")
+
+
+def test_the_mean_answers_new_classes_as_often_as_its_parts():
+    x, y = blobs(300, 6)
+    task = task_of(x, Exact(told(y, 4), 4), 6)
+    generator = torch.Generator().manual_seed(0)
+    known = 3 * torch.randn(300, 4, generator=generator)  # on which they agree
+    parts = [torch.cat([known, 3 * torch.randn(300, 2, generator=generator)], 1).softmax(dim=1) for _ in range(3)]
+    labels = torch.stack([part.argmax(dim=1) for part in parts])
+    mean, free = (sum(parts) / 3).log(), told(y, 4) < 0
+    share = (labels[:, free] >= 4).double().mean()
+    offset = offset_of_new(mean, labels, task)
+    assert offset[:4].tolist() == [0] * 4
+    assert offset[4] == offset[5] > 0
+    assert (mean[free].argmax(dim=1) >= 4).double().mean() < share - 0.02
+    after = (mean + offset)[free].argmax(dim=1) >= 4
+    assert float(after.double().mean()) == pytest.approx(float(share), abs=1 / len(after))
+    assert offset_of_new(mean, labels, task_of(x, None, 6)).tolist() == [0] * 6  # no class is known
+    assert offset_of_new(mean, mean.argmax(dim=1)[None], task).max() < 1e-4
+    often = torch.full((1, 300), 0)  # no part answers new ones: they are not lowered
+    assert offset_of_new(mean, often, task).tolist() == [0] * 6
 
 
 def test_the_second_round_whitens_by_the_surer_half_of_what_the_first_found():
