@@ -188,7 +188,10 @@ class Results:
         return [cell.strip() for cell in before.split("|")[3:-1]] if before else []
 
     def score(self, name: str, setting: str, method: str, column: str) -> tuple[float, float]:
-        """Mean and standard deviation over seeds, as a line of the tables gives them; NaN where there are none."""
+        """Mean and standard deviation over seeds, of runs or as a line of the tables gives them; NaN without any."""
+        held = self.values(name, setting, method, column)
+        if held:
+            return float(np.mean(held)), float(np.std(held, ddof=1)) if len(held) > 1 else np.nan
         cells = self.row(name, setting, method)
         if not cells or cells[1 + COLUMNS.index(column)] == "-":
             return np.nan, np.nan
@@ -229,14 +232,15 @@ def demands(results: Results) -> list[str]:
             best: dict[str, tuple[float, float, str]] = {}
             for column in ("all", "new"):
                 scores = [(*results.score(name, setting, m, column), m) for m in BASELINES]
-                best[column] = max((one for one in scores if not np.isnan(one[0])), default=(np.nan, np.nan, ""))
+                there = [one for one in scores if not np.isnan(one[0])]
+                best[column] = max(there, key=lambda one: one[0], default=(np.nan, np.nan, ""))
             if not mine or np.isnan(best["all"][0]):
                 continue
             asked = DEMANDS[name][at] if name in SAME_FEATURES else best["all"][0] - best["all"][1]
             reached = {column: results.score(name, setting, f"auto{how}", column)[0] for column in ("all", "new")}
-            parts = [] if asked is None else [("all", reached["all"] >= round(asked, 1))]
+            parts = [] if asked is None else [("all", reached["all"] >= asked)]
             if setting != "coarse":
-                parts.append(("new", reached["new"] >= round(best["new"][0] - NEAR, 1)))
+                parts.append(("new", reached["new"] >= best["new"][0] - NEAR))
             missed = [part for part, met in parts if not met]
             said = PUBLISHED.get(name) if setting == "k75" else None
             cells = [
@@ -283,25 +287,30 @@ def numbers(results: Results) -> list[str]:
     return [*lines, ""]
 
 
-def listed(results: Results, heading: str, lines: dict[str, str]) -> list[str]:
-    """A list under its heading: lines by how they begin, and those that stood there before."""
-    before = {key[1]: line for key, line in results.before.items() if key[0] == heading and len(key) == 2}
-    found = before | lines
-    return [f"## {heading}", "", *(found[key] for key in sorted(found)), ""] if found else []
+def listed(results: Results, heading: str, lines: dict[str, list[str]]) -> list[str]:
+    """A list under its heading: lines by how they begin, and those that stood there and begin otherwise."""
+    before = [line for key, line in results.before.items() if key[0] == heading and len(key) == 2]
+    kept = [line for line in before if not line.startswith(tuple(lines))]
+    found = sorted(kept + [line for part in lines.values() for line in part])
+    return [f"## {heading}", "", *found, ""] if found else []
 
 
 def chosen(results: Results) -> list[str]:
-    lines = {}
+    lines = dict[str, list[str]]()
     for (name, setting, method, given, seed), value in results.cache.found.items():
         if method.startswith("auto") and given and "why" in value:
-            begins = f"- {name}{method.removeprefix('auto')}, {setting}, seed {seed}"
-            lines[begins] = f"{begins}: {value['why']}."
+            begins = f"- {name}{method.removeprefix('auto')}, {setting}, "
+            lines.setdefault(begins, []).append(f"{begins}seed {seed}: {value['why']}.")
     return listed(results, "What the default chose", lines)
 
 
 def refused(results: Results) -> list[str]:
-    found = {(key[2], value["refused"]) for key, value in results.cache.found.items() if "refused" in value}
-    return listed(results, "Refused", {f"- {method}": f"- {method}: {why}" for method, why in found})
+    lines = dict[str, list[str]]()
+    for key, value in results.cache.found.items():
+        said = lines.setdefault(f"- {key[2]}: ", [])
+        if "refused" in value and (line := f"- {key[2]}: {value['refused']}") not in said:
+            said.append(line)
+    return listed(results, "Refused", lines)
 
 
 def page(results: Results) -> str:
@@ -310,7 +319,8 @@ def page(results: Results) -> str:
         "",
         f"By `python benchmarks/discover.py --cache CACHE`, {datetime.date.today():%Y-%m-%d}, Python "
         f"{platform.python_version()}, torch {torch.__version__}, one thread; ± is half an interval of 95 % over "
-        "seeds; s are CPU seconds of fitting, predictions left out.",
+        "seeds; s are CPU seconds of fitting, predictions left out. Lines of methods that were not run again stand as "
+        "an earlier run left them; their seconds are those of another machine.",
         "",
     ]
     parts = [demands(results), *(table(results, setting) for setting in SETTINGS), numbers(results), chosen(results)]

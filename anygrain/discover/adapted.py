@@ -55,14 +55,16 @@ class Adapted(Discoverer):
 
     Args:
         method: by name, or one, that finds the classes.
-        rounds: how often features are adapted; 1 is to told rows alone.
+        rounds: how often features are adapted, first to what is told, if anything is, then to what was found; the
+            method runs as often, and fixed features are read once more as they are.
         epochs: times that an encoder sees every told row, in two views; of many rows, some of them: an epoch has 20
             batches at most.
         encoder_rate: highest learning rate of the encoder; its own default where None.
         rate: of the head.
         batch_size: told rows at once.
 
-    Facts: those of the method; `adapted_`, how many told rows features were adapted to.
+    Facts: those of the method, in the features that were adapted last, as is `stability_`; `adapted_`, how many told
+    rows features were adapted to.
     """
 
     trains_encoder = True
@@ -114,8 +116,7 @@ class Adapted(Discoverer):
         label = part.evidence.sure_known()
         told = int((label >= 0).sum())
         seen, found = part, one._find(part, callback)
-        again = found.again
-        steps, read = [found], [(found, "as they are")]
+        read, ways = [found], ["as they are"]
         for number in range(self.rounds):
             white = None if number else whitening(part, label)
             by = "told rows" if told else "pairs of one class"
@@ -126,25 +127,23 @@ class Adapted(Discoverer):
             if white is None:  # rows of a class are all the same
                 break
             if callback is not None:
-                callback(number, self.rounds, {"step": f"features, round {number + 1} of {self.rounds}"})
+                callback(number, self.rounds, {"step": f"whitened features, round {number + 1} of {self.rounds}"})
             seen = whitened(part, white)
-            found = again(seen) if again else one._find(seen, callback)
-            steps.append(found)
-            how = f"whitened by {by}"
-            read.append((read_white(found, white, again or one._find), "so again" if how == read[-1][1] else how))
-        alike = [(one, how) for one, how in read if torch.equal(one.node, found.node)]  # where each finds its number
+            found = one._find(seen, callback)
+            read.append(read_white(found, white, one._find))
+            ways.append(f"whitened by {by}")
+        alike = [place for place, each in enumerate(read) if torch.equal(each.node, found.node)]
         seen = part.with_number(torch.bincount(found.node, minlength=part.evidence.n_nodes))
-        log_probs, mean, labels = mean_of([one for one, _ in alike], seen)
+        log_probs, mean, labels = mean_of([read[place] for place in alike], seen)
         offset = offset_of_new(log_probs, labels, seen)
-        why = steps[0].why if again else found.why
         return replace(
-            read[-1][0],
-            model=MeanOfReadings(mean, offset),
+            read[-1],
+            model=MeanOfReadings(mean, offset).to(part.features.device),
             log_probs=log_probs.add_(offset).log_softmax(dim=1) if part.n_rows == task.n_rows else None,
-            interval=found.interval or interval,
-            why=why if len(read) == 1 else f"in features {' and '.join(how for _, how in alike)}: {why}",
-            history=[moment for step in steps for moment in step.history],
-            facts=steps[0].facts | found.facts | {"adapted": told},
+            interval=over_all(read) or interval,
+            why=f"in features {joined([ways[place] for place in alike])}: {found.why}",
+            history=[moment for each in read for moment in each.history],
+            facts=found.facts | {"adapted": told},
         )
 
     def _in_trained(self, one: Discoverer, task: Task, callback: Callback | None = None) -> Found:
@@ -156,7 +155,9 @@ class Adapted(Discoverer):
         again = ", then to the surer half of what was found" if self.rounds > 1 else ""
         encoder, history = task.encoder, list[dict[str, Any]]()
         assert encoder is not None
-        if not reason:
+        if reason:
+            encoder = encoder.to(task.features.device)
+        else:
             encoder, history = self.adapted(task, callback)
             for _ in range(1, self.rounds):
                 counted, _ = numbered(one, read_by(encoder, task))
@@ -206,7 +207,7 @@ def surest(found: Found, task: Task) -> tuple[Tensor, Tensor]:
     """The surer half of the rows of every class, told or found, (R,), and log evidence (R, K) that they are of it."""
     share = given_said(found, on_features(task))
     sure, label = share.max(dim=1)
-    sure = sure + task.evidence.told  # before those that are as sure only by rounding
+    sure = sure + (task.evidence.sure_known() >= 0)  # told rows go first: others are as sure by rounding alone
     order = sure.argsort(descending=True, stable=True)
     order = order[label[order].argsort(stable=True)]
     size = torch.bincount(label, minlength=share.shape[1])
@@ -291,6 +292,17 @@ class MeanOfReadings(ClassModel):
     def forward(self, arrays: Arrays) -> Tensor:
         found: Tensor = (self.mean(arrays) + self.offset).log_softmax(dim=1)
         return found
+
+
+def over_all(read: list[Found]) -> tuple[int, int] | None:
+    """From the lowest to the highest number of classes that readings find plausible; None where they look for none."""
+    ends = [end for one in read if one.interval is not None for end in (*one.interval, len(one.node))]
+    return (min(ends), max(ends)) if ends else None
+
+
+def joined(ways: list[str]) -> str:
+    """How features were read, with "so again" for what is said already."""
+    return " and ".join("so again" if place and way == ways[place - 1] else way for place, way in enumerate(ways))
 
 
 def offset_of_new(log_probs: Tensor, labels: Tensor, task: Task) -> Tensor:

@@ -93,7 +93,7 @@ def mean_of(found: Iterable[Found], task: Task) -> tuple[Tensor, MeanOf, Tensor]
         matches.append(match)
         labels.append(own[:, match].argmax(dim=1))
     log_probs = total.div_(len(models)).clamp_(min=1e-12).log_()
-    return log_probs, MeanOf(models, matches), torch.stack(labels)
+    return log_probs, MeanOf(models, matches).to(task.features.device), torch.stack(labels)
 
 
 def matched(first: Tensor, second: Tensor, task: Task) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -117,7 +118,10 @@ class Discoverer(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         if task.per_node is None and not self.finds_number:
             per_node, interval = class_number(task)
             task = task.with_number(per_node)
-        found = self._find(self._some(task), callback)
+        part = self._some(task)
+        found = self._find(part, callback)
+        if part.n_rows < task.n_rows:  # of the other rows only the model knows
+            found = replace(found, log_probs=None)
         self._keep(task, found, interval, callback=callback)
         return self
 

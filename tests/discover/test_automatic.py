@@ -50,3 +50,16 @@ def test_a_head_is_learnt():
     x, _, told = partly()
     with pytest.raises(LabelError, match="epochs is 0"):
         Automatic(epochs=0).fit(x.numpy(), Exact(told, 6), 8)
+
+
+@pytest.mark.parametrize("adapt", [False, True])
+def test_of_many_rows_it_learns_from_some_and_reads_the_others(monkeypatch, adapt):
+    x, y, told = partly(n=900)
+    monkeypatch.setattr(Automatic, "learns_from", 300)
+    monkeypatch.setattr("anygrain.discover.discoverer.PER_CLASS", 1)
+    model = Automatic(adapt=adapt, members=["ward", "ss-kmeans"], epochs=4, bootstrap=0)
+    model.fit(x.numpy(), Exact(told, 6), 8)
+    assert model.log_probs_.shape == (900, 8)
+    assert (model.labels_[y < 6] == y[y < 6].numpy()).mean() > 0.95
+    free = (told < 0).numpy()
+    assert np.array_equal(model.labels_[free], model.predict(x.numpy())[free])

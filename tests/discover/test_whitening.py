@@ -1,15 +1,18 @@
 """Features in which classes are round."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch.nn.functional import normalize
 
-from anygrain.discover import GPC, Adapted, ConstrainedMixture, Discover, Ward
+from anygrain.discover import Adapted, ConstrainedMixture, Discover, SemiSupervisedKMeans, Ward
 from anygrain.discover import whitening as module
 from anygrain.discover.adapted import offset_of_new, surest
+from anygrain.discover.found import Found
 from anygrain.discover.whitening import whitened, whitening
-from anygrain.labels import Coarse, Exact, Pairs
+from anygrain.labels import Candidates, Coarse, Exact, Pairs
 from anygrain.metrics import hungarian_accuracy
 from tests.discover.test_network import blobs, task_of
 
@@ -184,20 +187,48 @@ def test_what_was_found_whitens_below_coarse_classes():
     assert right[1] > right[0]
 
 
-def test_a_method_that_finds_the_number_is_averaged_where_it_found_the_same():
-    x, y = long_classes()
-    numbers = []
+@pytest.mark.parametrize(
+    ("numbers", "ways"),
+    [
+        ((4, 3, 4), "as they are and whitened by the surer half of what was found"),
+        ((3, 4, 5), "whitened by the surer half of what was found"),
+        ((4, 4, 4, 4), "as they are and whitened by the surer half of what was found and so again and so again"),
+    ],
+)
+def test_of_a_method_that_finds_the_number_those_are_averaged_that_found_the_last(numbers, ways):
+    x, _ = long_classes()
+    seen = []
 
-    class Watched(GPC):
+    class Looking(SemiSupervisedKMeans):
+        finds_number = True
+
         def _find(self, task, callback=None):
-            found = super()._find(task, callback)
-            numbers.append(len(found.node))
-            return found
+            number = numbers[len(seen)]
+            found = super()._find(task.with_number(torch.tensor([number])), callback)
+            seen.append(replace(found, interval=(number, number + 1), why="looked"))
+            return seen[-1]
 
-    one = Adapted(method=Watched(turns=0, bootstrap=0), bootstrap=0).fit(x.numpy(), Exact(told(y, 4), 4))
-    assert len(numbers) == 3
+    one = Adapted(method=Looking(bootstrap=0), rounds=len(numbers) - 1, bootstrap=0).fit(x.numpy())
     assert one.n_classes_ == numbers[-1]
+    assert one.n_classes_interval_ == (min(numbers), max(numbers) + 1)
+    assert one.why_ == f"in features {ways}: looked"
     assert len(one.model_.mean.models) == numbers.count(numbers[-1])
+    assert one.model_.mean.models[0] is seen[0].model or numbers[0] != numbers[-1]
+
+
+def test_told_rows_are_the_surest_and_rows_of_which_little_is_told_are_not():
+    x, _ = blobs(121, 3)
+    possible = torch.ones(121, 3, dtype=torch.bool)
+    possible[:30] = torch.tensor([True, True, False])
+    possible[30] = torch.tensor([True, False, False])
+    task = task_of(x, Candidates(possible), 3)
+    assert task.evidence.told[:31].all()
+    log_probs = torch.tensor([0.97, 0.02, 0.01]).log().repeat(121, 1)
+    log_probs[:30] = torch.tensor([0.5, 0.49, 0.01]).log()
+    log_probs[30] = torch.tensor([0.01, 0.98, 0.01]).log()
+    rows, said = surest(Found(task.node, None, log_probs), task)
+    assert rows.tolist() == list(range(30, 91))
+    assert (said.argmax(dim=1) == 0).all()
 
 
 def test_pairs_alone_whiten_as_well():
