@@ -14,7 +14,7 @@ from anygrain.discover.network import ClassNetwork
 from anygrain.discover.normal_inverse_wishart import Moments, NormalInverseWishart
 from anygrain.encoders.trainable import Arrays
 
-AT_ONCE = 2**25  # numbers held at once while densities are computed
+AT_ONCE = 2**19  # numbers held at once while densities are computed: few, so that they stay in the processor's cache
 
 
 class Reduction(torch.nn.Module):
@@ -79,8 +79,8 @@ class Densities(torch.nn.Module):
         k, d = self.mean.shape
         turned = self.factor.reshape(k * d, d).T
         shift = (self.factor @ self.mean[..., None]).flatten()
-        parts = [((part @ turned - shift).view(-1, k, d).square().sum(dim=2)) for part in x.split(AT_ONCE // (k * d))]
-        distance = torch.cat(parts)
+        parts = x.split(max(1, AT_ONCE // (k * d)))
+        distance = torch.cat([torch.addmm(-shift, part, turned).square_().view(-1, k, d).sum(dim=2) for part in parts])
         return self.const - (self.free + d) / 2 * (distance / self.free).log1p()
 
 
