@@ -22,7 +22,7 @@ from anygrain.encoders.trainable import Arrays
 VOTERS = 10  # nearest rows of which a new row's class is the majority
 DOUBT = 0.5  # votes spread over all classes
 OWN = 0.6  # weight of the group a row was put in, against the votes of its neighbours
-HELD = 2**24  # distances held at once
+HELD = 2**22  # distances held at once
 
 
 class Votes(ClassModel):
@@ -54,7 +54,7 @@ class Votes(ClassModel):
         return torch.cat([self._said(part) for part in self.embed(arrays).split(at_once)])
 
     def _said(self, z: Tensor) -> Tensor:
-        apart = self.reference.square().sum(dim=1) - 2 * z @ self.reference.T
+        apart = torch.addmm(self.reference.square().sum(dim=1), z, self.reference.T, alpha=-2)
         near = apart.topk(min(VOTERS, len(self.reference)), dim=1, largest=False).indices
         count = z.new_zeros(len(z), self.n_classes).scatter_add_(
             1, self.label[near], torch.ones_like(near, dtype=z.dtype)

@@ -28,18 +28,18 @@ class Graph:
 def nearest(features: Tensor, k: int, *, chunk: int | None = None) -> tuple[Tensor, Tensor]:
     """The k nearest other rows of every row: squared distances and indices, both (N, k), nearest first.
 
-    Exact, by blocks of ``chunk`` rows (2^25 / N when not given): memory is chunk x N, never N x N.
+    Exact, by blocks of ``chunk`` rows (2^23 / N when not given): memory is chunk x N, never N x N.
     """
-    chunk = chunk or max(1, 2**25 // max(len(features), 1))
+    chunk = chunk or max(1, 2**23 // max(len(features), 1))
     norms = features.square().sum(dim=1)
     distances, indices = [], []
     for start in range(0, len(features), chunk):
         block = features[start : start + chunk]
-        square = norms[start : start + chunk, None] + norms - 2 * block @ features.T
+        beyond = torch.addmm(norms, block, features.T, alpha=-2)  # what rows add to the square of this one
         here = torch.arange(len(block), device=features.device)
-        square[here, here + start] = torch.inf
-        closest = square.topk(k, dim=1, largest=False)
-        distances.append(closest.values.clamp(min=0))
+        beyond[here, here + start] = torch.inf
+        closest = beyond.topk(k, dim=1, largest=False)
+        distances.append((closest.values + norms[start : start + chunk, None]).clamp(min=0))
         indices.append(closest.indices)
     return torch.cat(distances), torch.cat(indices)
 
