@@ -1,5 +1,6 @@
 """Classes on which several methods agree."""
 
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 
 from anygrain.discover import Consensus, SemiSupervisedKMeans, Ward
 from anygrain.discover.consensus import matched
+from anygrain.discover.found import ClassModel
 from anygrain.discover.start import found_by, log_probs_of
 from anygrain.labels import Coarse, Exact, LabelError
 from tests.discover.test_network import blobs, task_of
@@ -62,6 +64,32 @@ def test_it_is_the_mean_of_its_members():
     match = [0, 1, 2, 3, 4, 5, 6, 7] if apart[0] < apart[1] else [0, 1, 2, 3, 4, 5, 7, 6]
     by_hand = (by[0].model(new).exp() + by[1].model(new).exp()[:, match]) / 2
     assert torch.allclose(found.model(new).exp(), by_hand, atol=1e-6)
+
+
+def test_new_classes_that_a_member_numbers_otherwise_are_the_same():
+    x, _, told = partly()
+    task = task_of(x, Exact(told, 6), 8)
+    order = torch.tensor([0, 1, 2, 3, 4, 5, 7, 6])
+
+    class Reordered(ClassModel):
+        def __init__(self, model):
+            super().__init__()
+            self.model = model
+
+        def forward(self, arrays):
+            return self.model(arrays)[:, order]
+
+    class Turned(Ward):
+        def _find(self, task, callback=None):
+            found = super()._find(task, callback)
+            return replace(found, model=Reordered(found.model), log_probs=log_probs_of(found, task)[:, order])
+
+    alone = found_by("ward", task)
+    both = Consensus(members=["ward", Turned()])._find(task)
+    assert torch.allclose(both.log_probs.exp(), log_probs_of(alone, task).exp(), atol=1e-6)
+    new = {"features": x + 0.1}
+    assert torch.allclose(both.model(new), alone.model(new), atol=1e-5)
+    assert both.facts["agreement"] == {"ward": 1.0, "Turned": 1.0}
 
 
 def test_with_one_member_it_is_that():
